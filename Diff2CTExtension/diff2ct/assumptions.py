@@ -1,0 +1,242 @@
+"""What is taken for granted about an X-ray whose file does not tell: one table, one place where it is applied, never silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diff2ct.geometry import Beam, View, beam_from_dict
+
+
+@dataclass(frozen=True)
+class AssumedSetup:
+    """Usual distances of one kind of X-ray equipment [mm].
+
+    name: as it appears in the warning sentence.
+    source_to_detector_mm: focus to film or detector.
+    frontal_to_detector_mm, lateral_to_detector_mm: middle of the body (the isocentre) to the detector.
+    image_length_mm: longer side of the detector.
+    """
+
+    name: str
+    source_to_detector_mm: float
+    frontal_to_detector_mm: float
+    lateral_to_detector_mm: float
+    image_length_mm: float
+
+    def isocenter_to_detector_mm(self, view: View) -> float:
+        return self.lateral_to_detector_mm if view.is_lateral else self.frontal_to_detector_mm
+
+
+FILM = AssumedSetup(
+    name="a lumbar spine film on a bucky table (35 x 43 cm cassette)",
+    source_to_detector_mm=1150.0,  # 115 cm is the usual bucky distance; 100 to 150 cm occur
+    frontal_to_detector_mm=200.0,  # half a trunk, table top and grid
+    lateral_to_detector_mm=300.0,  # half the wider side of the trunk, shoulder or hip keep it off the detector
+    image_length_mm=430.0,
+)
+C_ARM = AssumedSetup(
+    name="a mobile C-arm with a 30 cm detector",
+    source_to_detector_mm=1000.0,  # arcs of mobile C-arms fix it between 95 and 110 cm
+    frontal_to_detector_mm=350.0,  # the patient is kept near the detector, the arc turns about its middle
+    lateral_to_detector_mm=350.0,
+    image_length_mm=300.0,
+)
+
+_REQUIRED = {
+    "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
+    "parallel": {"detector_spacing_mm", "primary_angle_deg"},
+}
+HEADER_ONLY = {"patient_spacing_mm", "magnification", "column_direction"}
+"""Facts that a file header may state although no beam has such a field.
+
+patient_spacing_mm: (row, column) pixel spacing calibrated in the patient, at the isocentre [mm].
+magnification: source_to_detector_mm / source_to_isocenter_mm.
+column_direction: LPS vector (3,) along which columns increase.
+"""
+
+
+@dataclass
+class Resolution:
+    """A beam in the making: the facts so far, what had to be assumed, and a sentence for each."""
+
+    name: str
+    facts: dict[str, Any]
+    assumed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def assume(self, fact: str, value: Any, sentence: str) -> None:
+        """Adds `fact` unless it is known already."""
+        if fact not in self.facts:
+            self.facts[fact] = value
+            self.assumed.append(fact)
+            self.warnings.append(f"{self.name}: {sentence}")
+
+
+def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: View | str | None) -> dict[str, Any]:
+    """What the caller says about the geometry, as keys of `beam_from_dict`. ValueError if it contradicts itself about the view."""
+    stated = {} if geometry is None else dict(geometry if isinstance(geometry, Mapping) else geometry.to_dict())
+    stated = {key: value for key, value in stated.items() if value is not None}
+    views = [_parse_view(name, v) for v in (view, stated.get("view")) if v is not None]
+    if "primary_angle_deg" in stated:
+        views.append(nearest_view(stated["primary_angle_deg"]))
+    if len(set(views)) > 1:
+        raise ValueError(f"{name}: view and geometry contradict each other: {' and '.join(v.value for v in views)}")
+    if views:
+        stated["view"] = views[0].value
+    return stated
+
+
+def is_complete(stated: Mapping[str, Any]) -> bool:
+    """True if `beam_from_dict` needs nothing more than the image size."""
+    known = {*stated, *(["primary_angle_deg"] if "view" in stated else [])}
+    return known >= _REQUIRED.get(stated.get("kind", "cone"), set())
+
+
+def resolve_beam(
+    name: str, size: tuple[int, int], *, stated: Mapping[str, Any], found: Mapping[str, Any], setup: AssumedSetup
+) -> tuple[Beam, list[str], list[str]]:
+    """(beam, assumed, warnings) of an image `name` of `size` (H, W).
+
+    stated: by the caller or a side file, from `stated_geometry`. If complete, it is taken at its word.
+    found: in the image header: the same keys and `HEADER_ONLY`.
+    setup: fills what is still missing.
+    """
+    check_detector_size(name, stated, size)
+    result = Resolution(name, {**stated, "detector_size": size} if is_complete(stated) else {**found, **stated, "detector_size": size})
+    if not is_complete(stated):
+        view = _resolve_angles(result, stated, found)
+        if result.facts.get("kind", "cone") == "cone":
+            _resolve_distances(result, view, setup)
+        else:
+            result.facts = {k: v for k, v in result.facts.items() if k not in _REQUIRED["cone"] - _REQUIRED["parallel"]}
+        _resolve_detector(result, size, setup)
+    try:
+        beam = beam_from_dict({key: value for key, value in result.facts.items() if key not in HEADER_ONLY})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: {error}") from error
+    return beam, result.assumed, result.warnings + _contradictions(name, beam, stated, found)
+
+
+def check_detector_size(name: str, stated: Mapping[str, Any], size: tuple[int, int]) -> None:
+    """ValueError if the stated detector has another number of pixels than the image."""
+    if stated.get("detector_size") is None or tuple(stated["detector_size"]) == size:
+        return
+    height, width = stated["detector_size"]
+    message = f"{name}: the image has {size[0]} x {size[1]} pixels, the geometry's detector_size is {height} x {width}"
+    if abs(height * size[1] - width * size[0]) < max(size):
+        factor = height / size[0]
+        message += (
+            f"; same shape, so the image was probably resized: multiply detector_spacing_mm by {factor:.6g}, "
+            "scale principal_point accordingly, and give the image's detector_size"
+        )
+    raise ValueError(message)
+
+
+def nearest_view(primary_angle_deg: float) -> View:
+    """The standard view whose detector position is nearest to the angle."""
+    return _frame({"primary_angle_deg": primary_angle_deg}).view
+
+
+def _frame(angles: Mapping[str, Any]) -> Beam:
+    """A beam of which only view, angles and display are of interest."""
+    return beam_from_dict({"kind": "parallel", "detector_spacing_mm": (1.0, 1.0), "detector_size": (2, 2), **angles})
+
+
+def _parse_view(name: str, view: View | str) -> View:
+    try:
+        return view if isinstance(view, View) else View.parse(view)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _contradictions(name: str, beam: Beam, stated: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """One sentence for each fact where the caller overrules the file."""
+    sentences = []
+    for fact in ("detector_spacing_mm", "source_to_detector_mm", "source_to_isocenter_mm"):
+        if fact in stated and fact in found and not np.allclose(stated[fact], found[fact], rtol=0.01):
+            sentences.append(f"{name}: {fact} is {found[fact]} in the file, the given {stated[fact]} is used")
+    if "view" in stated and found.get("view", stated["view"]) != stated["view"]:
+        sentences.append(f"{name}: the view is {found['view']} in the file, the given {stated['view']} is used")
+    if "mirrored" in stated and "column_direction" in found and beam.detector_axes[0] @ found["column_direction"] < 0:
+        sentences.append(f"{name}: left and right are the other way round in the file's orientation; the given geometry is used")
+    return sentences
+
+
+def _resolve_angles(result: Resolution, stated: Mapping[str, Any], found: Mapping[str, Any]) -> View:
+    """Decides view, primary angle and display. What the caller states wins, then the named view, then the positioner angle."""
+    facts, name = result.facts, result.name
+    if "primary_angle_deg" not in facts and "view" not in facts:
+        raise ValueError(f"{name}: the file does not tell the view; pass view='AP', 'PA', 'LL' or 'RL'")
+    view = View(facts.pop("view", None) or nearest_view(facts["primary_angle_deg"]))
+    if "primary_angle_deg" in facts and nearest_view(facts["primary_angle_deg"]) != view:
+        angle = facts.pop("primary_angle_deg")
+        result.warnings.append(
+            f"{name}: the positioner angle {angle:g} deg in the file is {nearest_view(angle).value}, "
+            f"the nominal angle of {view.value} is used"
+        )
+    standard = _frame({"view": view.value})
+    facts.setdefault("primary_angle_deg", standard.primary_angle_deg)
+    if "mirrored" not in facts and "column_direction" in found:
+        along = float(_frame({"primary_angle_deg": facts["primary_angle_deg"]}).detector_axes[0] @ found["column_direction"])
+        if abs(along) > 0.5:
+            facts["mirrored"] = along < 0
+        else:
+            result.warnings.append(f"{name}: the patient orientation in the file does not belong to a {view.value} view and is not used")
+    side = "the front of the patient on the left" if view.is_lateral else "the patient's left on the right"
+    result.assume("mirrored", standard.mirrored, f"how the image hangs is not stated: assumed upright with {side} of the image")
+    return view
+
+
+def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> None:
+    facts, behind = result.facts, setup.isocenter_to_detector_mm(view)
+    magnification = facts.get("magnification", 1.0)
+    if "source_to_isocenter_mm" not in facts:
+        distance = setup.source_to_detector_mm
+    elif magnification > 1:
+        distance = facts["source_to_detector_mm"] = facts.get("source_to_detector_mm", magnification * facts["source_to_isocenter_mm"])
+    else:
+        distance = facts["source_to_isocenter_mm"] + behind
+    result.assume(
+        "source_to_detector_mm",
+        distance,
+        f"the source-detector distance is not stated: assumed {distance:g} mm, as with {setup.name}",
+    )
+    if magnification > 1:
+        facts.setdefault("source_to_isocenter_mm", facts["source_to_detector_mm"] / magnification)
+    distance = facts["source_to_detector_mm"] - behind
+    result.assume(
+        "source_to_isocenter_mm",
+        distance,
+        f"the source-patient distance is not stated: assumed {distance:g} mm, the middle of the body {behind:g} mm "
+        f"before the detector, as with {setup.name}",
+    )
+
+
+def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedSetup) -> None:
+    facts = result.facts
+    if "detector_spacing_mm" not in facts and "patient_spacing_mm" in facts:
+        magnification = facts.get("source_to_detector_mm", 1.0) / facts.get("source_to_isocenter_mm", 1.0)  # 1 for parallel rays
+        spacing = tuple(s * magnification for s in facts["patient_spacing_mm"])
+        if {"source_to_detector_mm", "source_to_isocenter_mm"}.isdisjoint(result.assumed):
+            facts["detector_spacing_mm"] = spacing
+        result.assume(
+            "detector_spacing_mm",
+            spacing,
+            f"the pixel spacing is calibrated in the patient; at the detector it is assumed {magnification:.3f} times larger",
+        )
+    spacing_mm = setup.image_length_mm / max(size)
+    result.assume(
+        "detector_spacing_mm",
+        (spacing_mm, spacing_mm),
+        f"the pixel spacing is not stated: assumed {spacing_mm:.4g} mm, the longer side of the image being "
+        f"{setup.image_length_mm:g} mm, as with {setup.name}",
+    )
+    result.assume(
+        "principal_point",
+        ((size[0] - 1) / 2, (size[1] - 1) / 2),
+        "where the central ray meets the image is not stated: assumed its centre",
+    )

@@ -1,0 +1,103 @@
+"""One image file through SimpleITK, with the checks ITK leaves out. Radiographs and CTs both start here.
+
+ITK reads a truncated NIfTI or JPEG without complaint and turns a NIfTI spacing of 0 into 1 mm, so these are looked at first.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+
+def suffix_of(path: Path) -> str:
+    """Lower-case suffix; ".nii.gz" counts as one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def check_file(path: Path) -> None:
+    """ValueError unless `path` is a file with something in it."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, accepted is a file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path.name}: the file is empty")
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Any image file that SimpleITK knows -> its image; one ValueError if that cannot be."""
+    check_file(path)
+    if suffix_of(path) in (".nii", ".nii.gz"):
+        check_nifti_complete(path)
+    elif suffix_of(path) in (".jpg", ".jpeg"):
+        _check_jpeg_complete(path)
+    try:
+        with quiet_itk():
+            return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path.name}: cannot be read as {suffix_of(path)} (damaged, truncated or another format)") from error
+
+
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """Keeps ITK's warnings off the console while the block runs."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def nifti_header(path: Path) -> dict[str, tuple[float, ...]]:
+    """dim, bitpix, pixdim, vox_offset, qform_code, sform_code of a NIfTI-1 file (nifti1.h of the NIFTI-1 data format)."""
+    try:
+        with _open_nifti(path) as file:
+            header = file.read(348)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name}: damaged gzip data") from error
+    endian = next((e for e in "<>" if header[:4] == struct.pack(e + "i", 348)), None)
+    if endian is None or len(header) < 348:
+        raise ValueError(f"{path.name}: not a NIfTI-1 file")
+    layout = {"dim": ("8h", 40), "bitpix": ("h", 72), "pixdim": ("8f", 76), "vox_offset": ("f", 108), "codes": ("2h", 252)}
+    return {name: struct.unpack_from(endian + form, header, at) for name, (form, at) in layout.items()}
+
+
+def check_nifti_complete(path: Path) -> None:
+    """ValueError if voxels are missing at the end of a NIfTI-1 file."""
+    header = nifti_header(path)
+    rank = int(header["dim"][0])
+    expected = int(header["vox_offset"][0]) + int(np.prod(header["dim"][1 : rank + 1])) * int(header["bitpix"][0]) // 8
+    length = 0
+    try:
+        with _open_nifti(path) as file:
+            while block := file.read(1 << 22):
+                length += len(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name}: damaged or truncated gzip data") from error
+    if length < expected:
+        raise ValueError(f"{path.name}: truncated, {length} of {expected} bytes are there")
+
+
+def _open_nifti(path: Path):  # type: ignore[no-untyped-def]
+    return gzip.open(path, "rb") if suffix_of(path) == ".nii.gz" else path.open("rb")
+
+
+def _check_jpeg_complete(path: Path) -> None:
+    """The decoder fills a cut JPEG with grey; the end-of-image marker FFD9 cannot occur inside its data."""
+    with path.open("rb") as file:
+        start = file.read(2)
+        file.seek(max(0, path.stat().st_size - 4096))
+        end = file.read()
+    if start != b"\xff\xd8":
+        raise ValueError(f"{path.name}: not a JPEG file")
+    if b"\xff\xd9" not in end:
+        raise ValueError(f"{path.name}: truncated, the JPEG has no end marker")

@@ -1,0 +1,182 @@
+"""An X-ray image with its geometry: the form in which every radiograph, real or rendered, enters Diff2CT.
+
+Reading and writing is split by format: `radiograph_dicom`, `radiograph_image`. What a file does not tell is taken from the caller or
+from `assumptions`, and then listed in `Radiograph.assumed` with one sentence each in `Radiograph.warnings`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diff2ct.geometry import Beam, View
+from diff2ct.radiograph_pair import check_pair, cranio_caudal_profile, shared_axis_lag
+
+__all__ = ["Radiograph", "check_pair", "cranio_caudal_profile", "read_radiograph", "shared_axis_lag", "write_radiograph"]
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """Line integrals on a detector. Valid from birth.
+
+    line_integral: (H, W) float32, finite, larger = more attenuating. -ln(I / I0), no unit, if `scale_known`; else up to an unknown
+        gain > 0 and offset.
+    geometry: cone or parallel beam with detector_size (H, W).
+    valid: (H, W) bool, False where the collimator or a shutter hides the patient. None stands for all True.
+    scale_known: see line_integral.
+    assumed: names of the facts about geometry and intensity that nobody measured, such as "source_to_detector_mm".
+    source: file name or another word for where it came from.
+    warnings: sentences for the reader of the result.
+    """
+
+    line_integral: np.ndarray
+    geometry: Beam
+    valid: np.ndarray = None  # type: ignore[assignment]  # an array after __post_init__
+    scale_known: bool = False
+    assumed: tuple[str, ...] = ()
+    source: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        name = f"{self.source}: " if self.source else ""
+        image = np.ascontiguousarray(self.line_integral, dtype=np.float32)
+        if image.ndim != 2 or image.size == 0:
+            raise ValueError(f"{name}line_integral has shape {image.shape}, accepted is an image (H, W)")
+        if image.shape != self.geometry.detector_size:
+            raise ValueError(f"{name}line_integral has shape {image.shape}, the geometry's detector_size is {self.geometry.detector_size}")
+        if not np.isfinite(image).all():
+            raise ValueError(f"{name}{int((~np.isfinite(image)).sum())} pixels are NaN or infinite, accepted are finite values")
+        valid = np.ones(image.shape, bool) if self.valid is None else np.ascontiguousarray(self.valid, dtype=bool)
+        if valid.shape != image.shape:
+            raise ValueError(f"{name}valid has shape {valid.shape}, accepted is the image's {image.shape}")
+        if not valid.any():
+            raise ValueError(f"{name}no pixel is valid: collimator or shutter hide the whole image")
+        if np.ptp(image[valid]) == 0:
+            raise ValueError(f"{name}the image is constant, every pixel has the value {image[valid][0]:g}")
+        for field, value in (
+            ("line_integral", image),
+            ("valid", valid),
+            ("assumed", tuple(self.assumed)),
+            ("warnings", tuple(self.warnings)),
+        ):
+            object.__setattr__(self, field, value)
+
+    def resized(self, *, spacing_mm: float | None = None, max_pixels: int | None = None) -> Radiograph:
+        """Down-sampled by area averaging, so that no detail aliases; never up-sampled.
+
+        spacing_mm: wanted pixel size at the detector; the nearest one that keeps the edges of the image in place is used.
+        max_pixels: most pixels along the longer side.
+        The average leaves out invalid pixels; a new pixel is valid if more than half of its area was.
+        """
+        if (spacing_mm is None) == (max_pixels is None):
+            raise ValueError(f"resized: got spacing_mm={spacing_mm}, max_pixels={max_pixels}, accepted is exactly one of them")
+        if max_pixels is not None and max_pixels < 2:
+            raise ValueError(f"max_pixels: got {max_pixels}, accepted is 2 or more")
+        if spacing_mm is None:
+            longest_mm = max(n * s for n, s in zip(self.line_integral.shape, self.geometry.detector_spacing_mm, strict=True))
+            spacing_mm = longest_mm / int(max_pixels or 2)
+        if not 0 < spacing_mm < math.inf:
+            raise ValueError(f"spacing_mm: got {spacing_mm}, accepted is a length above 0 mm")
+        height, width = (
+            min(n, max(2, round(n * s / spacing_mm)))
+            for n, s in zip(self.line_integral.shape, self.geometry.detector_spacing_mm, strict=True)
+        )
+        if (height, width) == self.line_integral.shape:
+            return self
+        over_rows, over_columns = (_area_weights(n, m) for n, m in zip(self.line_integral.shape, (height, width), strict=True))
+        share = over_rows @ self.valid.astype(np.float32) @ over_columns.T
+        masked = over_rows @ np.where(self.valid, self.line_integral, 0.0).astype(np.float32) @ over_columns.T
+        plain = over_rows @ self.line_integral @ over_columns.T
+        seen = share > 1e-3
+        return replace(
+            self,
+            line_integral=np.where(seen, masked / np.where(seen, share, 1.0), plain),
+            valid=share > 0.5,
+            geometry=_resized_beam(self.geometry, (height, width)),
+        )
+
+
+def read_radiograph(
+    path: str | Path,
+    *,
+    view: View | str | None = None,
+    geometry: Beam | Mapping[str, Any] | None = None,
+    frame: int | None = None,
+    polarity: str = "auto",
+    intensity: str = "auto",
+) -> Radiograph:
+    """A radiograph from DICOM (CR, DX, RF, XA, CT scout), PNG, JPEG, TIFF, NRRD, NIfTI, MetaImage or NumPy.
+
+    view: AP, PA, LL or RL, where the file does not tell it.
+    geometry: a whole beam, or some of its fields as for `geometry.beam_from_dict`. It wins over the file, with a warning.
+    frame: which one of a multi-frame file, from 0.
+    polarity: "bright_dense" if bone is shown bright, "dark_dense" if dark, "auto" to read it from the file or assume and say so.
+    intensity: "log" if values are proportional to line integrals, "transmission" if to the X-ray intensity behind the patient.
+
+    Raises ValueError naming the file if it cannot be read or if the view is unknown.
+    """
+    # pydicom and SimpleITK are imported with the reader that needs them: drawing a geometry needs neither.
+    from diff2ct.image_file import check_file, suffix_of
+
+    path = Path(path)
+    check_file(path)
+    for name, value, accepted in (
+        ("polarity", polarity, ("auto", "bright_dense", "dark_dense")),
+        ("intensity", intensity, ("auto", "log", "transmission")),
+    ):
+        if value not in accepted:
+            raise ValueError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
+    options: dict[str, Any] = {"view": view, "geometry": geometry, "frame": frame, "polarity": polarity, "intensity": intensity}
+    from diff2ct.radiograph_image import IMAGE_SUFFIXES, read_image_radiograph
+
+    if suffix_of(path) in IMAGE_SUFFIXES:
+        return read_image_radiograph(path, **options)
+    with path.open("rb") as file:
+        is_dicom = file.read(132)[128:] == b"DICM"
+    if not is_dicom and suffix_of(path) not in ("", ".dcm", ".dicom", ".ima"):
+        raise ValueError(f"{path.name}: suffix {suffix_of(path)!r} is not a radiograph, accepted are DICOM, {', '.join(IMAGE_SUFFIXES)}")
+    from diff2ct.radiograph_dicom import read_dicom_radiograph
+
+    return read_dicom_radiograph(path, **options)
+
+
+def write_radiograph(radiograph: Radiograph, path: str | Path, *, overwrite: bool = False) -> None:
+    """Writes .dcm (derived DICOM), .png (16 bit) or .nrrd (float32), the latter two with a JSON file beside it.
+
+    Read back by `read_radiograph`, geometry, mask and assumptions are exactly the same, line integrals to 1e-4 of their range.
+    """
+    from diff2ct.image_file import suffix_of
+
+    path = Path(path)
+    if suffix_of(path) == ".dcm":
+        from diff2ct.radiograph_dicom import write_dicom_radiograph
+
+        write_dicom_radiograph(radiograph, path, overwrite=overwrite)
+    elif suffix_of(path) in (".png", ".nrrd"):
+        from diff2ct.radiograph_image import write_image_radiograph
+
+        write_image_radiograph(radiograph, path, overwrite=overwrite)
+    else:
+        raise ValueError(f"{path.name}: suffix {suffix_of(path)!r} cannot be written, accepted are .dcm, .png, .nrrd")
+
+
+def _area_weights(count: int, new_count: int) -> np.ndarray:
+    """(new_count, count) float32: which share of new pixel n is covered by old pixel m. Rows add up to 1."""
+    new_edges = np.arange(new_count + 1) * (count / new_count)
+    old_edges = np.arange(count + 1)
+    overlap = np.minimum(new_edges[1:, None], old_edges[None, 1:]) - np.maximum(new_edges[:-1, None], old_edges[None, :-1])
+    return (overlap.clip(min=0.0) * (new_count / count)).astype(np.float32)
+
+
+def _resized_beam(beam: Beam, size: tuple[int, int]) -> Beam:
+    """The same detector cut into `size` pixels: its edges, at -0.5 and n - 0.5 pixels, stay where they are."""
+    assert beam.principal_point is not None  # set by the constructor
+    factors = [n / m for n, m in zip(beam.detector_size, size, strict=True)]
+    row_mm, column_mm = (s * f for s, f in zip(beam.detector_spacing_mm, factors, strict=True))
+    row0, column0 = ((p + 0.5) / f - 0.5 for p, f in zip(beam.principal_point, factors, strict=True))
+    return replace(beam, detector_size=size, detector_spacing_mm=(row_mm, column_mm), principal_point=(row0, column0))

@@ -1,0 +1,145 @@
+"""Two radiographs and a checkpoint -> a CT volume. The whole inference path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from diff2ct.checkpoint import Checkpoint
+from diff2ct.condition import CONDITIONS
+from diff2ct.diffusion import SAMPLERS, OnStep, SampleNoise, predict_x0, trailing_timesteps
+from diff2ct.metrics import reprojection_error
+from diff2ct.precision import fastest_dtype
+from diff2ct.projector import project
+from diff2ct.radiograph import Radiograph
+from diff2ct.units import hu_to_mu
+from diff2ct.volume import CtVolume, VolumeGrid
+
+DEFAULT_STEPS = 10
+NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """volume: HU; the mean of the samples if there are several. sd_hu: (D, H, W) their standard deviation, None for one sample.
+
+    seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after fitting
+    gain and offset: {"relative_l2", "ncc"}. provenance: what to write beside the volume, all text.
+    """
+
+    volume: CtVolume
+    sd_hu: np.ndarray | None
+    seconds: float
+    reprojection: tuple[dict[str, float], ...]
+    provenance: dict[str, str]
+
+
+def reconstruct(
+    radiographs: Sequence[Radiograph],
+    checkpoint: Checkpoint,
+    *,
+    num_steps: int | None = None,
+    num_samples: int = 1,
+    seed: int = 0,
+    sampler: str = "dpm-solver",
+    device: str = "cpu",
+    on_step: OnStep | None = None,
+    is_cancelled: Callable[[], bool] | None = None,
+) -> Reconstruction:
+    """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
+
+    num_steps: denoising steps per sample, default 10. seed: the same seed gives the same volume. on_step(done, in all) counts the
+    steps of all samples. Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
+    """
+    start = time.perf_counter()
+    num_steps = DEFAULT_STEPS if num_steps is None else num_steps
+    if num_samples < 1:
+        raise ValueError(f"num_samples: got {num_samples}, accepted is 1 or more")
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler: got {sampler!r}, accepted are {', '.join(SAMPLERS)}")
+    pair = frontal_and_lateral(radiographs)
+    grid = grid_around_isocenter(checkpoint.grid, pair)
+    condition = condition_of(pair, checkpoint.condition, grid, device)
+    timesteps = trailing_timesteps(checkpoint.diffusion.num_timesteps, num_steps)
+
+    network, samples = checkpoint.network, []
+    with torch.inference_mode(), torch.autocast(torch.device(device).type, fastest_dtype(device)):
+        embedded = network.embed_condition(condition)
+        denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), checkpoint.diffusion)
+        for n in range(num_samples):
+            noise = SampleNoise([sample_seed(seed, n)], (1, *grid.size), device)
+            x_0 = SAMPLERS[sampler](
+                denoiser,
+                checkpoint.diffusion.alpha_bar,
+                timesteps,
+                noise,
+                on_step=_counting(on_step, n, num_samples),
+                is_cancelled=is_cancelled,
+            )
+            samples.append(checkpoint.hu_map.to_hu(x_0[0, 0].float()).cpu().numpy())
+
+    volume = CtVolume(np.mean(samples, axis=0), grid)
+    return Reconstruction(
+        volume=volume,
+        sd_hu=np.std(samples, axis=0, ddof=1) if num_samples > 1 else None,
+        seconds=time.perf_counter() - start,
+        reprojection=tuple(reproject(volume, radiograph) for radiograph in pair),
+        provenance={
+            "Notice": NOTICE,
+            "CheckpointSha256": checkpoint.sha256,
+            "Sampler": f"{sampler}, {num_steps} steps, {num_samples} samples",
+            "Seed": str(seed),
+            "Sources": ", ".join(r.source for r in pair),
+            "Assumed": ", ".join(sorted({a for r in pair for a in r.assumed})) or "nothing",
+        },
+    )
+
+
+def frontal_and_lateral(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, Radiograph]:
+    """The two views in the order of the condition. Raises ValueError unless there is one of each."""
+    views = [r.geometry.view for r in radiographs]
+    if len(views) != 2 or sum(v.is_lateral for v in views) != 1:
+        got = ", ".join(v.value for v in views) or "none"
+        raise ValueError(f"radiographs: got views {got}, accepted are one frontal (AP or PA) and one lateral (LL or RL)")
+    first, second = radiographs
+    return (second, first) if views[0].is_lateral else (first, second)
+
+
+def grid_around_isocenter(model_grid: VolumeGrid, pair: Sequence[Radiograph]) -> VolumeGrid:
+    """`model_grid`, which surrounds the origin, moved to the mean isocentre of the views."""
+    isocenter = np.mean([r.geometry.isocenter_lps for r in pair], axis=0)
+    x, y, z = np.array(model_grid.origin_lps) + isocenter
+    return replace(model_grid, origin_lps=(float(x), float(y), float(z)))
+
+
+def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device: str) -> torch.Tensor:
+    """(1, C, D, H, W) condition, channels last. Radiographs much finer than the grid are averaged down first."""
+    small = [r.resized(spacing_mm=0.75 * min(grid.spacing_mm) * r.geometry.magnification) for r in pair]
+    images = [torch.from_numpy(r.line_integral).to(device) for r in small]
+    valid = [torch.from_numpy(r.valid).to(device) for r in small]
+    condition = CONDITIONS[kind](images, valid, [r.geometry for r in small], grid)
+    return condition[None].contiguous(memory_format=torch.channels_last_3d)
+
+
+def reproject(volume: CtVolume, radiograph: Radiograph) -> dict[str, float]:
+    """How well the volume's own X-ray agrees with the measured one, gain and offset fitted; only where all tissue lies in the cube
+    can it be perfect."""
+    small = radiograph.resized(spacing_mm=min(volume.grid.spacing_mm) * radiograph.geometry.magnification)
+    image = project(hu_to_mu(torch.from_numpy(volume.hu)), volume.grid, small.geometry)
+    relative_l2, ncc = reprojection_error(torch.from_numpy(small.line_integral), image, torch.from_numpy(small.valid))
+    return {"relative_l2": float(relative_l2), "ncc": float(ncc)}
+
+
+def sample_seed(seed: int, n: int) -> int:
+    """Seed of sample n: sample 0 of `seed` is the single sample of `seed`, whatever the number of samples."""
+    return seed + n * 1_000_003
+
+
+def _counting(on_step: OnStep | None, n: int, num_samples: int) -> OnStep | None:
+    if on_step is None:
+        return None
+    return lambda done, steps: on_step(n * steps + done, num_samples * steps)

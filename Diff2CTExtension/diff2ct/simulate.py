@@ -1,0 +1,320 @@
+"""From line integrals to what a real detector shows, and back.
+
+`acquire` follows the photons: beam hardening, collimator, focal spot, scatter, quantum noise, detector blur, full well; then the
+electronics and the image processing: tone curve, polarity, gain, offset, bits. `random_detector` draws such a detector for
+training, so that a network meets every look before it meets a hospital; `standardize` takes out what no network can know, gain and
+offset, and is the same at training and at inference.
+
+Letters: V views, H rows, W columns. Line integrals are natural-log attenuations int mu dl (no unit), transmission = I / I_open.
+Lengths are at the detector [mm]; `pixel_mm` is the beam's `detector_spacing_mm` (row, column).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+REFERENCE_LINE_INTEGRAL = 4.0
+"""Where `DetectorModel.scatter_fraction` holds: about 20 cm of water at 70 keV, a trunk seen from the front."""
+MIN_TRANSMISSION = 1e-5
+"""Darkest transmission told from 0 (5 decades, the best flat panels): the logarithm stops here."""
+LOG_RANGE = -math.log(MIN_TRANSMISSION)
+
+TONES = ("linear", "log", "film")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorModel:
+    """One X-ray detector with its beam and processing. The defaults are ideal: pixel_value = exp(-line_integral).
+
+    The beam
+    beam_hardening: c in L_measured = L / (1 + c L): thick and metal paths attenuate less than mono-energetic ones. 0..0.1.
+    photons_per_pixel: quanta detected in an open pixel; inf = no noise.
+    scatter_fraction: scatter / (scatter + primary) behind a uniform object of REFERENCE_LINE_INTEGRAL, [0, 0.95]. Scatter arises
+        in proportion to primary * line integral (none in air, most of the signal behind thick parts).
+    scatter_sigma_mm: its Gaussian spread at the detector.
+    focal_blur_mm, detector_blur_mm: Gaussian sigma before and after the quantum noise (so the latter makes noise coarser).
+    collimation: (top, bottom, left, right) share of rows or columns behind the collimator, each [0, 0.5).
+    saturation: transmission of the full well; all above is white.
+
+    The picture
+    tone: "linear": the transmission. "log": 1 - L / LOG_RANGE. "film": histogram-windowed attenuation (1st to 99th percentile of the
+        view inside the collimation) through an S-shaped film curve, as a processed image for display.
+    local_contrast: for "film", share of the low-frequency attenuation that is taken out first (multi-scale processing), [0, 1).
+    local_contrast_sigma_mm: what counts as low frequency.
+    film_contrast, film_center: slope and middle of the S curve; contrast near 0 is a straight line. Center in (0, 1).
+    gamma: exponent on the signal in [0, 1].
+    bright_is_dense: bones bright, as films are displayed; otherwise bright = many photons.
+    gain, offset: pixel_value = offset + gain * signal, before quantisation.
+    bits: None or 8, 10, 12, 16: pixel values become whole numbers 0..2^bits - 1 for signal 0..1; all beyond is clipped.
+    """
+
+    beam_hardening: float = 0.0
+    photons_per_pixel: float = math.inf
+    scatter_fraction: float = 0.0
+    scatter_sigma_mm: float = 40.0
+    focal_blur_mm: float = 0.0
+    detector_blur_mm: float = 0.0
+    collimation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    saturation: float = math.inf
+    tone: str = "linear"
+    local_contrast: float = 0.0
+    local_contrast_sigma_mm: float = 30.0
+    film_contrast: float = 4.0
+    film_center: float = 0.5
+    gamma: float = 1.0
+    bright_is_dense: bool = False
+    gain: float = 1.0
+    offset: float = 0.0
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        limits = {
+            "beam_hardening": (0.0, 1.0),
+            "scatter_fraction": (0.0, 0.95),
+            "scatter_sigma_mm": (0.0, 1e3),
+            "focal_blur_mm": (0.0, 100.0),
+            "detector_blur_mm": (0.0, 100.0),
+            "local_contrast": (0.0, 0.95),
+            "local_contrast_sigma_mm": (0.0, 1e3),
+            "film_contrast": (0.01, 50.0),
+            "film_center": (0.05, 0.95),
+            "gamma": (0.05, 20.0),
+            "offset": (-1e9, 1e9),
+        }
+        for name, (lo, hi) in limits.items():
+            if not lo <= getattr(self, name) <= hi:
+                raise ValueError(f"{name}: got {getattr(self, name)}, accepted is a number in [{lo}, {hi}]")
+        for name in ("photons_per_pixel", "saturation", "gain"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, accepted is a number above 0")
+        if len(self.collimation) != 4 or not all(0 <= share < 0.5 for share in self.collimation):
+            raise ValueError(f"collimation: got {self.collimation}, accepted are four shares (top, bottom, left, right) in [0, 0.5)")
+        if self.tone not in TONES:
+            raise ValueError(f"tone: got {self.tone!r}, accepted are {', '.join(TONES)}")
+        if self.bits not in (None, 8, 10, 12, 16):
+            raise ValueError(f"bits: got {self.bits}, accepted are None, 8, 10, 12 and 16")
+
+
+def acquire(
+    line_integral: Tensor, pixel_mm: tuple[float, float], model: DetectorModel, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Line integrals -> the image that `model` would give.
+
+    line_integral: (V, H, W) floating point, >= 0.
+    pixel_mm: (row, column) pixel distance at the detector.
+    generator: of this sample alone, on any device; it is used for quantum noise only.
+    Returns pixel_value (V, H, W) and valid (V, H, W) bool = inside the collimation.
+    """
+    if line_integral.ndim != 3 or not line_integral.is_floating_point():
+        raise ValueError(
+            f"line_integral: got {line_integral.dtype} {tuple(line_integral.shape)}, accepted is floating point (V, H, W)"
+        )
+    if len(pixel_mm) != 2 or not all(0 < p < math.inf for p in pixel_mm):
+        raise ValueError(f"pixel_mm: got {pixel_mm}, accepted are two lengths (row, column) above 0 mm")
+    valid = _inside_collimation(line_integral, model)
+    transmission = _expose(line_integral.clamp_min(0.0), valid, pixel_mm, model, generator)
+    signal = _process(transmission, valid, pixel_mm, model)
+    pixel_value = model.offset + model.gain * signal
+    if model.bits is not None:
+        white = 2**model.bits - 1
+        pixel_value = (pixel_value * white).round().clamp(0, white)
+    return pixel_value, valid
+
+
+def to_line_integral(pixel_value: Tensor, model: DetectorModel) -> Tensor:
+    """Beer-Lambert backwards for a detector whose tone curve is known and the same everywhere ("linear" or "log").
+
+    pixel_value: (..., H, W) as `acquire` gives it. Undoes bits, offset, gain, polarity, gamma, tone and beam hardening; noise,
+    scatter and blur stay in. Black pixels give the most that can be told, LOG_RANGE before beam hardening is undone.
+    """
+    if model.tone == "film":
+        raise ValueError("model.tone: got 'film', accepted are 'linear' and 'log': a film's window depends on the image it came from")
+    white = 1 if model.bits is None else 2**model.bits - 1
+    signal = (pixel_value / white - model.offset) / model.gain
+    if model.bright_is_dense:
+        signal = 1.0 - signal
+    if model.gamma != 1.0:
+        signal = signal.clamp_min(0.0) ** (1.0 / model.gamma)
+    if model.tone == "log":
+        attenuation = (1.0 - signal).clamp(0.0, 1.0) * LOG_RANGE
+    else:
+        attenuation = -signal.clamp_min(MIN_TRANSMISSION).log()
+    # A measured path cannot reach 1 / c, the limit of L / (1 + c L); noise can.
+    return attenuation / (1.0 - model.beam_hardening * attenuation).clamp_min(0.05)
+
+
+def to_attenuation(pixel_value: Tensor, model: DetectorModel) -> Tensor:
+    """What a reader makes of a picture before `standardize`: dense = high, gain, offset and beam hardening unknown.
+
+    "linear" and "log" become line integrals up to a constant and the beam hardening; a film stays as it is, its polarity put right.
+    """
+    if model.tone == "film":
+        return pixel_value if model.bright_is_dense else -pixel_value
+    return to_line_integral(pixel_value, replace(model, gain=1.0, offset=0.0, beam_hardening=0.0))
+
+
+def random_detector(generator: torch.Generator, strength: float = 1.0) -> DetectorModel:
+    """A detector to train with: half of them raw flat panels (linear or logarithmic), half processed films.
+
+    strength: 0 gives the ideal detector, 1 the full range, from a good flat panel to a poor portable or fluoroscopic image; between,
+    unsharpness, scatter, noise SD, hardening and collimation shrink in proportion and processed films become rarer.
+    """
+    if not 0.0 <= strength <= 1.0:
+        raise ValueError(f"strength: got {strength}, accepted is a number in [0, 1]")
+    if strength == 0.0:
+        return DetectorModel()
+    draws = iter(torch.rand(32, generator=generator, device=generator.device).tolist())
+
+    def uniform(lo: float, hi: float) -> float:
+        return lo + (hi - lo) * next(draws)
+
+    def chance(probability: float) -> bool:
+        return next(draws) < probability
+
+    beam = DetectorModel(
+        beam_hardening=strength * uniform(0.0, 0.05),
+        photons_per_pixel=10.0 ** uniform(4.7, 7.0) / strength**2,
+        scatter_fraction=strength * uniform(0.0, 0.6),  # with a grid 0.1 to 0.4, without 0.5 to 0.8
+        scatter_sigma_mm=uniform(20.0, 60.0),
+        focal_blur_mm=strength * uniform(0.0, 1.0),
+        detector_blur_mm=strength * uniform(0.0, 0.5),
+    )
+    sides = [strength * uniform(0.0, 0.2) for _ in range(4)]
+    if chance(0.5):
+        beam = replace(beam, collimation=(sides[0], sides[1], sides[2], sides[3]))
+    if chance(0.5 * strength):
+        return replace(
+            beam,
+            tone="film",
+            local_contrast=uniform(0.0, 0.7),
+            local_contrast_sigma_mm=uniform(20.0, 60.0),
+            film_contrast=uniform(0.5, 6.0),
+            film_center=uniform(0.35, 0.65),
+            gamma=math.exp(uniform(-0.3, 0.3)),
+            bright_is_dense=chance(0.5),
+            gain=uniform(0.7, 1.1),
+            offset=uniform(-0.05, 0.15),
+            bits=8 if chance(0.5) else 12,
+        )
+    if chance(0.5):
+        return replace(beam, tone="log", gain=uniform(0.6, 1.0), bits=12)
+    return replace(beam, gain=uniform(0.3, 1.0), bits=16)
+
+
+OUTLIER_SHARE = 0.005
+"""`standardize` takes location and scale from the values between this quantile and 1 minus it."""
+STANDARD_LIMIT = 8.0
+"""`standardize` clips here, far beyond metal (about 4), so that a dead pixel stays harmless."""
+
+
+def standardize(image: Tensor, valid: Tensor) -> Tensor:
+    """Image -> zero mean and unit SD over its valid pixels, the same for offset + gain * image with any gain > 0.
+
+    image: (..., H, W) floating point, each (H, W) by itself. valid: same shape, bool; 0 comes out elsewhere, and everywhere for an
+    image without contrast. Mean and SD are of the values clipped to their 0.5 and 99.5 percentiles, so that metal and dead pixels do
+    not set the scale; they keep their own values up to STANDARD_LIMIT. Differentiable almost everywhere.
+    """
+    if image.shape != valid.shape or valid.dtype != torch.bool or not image.is_floating_point():
+        raise ValueError(
+            f"image, valid: got {image.dtype} {tuple(image.shape)} and {valid.dtype} {tuple(valid.shape)}, "
+            "accepted are floating point and bool of one shape (..., H, W)"
+        )
+    low, high = _quantiles(image, valid, (OUTLIER_SHARE, 1.0 - OUTLIER_SHARE))
+    image = image.where(valid, low)
+    clipped = image.clamp(low, high)
+    count = valid.sum((-2, -1), keepdim=True).clamp_min(1)
+    mean = clipped.where(valid, 0.0).sum((-2, -1), keepdim=True) / count
+    variance = (clipped - mean).square().where(valid, 0.0).sum((-2, -1), keepdim=True) / count
+    flat = variance <= (1e-6 * mean).square()  # no more than rounding
+    z = (image - mean) / variance.where(~flat, 1.0).sqrt()
+    return z.clamp(-STANDARD_LIMIT, STANDARD_LIMIT).where(valid & ~flat, 0.0)
+
+
+def _inside_collimation(image: Tensor, model: DetectorModel) -> Tensor:
+    """(V, H, W) bool, False behind the collimator's leaves."""
+    height, width = image.shape[-2:]
+    top, bottom, left, right = (round(s * n) for s, n in zip(model.collimation, (height, height, width, width), strict=True))
+    valid = torch.zeros_like(image, dtype=torch.bool)
+    valid[..., top : height - bottom, left : width - right] = True
+    return valid
+
+
+def _expose(
+    line_integral: Tensor, valid: Tensor, pixel_mm: tuple[float, float], model: DetectorModel, generator: torch.Generator
+) -> Tensor:
+    """Line integrals (V, H, W) -> transmission (V, H, W) that the detector reports, >= 0."""
+    primary = torch.exp(-line_integral / (1.0 + model.beam_hardening * line_integral)) * valid
+    scatter_to_primary = model.scatter_fraction / (1.0 - model.scatter_fraction)
+    scatter_source = primary * line_integral * (scatter_to_primary / REFERENCE_LINE_INTEGRAL)
+    transmission = _smooth(primary, model.focal_blur_mm, pixel_mm)
+    if model.scatter_fraction > 0:
+        transmission = transmission + _smooth(scatter_source, model.scatter_sigma_mm, pixel_mm)
+    if math.isfinite(model.photons_per_pixel):
+        transmission = _add_quantum_noise(transmission, model.photons_per_pixel, generator)
+    return _smooth(transmission, model.detector_blur_mm, pixel_mm).clamp_max(model.saturation)
+
+
+def _add_quantum_noise(transmission: Tensor, photons_per_pixel: float, generator: torch.Generator) -> Tensor:
+    """Poisson counts by the normal approximation of their square root (Anscombe 1948).
+
+    With z ~ N(0, 1), (sqrt(n) + z / 2)^2 - 1/4 has mean n and variance n + 1/8, is skewed like a count, and needs one draw per pixel
+    on any device; below a photon it is cut at 0.
+    """
+    z = torch.randn(transmission.shape, generator=generator, device=generator.device, dtype=torch.float32).to(transmission)
+    counts = ((transmission * photons_per_pixel).sqrt() + 0.5 * z).square() - 0.25
+    return counts.clamp_min(0.0) / photons_per_pixel
+
+
+def _process(transmission: Tensor, valid: Tensor, pixel_mm: tuple[float, float], model: DetectorModel) -> Tensor:
+    """Transmission (V, H, W) -> signal before gain and offset; "log" and "film" lie in [0, 1]."""
+    attenuation = -transmission.clamp_min(MIN_TRANSMISSION).log()
+    if model.tone == "linear":
+        signal = transmission
+    elif model.tone == "log":
+        signal = 1.0 - attenuation.clamp(0.0, LOG_RANGE) / LOG_RANGE
+    else:
+        signal = 1.0 - _film(attenuation, valid, pixel_mm, model)
+    if model.gamma != 1.0:
+        signal = signal.clamp_min(0.0) ** model.gamma
+    return 1.0 - signal if model.bright_is_dense else signal
+
+
+def _film(attenuation: Tensor, valid: Tensor, pixel_mm: tuple[float, float], model: DetectorModel) -> Tensor:
+    """Attenuation (V, H, W) -> darkness-inverted film signal in [0, 1], dense = high."""
+    if model.local_contrast > 0:
+        sigma = model.local_contrast_sigma_mm
+        weight = _smooth(valid.to(attenuation), sigma, pixel_mm).clamp_min(1e-6)
+        attenuation = attenuation - model.local_contrast * _smooth(attenuation * valid, sigma, pixel_mm) / weight
+    low, high = _quantiles(attenuation, valid, (0.01, 0.99))
+    window = ((attenuation - low) / (high - low).clamp_min(1e-6)).clamp(0.0, 1.0)
+    slope, center = model.film_contrast, model.film_center
+    foot, shoulder = (1.0 / (1.0 + math.exp(-slope * (end - center))) for end in (0.0, 1.0))
+    return (torch.sigmoid(slope * (window - center)) - foot) / (shoulder - foot)
+
+
+def _quantiles(image: Tensor, valid: Tensor, shares: tuple[float, ...]) -> list[Tensor]:
+    """(..., H, W) -> a (..., 1, 1) per share: that quantile of the valid pixels of each image; 0 where there are none."""
+    ordered = image.where(valid, math.inf).flatten(-2).sort(dim=-1).values
+    count = valid.flatten(-2).sum(-1, keepdim=True)
+    ordered = ordered.where(count > 0, 0.0)
+    return [ordered.gather(-1, (share * (count - 1).clamp_min(0)).round().long())[..., None] for share in shares]
+
+
+def _smooth(image: Tensor, sigma_mm: float, pixel_mm: tuple[float, float]) -> Tensor:
+    """Gaussian blur of (V, H, W); the image goes on as it ends at its border. Any sigma costs the same: two matrix products."""
+    if sigma_mm == 0:
+        return image
+    rows, columns = (
+        _gaussian_matrix(count, sigma_mm / pixel, image) for count, pixel in zip(image.shape[-2:], pixel_mm, strict=True)
+    )
+    return rows @ image @ columns.T
+
+
+def _gaussian_matrix(count: int, sigma_pixels: float, like: Tensor) -> Tensor:
+    """(count, count), rows sum to 1."""
+    position = torch.arange(count, device=like.device, dtype=like.dtype)
+    return torch.softmax(-0.5 * ((position[:, None] - position) / sigma_pixels).square(), dim=1)

@@ -1,0 +1,122 @@
+"""`python -m diff2ct.worker`: one reconstruction in a process of its own, so that whoever started it survives it.
+
+Standard input: one line of JSON, the request. Standard output: ASCII JSON lines, the events. The worker stops between two steps when
+standard input ends or when the file named by "cancel" appears, and leaves no output then.
+
+Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}}, "checkpoint",
+"steps", "samples", "seed", "device", "sd_output": FILE.nrrd, "cancel": FILE, "overwrite": bool.
+Events: {"event": "progress", "step", "steps", "seconds"}, then one of {"event": "done", "output", "seconds", "peak_memory_mb",
+"reprojection", "warnings", "provenance"}, {"event": "cancelled"}, {"event": "error", "message"}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from diff2ct.process import peak_memory_mb, tune_allocator
+
+_KEYS = {
+    "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "sd_output", "cancel", "overwrite",
+}  # fmt: skip
+
+
+def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout) -> int:
+    """Serve one request; 0 if done or cancelled, 2 on a bad request or input."""
+
+    def emit(event: str, **values: Any) -> None:
+        stdout.write(json.dumps({"event": event, **values}) + "\n")
+        stdout.flush()
+
+    tune_allocator()
+    from diff2ct.diffusion import Cancelled  # imports torch, so after the allocator is set
+
+    try:
+        request = parse_request(stdin.readline())
+        serve(request, emit, _cancel_check(request, stdin))
+    except Cancelled:
+        emit("cancelled")
+    except (ValueError, OSError, MemoryError) as error:
+        emit("error", message=str(error) or type(error).__name__)
+        return 2
+    return 0
+
+
+def parse_request(line: str) -> dict[str, Any]:
+    """The request, checked for its keys."""
+    try:
+        request = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"request: no JSON ({error})") from None
+    if not isinstance(request, dict):
+        raise ValueError("request: accepted is a JSON object")
+    unknown, missing = sorted(set(request) - _KEYS), sorted({"ap", "lateral", "output"} - set(request))
+    if unknown or missing:
+        raise ValueError(f"request: unknown {unknown}, missing {missing}; accepted are {', '.join(sorted(_KEYS))}")
+    return request
+
+
+def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Callable[[], bool]) -> None:
+    """Read, reconstruct, write, telling `emit` of each step."""
+    from diff2ct.checkpoint import load_checkpoint
+    from diff2ct.radiograph import check_pair, read_radiograph
+    from diff2ct.reconstruct import reconstruct
+    from diff2ct.volume import CtVolume
+    from diff2ct.volume_io import write_volume
+
+    geometry, overwrite = request.get("geometry") or {}, bool(request.get("overwrite", False))
+    outputs = [Path(request[key]) for key in ("output", "sd_output") if request.get(key)]
+    for path in outputs:
+        if path.exists() and not overwrite:
+            raise ValueError(f"output: {path} exists; nothing is overwritten unasked")
+    radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
+    warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
+    checkpoint = load_checkpoint(request.get("checkpoint"), device=request.get("device", "cpu"))
+
+    started = time.perf_counter()
+    result = reconstruct(
+        radiographs,
+        checkpoint,
+        num_steps=request.get("steps"),
+        num_samples=request.get("samples", 1),
+        seed=request.get("seed", 0),
+        device=request.get("device", "cpu"),
+        on_step=lambda step, steps: emit("progress", step=step, steps=steps, seconds=round(time.perf_counter() - started, 3)),
+        is_cancelled=is_cancelled,
+    )
+    write_volume(result.volume, outputs[0], attributes=result.provenance, overwrite=overwrite)
+    if len(outputs) > 1:
+        if result.sd_hu is None:
+            raise ValueError(f"sd_output: got {outputs[1]} with samples = 1, accepted with 2 samples or more")
+        write_volume(CtVolume(result.sd_hu, result.volume.grid), outputs[1], attributes=result.provenance, overwrite=overwrite)
+    emit(
+        "done",
+        output=str(outputs[0]),
+        seconds=round(result.seconds, 3),
+        peak_memory_mb=round(peak_memory_mb(), 1),
+        reprojection=list(result.reprojection),
+        warnings=warnings,
+        provenance=result.provenance,
+    )
+
+
+def _cancel_check(request: dict[str, Any], stdin: TextIO) -> Callable[[], bool]:
+    ended = threading.Event()
+
+    def wait_for_end() -> None:
+        while stdin.readline():
+            continue
+        ended.set()
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    cancel_file = request.get("cancel")
+    return lambda: ended.is_set() or (cancel_file is not None and Path(cancel_file).exists())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

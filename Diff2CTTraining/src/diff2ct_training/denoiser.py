@@ -1,0 +1,55 @@
+"""One training step's loss of the denoiser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from diff2ct.diffusion import Diffusion, add_noise, v_target
+from diff2ct_training.losses import axis_projection_loss, weighted_mse
+from diff2ct_training.pairs import Pair
+
+if TYPE_CHECKING:
+    from diff2ct_training.recipes import Recipe
+
+
+def batch_of(pairs: list[Pair], device: torch.device | str = "cpu") -> Pair:
+    """Pairs stacked along a batch axis; the condition goes channels-last, as the network likes it."""
+    condition, x_0, known = (torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("condition", "x_0", "known"))
+    return Pair(condition.contiguous(memory_format=torch.channels_last_3d), x_0, known)
+
+
+def draw_noise(rng: torch.Generator, batch: Pair, num_timesteps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(t (B,) in 1..T, eps like x_0), drawn on the CPU so that every device sees the same."""
+    t = torch.randint(1, num_timesteps + 1, (batch.x_0.shape[0],), generator=rng)
+    return t.to(batch.x_0.device), torch.randn(batch.x_0.shape, generator=rng).to(batch.x_0.device)
+
+
+def denoising_loss(network: nn.Module, batch: Pair, t: torch.Tensor, eps: torch.Tensor, recipe: Recipe) -> dict[str, torch.Tensor]:
+    """Loss terms by name; "loss" is what to minimise, "mse" the plain error of the prediction."""
+    diffusion = recipe.diffusion
+    alpha_bar = diffusion.alpha_bar.to(t.device)[t].float().view(-1, 1, 1, 1, 1)
+    x_t = add_noise(batch.x_0, eps, alpha_bar)
+    error = network(x_t, t, batch.condition).float() - _target(diffusion, batch.x_0, eps, alpha_bar)
+    weight = _weight(diffusion.prediction, alpha_bar.flatten(), recipe.loss_weight_limit)
+    terms = {"mse": weighted_mse(error.detach(), torch.ones_like(weight), batch.known)}
+    terms["loss"] = weighted_mse(error, weight, batch.known)
+    if recipe.projection_weight > 0:
+        terms["projection"] = axis_projection_loss(error * batch.known, weight, recipe.projection_reduction)
+        terms["loss"] = terms["loss"] + recipe.projection_weight * terms["projection"]
+    return terms
+
+
+def _target(diffusion: Diffusion, x_0: torch.Tensor, eps: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
+    if diffusion.prediction == "x_0":
+        return x_0
+    return eps if diffusion.prediction == "eps" else v_target(x_0, eps, alpha_bar)
+
+
+def _weight(prediction: str, alpha_bar: torch.Tensor, limit: float) -> torch.Tensor:
+    """x_0: min(1 / (1 - alpha_bar), limit), the v loss seen from x_0 and cut off; eps and v: 1, as in their papers."""
+    if prediction == "x_0":
+        return (1 / (1 - alpha_bar).clamp(min=1e-6)).clamp(max=limit)
+    return torch.ones_like(alpha_bar)

@@ -1,0 +1,198 @@
+"""Figures a person can judge a reconstruction by. Display is radiological: the patient's left on the image's right, head up,
+the front of the patient up in axial and to the left in sagittal slices. Volumes are on axis-aligned LPS grids (the model
+grid is)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from diff2ct.radiograph import Radiograph
+from diff2ct.volume import CtVolume, VolumeGrid
+
+WINDOW_HU = (-250.0, 850.0)
+"""Bone and soft tissue at once."""
+DIFFERENCE_HU = 600.0
+BONE_HU = 300.0
+NOTICE = "synthetic - research use only - not for diagnosis"
+PLANES = ("axial", "coronal", "sagittal")
+
+_BACKGROUND, _TEXT, _FAINT = "#101214", "#f2f2f2", "#9aa0a6"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which voxel (k, j, i) the three planes go through."""
+
+    k: int
+    j: int
+    i: int
+
+    @classmethod
+    def center(cls, grid: VolumeGrid) -> Shown:
+        """Through the middle of the grid, i.e. the isocentre."""
+        depth, height, width = grid.size
+        return cls(depth // 2, height // 2, width // 2)
+
+    @classmethod
+    def through_spine(cls, volume: CtVolume) -> Shown:
+        """Through the bone near the middle: each plane is the one with most bone among those within a quarter of the grid's
+        extent of its middle; sagittal is the middle of the bone behind the coronal plane, where the canal is. No bone: the
+        isocentre."""
+        depth, height, width = volume.grid.size
+        middle = tuple(slice(n // 4, n - n // 4) for n in (depth, height, width))
+        bone = np.zeros(volume.grid.size, dtype=bool)
+        bone[middle] = volume.hu[middle] > BONE_HU
+        if not bone.any():
+            return cls.center(volume.grid)
+        columns = np.nonzero(bone)[2]
+        return cls(int(bone.sum((1, 2)).argmax()), int(bone.sum((0, 2)).argmax()), int(np.median(columns)))
+
+
+def plane(hu: np.ndarray, name: str, at: Shown) -> np.ndarray:
+    """One slice (rows, columns) of (D, H, W), turned for display."""
+    if name == "axial":
+        return hu[at.k]
+    if name == "coronal":
+        return hu[::-1, at.j]
+    if name == "sagittal":
+        return hu[::-1, :, at.i]
+    raise ValueError(f"plane: got {name!r}, accepted are {', '.join(PLANES)}")
+
+
+def reconstruction_figure(
+    path: Path,
+    radiographs: Sequence[Radiograph],
+    prediction: CtVolume,
+    truth: CtVolume | None = None,
+    *,
+    text: Sequence[tuple[str, str]] = (),
+    title: str = "Diff2CT: two X-rays in, one CT volume out",
+    at: Shown | None = None,
+) -> None:
+    """X-rays on the left; to their right the reconstruction, and the truth and the difference if `truth` is given, in three
+    planes.
+
+    text: (name, value) lines below the X-rays. Written as PNG (or what the suffix says).
+    """
+    at = at or Shown.through_spine(truth or prediction)
+    rows = _rows(prediction, truth)
+    figure = Figure(figsize=(13.2, 3.25 * max(len(rows), 2) + 1.0), facecolor=_BACKGROUND)
+    outer = figure.add_gridspec(
+        1, 2, width_ratios=(1.0, 3.35), wspace=0.09, left=0.015, right=0.93, top=1 - 0.75 / figure.get_figheight(), bottom=0.03
+    )
+    left = outer[0].subgridspec(3, 1, hspace=0.13, height_ratios=(1, 1, 0.85))
+    for cell, radiograph in zip(left, radiographs, strict=False):
+        _show_radiograph(figure.add_subplot(cell), radiograph)
+    _show_text(figure.add_subplot(left[2]), text)
+    right = outer[1].subgridspec(len(rows), 3, hspace=0.04, wspace=0.03)
+    for r, (label, hu, style) in enumerate(rows):
+        for c, name in enumerate(PLANES):
+            axes = figure.add_subplot(right[r, c])
+            drawn = _show_plane(axes, hu, name, at, prediction.grid, style)
+            if r == 0:
+                axes.set_title(f"mid-{name}", color=_TEXT, fontsize=11)
+            if c == 0:
+                axes.set_ylabel(label, color=_TEXT, fontsize=12)
+            _mark_sides(axes, name)
+        bar = figure.add_axes((0.94, axes.get_position().y0 + 0.02, 0.011, axes.get_position().height - 0.04))
+        figure.colorbar(drawn, cax=bar).ax.tick_params(colors=_FAINT, labelsize=8)
+        bar.set_title("HU", color=_FAINT, fontsize=8)
+    _title(figure, title)
+    _save(figure, path)
+
+
+def methods_figure(path: Path, cases: Sequence[tuple[str, CtVolume, Mapping[str, np.ndarray]]], title: str) -> None:
+    """One block per case, a column per method after the truth, a row per plane.
+
+    cases: (name, truth, HU (D, H, W) by method), the same methods in each.
+    """
+    methods = list(cases[0][2])
+    num_rows, num_columns = 3 * len(cases), 1 + len(methods)
+    figure = Figure(figsize=(2.0 * num_columns + 0.5, 2.0 * num_rows + 0.7), facecolor=_BACKGROUND)
+    top = 1 - 0.8 / figure.get_figheight()
+    grid = figure.add_gridspec(num_rows, num_columns, hspace=0.02, wspace=0.02, left=0.05, right=0.995, bottom=0.005, top=top)
+    for block, (case, truth, volumes) in enumerate(cases):
+        at = Shown.through_spine(truth)
+        for r, name in enumerate(PLANES):
+            for c, hu in enumerate([truth.hu, *(volumes[method] for method in methods)]):
+                axes = figure.add_subplot(grid[3 * block + r, c])
+                _show_plane(axes, hu, name, at, truth.grid, _WINDOW)
+                if block == r == 0:
+                    axes.set_title("truth" if c == 0 else methods[c - 1], color=_TEXT, fontsize=10)
+                if c == 0:
+                    axes.set_ylabel(f"{case}\n{name}" if r == 0 else name, color=_TEXT, fontsize=8)
+    _title(figure, title)
+    _save(figure, path)
+
+
+def save_radiograph_png(path: Path, radiograph: Radiograph) -> None:
+    """The X-ray as shown in the figures, bone white, with its view; a preview, not data."""
+    height, width = radiograph.line_integral.shape
+    figure = Figure(figsize=(4.5, 4.5 * height / width), facecolor=_BACKGROUND)
+    _show_radiograph(figure.add_axes((0, 0, 1, 1)), radiograph)
+    _save(figure, path)
+
+
+_WINDOW: dict[str, Any] = {"cmap": "gray", "vmin": WINDOW_HU[0], "vmax": WINDOW_HU[1]}
+_DIFFERENCE: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -DIFFERENCE_HU, "vmax": DIFFERENCE_HU}
+
+
+def _rows(prediction: CtVolume, truth: CtVolume | None) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
+    rows = [("reconstruction", prediction.hu, _WINDOW)]
+    if truth is not None:
+        rows += [("truth", truth.hu, _WINDOW), ("reconstruction - truth", prediction.hu - truth.hu, _DIFFERENCE)]
+    return rows
+
+
+def _show_plane(axes: Axes, hu: np.ndarray, name: str, at: Shown, grid: VolumeGrid, style: dict[str, Any]) -> Any:
+    di, dj, dk = grid.spacing_mm
+    aspect = {"axial": dj / di, "coronal": dk / di, "sagittal": dk / dj}[name]
+    _bare(axes)
+    return axes.imshow(plane(hu, name, at), aspect=aspect, interpolation="bilinear", **style)
+
+
+def _mark_sides(axes: Axes, name: str) -> None:
+    left, right = ("A", "P") if name == "sagittal" else ("R", "L")
+    for x, mark, align in ((0.03, left, "left"), (0.97, right, "right")):
+        axes.text(x, 0.5, mark, color=_FAINT, fontsize=9, ha=align, va="center", transform=axes.transAxes)
+
+
+def _show_radiograph(axes: Axes, radiograph: Radiograph) -> None:
+    low, high = np.percentile(radiograph.line_integral[radiograph.valid], (1.0, 99.7))
+    row_mm, column_mm = radiograph.geometry.detector_spacing_mm
+    _bare(axes)
+    axes.imshow(radiograph.line_integral, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=row_mm / column_mm)
+    axes.text(0.03, 0.97, radiograph.geometry.view.value, color=_TEXT, fontsize=11, va="top", transform=axes.transAxes)
+
+
+def _show_text(axes: Axes, lines: Sequence[tuple[str, str]]) -> None:
+    axes.set_axis_off()
+    for n, (name, value) in enumerate(lines):
+        y = 0.98 - n / max(len(lines), 10)
+        axes.text(0.0, y, name, color=_FAINT, fontsize=9, va="top", transform=axes.transAxes)
+        axes.text(1.0, y, value, color=_TEXT, fontsize=9, va="top", ha="right", transform=axes.transAxes)
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_facecolor("black")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _title(figure: Figure, title: str) -> None:
+    inch = 1 / figure.get_figheight()
+    figure.text(0.015, 1 - 0.12 * inch, title, color=_TEXT, fontsize=14, va="top")
+    figure.text(0.985, 1 - 0.15 * inch, NOTICE, color=_FAINT, fontsize=9, va="top", ha="right")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=110, facecolor=figure.get_facecolor())

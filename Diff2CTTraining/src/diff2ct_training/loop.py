@@ -1,0 +1,170 @@
+"""The training loop, on Lightning Fabric: one process or many, CPU or GPU, the same lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
+
+from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from diff2ct.networks import X2NoiseNet
+from diff2ct_training import pictures
+from diff2ct_training.cases import list_cases, read_case
+from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
+from diff2ct_training.pairs import Pair, make_pair
+from diff2ct_training.recipes import Recipe
+from diff2ct_training.training_state import Ema, load_state, save_state
+
+OnStep = Callable[[int, int, float], None]
+"""(step, steps in all, loss)."""
+
+
+def train(
+    recipe: Recipe,
+    cases_folder: Path,
+    output: Path,
+    *,
+    start_from: Path | None = None,
+    fabric: Fabric | None = None,
+    num_workers: int = 0,
+    on_step: OnStep | None = None,
+) -> Path:
+    """Train `recipe` on the prepared cases and return the checkpoint file, `output`/checkpoint.safetensors.
+
+    A run that was stopped continues from `output`/state.safetensors with the same samples and noise as if it had not been.
+    start_from: checkpoint whose weights the network starts with; its config must be the recipe's.
+    Raises ValueError on bad data and FloatingPointError, naming the case, if the loss is not finite.
+    """
+    fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=recipe.precision, loggers=_loggers(output))
+    output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    network: nn.Module = X2NoiseNet(recipe.network)
+    if start_from is not None:
+        network.load_state_dict(load_checkpoint(start_from).network.state_dict())
+    network = network.to(memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    bare = network
+    network, optimizer = fabric.setup(network, optimizer)
+    ema = Ema(bare, recipe.ema_decay)
+    state_file = output / "state.safetensors"
+    first = load_state(state_file, bare, ema, optimizer) if state_file.exists() else 0
+    (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+
+    started, stream = time.monotonic(), _batches(recipe, cases_folder, fabric, first, num_workers)
+    for step, (batch, names, noise_rng) in enumerate(stream, start=first + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        t, eps = draw_noise(noise_rng, batch, recipe.diffusion.num_timesteps)
+        terms = denoising_loss(network, batch, t, eps, recipe)
+        if not torch.isfinite(terms["loss"]):
+            raise FloatingPointError(f"step {step}: the loss is {float(terms['loss'])} on {', '.join(names)}")
+        fabric.backward(terms["loss"])
+        if recipe.gradient_clip > 0:
+            fabric.clip_gradients(network, optimizer, max_norm=recipe.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(bare, step)
+
+        if fabric.is_global_zero:
+            seconds = (time.monotonic() - started) / (step - first)
+            values = {name: float(v.detach()) for name, v in terms.items()}
+            fabric.log_dict({**values, "learning_rate": learning_rate(recipe, step), "seconds_per_step": seconds}, step=step)
+            if step % recipe.picture_every == 0:
+                pictures.write(output / f"step_{step:06d}.png", bare, ema, batch, t, recipe, fabric.loggers, step)
+            if step % recipe.save_every == 0 or step == recipe.num_steps:
+                save_state(state_file, step, bare, ema, optimizer)
+                save_checkpoint(output / "checkpoint.safetensors", _checkpoint(recipe, ema, step, cases_folder, seconds))
+            if on_step is not None:
+                on_step(step, recipe.num_steps, values["loss"])
+    for logger in fabric.loggers:
+        logger.finalize("success")
+    return output / "checkpoint.safetensors"
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then constant or a cosine down to a twentieth at the last step."""
+    warm = min(1.0, step / recipe.warmup_steps) if recipe.warmup_steps else 1.0
+    if recipe.learning_rate_decay == "constant":
+        return recipe.learning_rate * warm
+    return recipe.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.num_steps))))
+
+
+class _Stream(torch.utils.data.Dataset):
+    """Item n is training sample n of the run: which case, how X-rayed, with which noise seed. The same whoever asks, whenever."""
+
+    def __init__(self, recipe: Recipe, folder: Path, first: int) -> None:
+        files = list_cases(folder)
+        self._recipe, self._first = recipe, first
+        self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in ("ct", "phantom")}
+
+    def __len__(self) -> int:
+        return self._recipe.num_steps * self._recipe.batch_size - self._first
+
+    def __getitem__(self, index: int) -> tuple[Pair, str, int]:
+        n = index + self._first
+        rng = np.random.default_rng([self._recipe.seed, n])
+        wants_ct = rng.random() < self._recipe.ct_share
+        files = self._by_kind["ct" if wants_ct else "phantom"] or self._by_kind["phantom" if wants_ct else "ct"]
+        case = read_case(files[int(rng.integers(len(files)))])
+        recipe = self._recipe
+        pair = make_pair(case, rng, recipe.pairs, recipe.grid, recipe.hu_map, recipe.condition)
+        return pair, case.name, int(rng.integers(2**62))
+
+
+def _batches(
+    recipe: Recipe, folder: Path, fabric: Fabric, first_step: int, num_workers: int
+) -> Iterator[tuple[Pair, list[str], torch.Generator]]:
+    """Batches from `first_step` on; each process of several takes its share of each batch."""
+    world, rank = fabric.world_size, fabric.global_rank
+    if recipe.batch_size % world:
+        raise ValueError(f"batch_size: got {recipe.batch_size}, accepted are multiples of the {world} processes")
+    stream = _Stream(recipe, folder, first_step * recipe.batch_size)
+    per_step = [range(s, s + recipe.batch_size)[rank::world] for s in range(0, len(stream), recipe.batch_size)]
+    loader = torch.utils.data.DataLoader(stream, batch_sampler=per_step, num_workers=num_workers, collate_fn=list)
+    for items in loader:
+        pairs, names, seeds = zip(*items, strict=True)
+        yield batch_of(list(pairs), fabric.device), list(names), torch.Generator().manual_seed(seeds[0])
+
+
+def _checkpoint(recipe: Recipe, ema: Ema, step: int, cases_folder: Path, seconds_per_step: float) -> Checkpoint:
+    network = X2NoiseNet(recipe.network)
+    network.load_state_dict(ema.weights)
+    sources = sorted({read_case(f).source for f in list_cases(cases_folder) if f.name.startswith("ct")})
+    num_phantoms = sum(f.name.startswith("phantom") for f in list_cases(cases_folder))
+    provenance: dict[str, Any] = {
+        "recipe": recipe.name,
+        "steps": step,
+        "batch_size": recipe.batch_size,
+        "seconds_per_step": round(seconds_per_step, 3),
+        "phantoms": num_phantoms,
+        "cts": sources,
+    }
+    return Checkpoint(
+        network=network,
+        network_name="x2noisenet",
+        diffusion=recipe.diffusion,
+        hu_map=recipe.hu_map,
+        condition=recipe.condition,
+        grid=recipe.grid,
+        provenance=provenance,
+    )
+
+
+def _loggers(output: Path) -> list[Any]:
+    """CSV always; TensorBoard where it is installed."""
+    loggers: list[Any] = [CSVLogger(output.parent, name=output.name, version="log", flush_logs_every_n_steps=20)]
+    try:
+        loggers.append(TensorBoardLogger(output.parent, name=output.name, version="tensorboard"))
+    except ModuleNotFoundError:  # a GPU machine that has no more than torch, numpy, lightning and safetensors
+        return loggers
+    return loggers

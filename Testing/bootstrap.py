@@ -109,8 +109,9 @@ def _require_ensurepip() -> None:
         sys.exit(advice)
     print(f"Installing the system package {package}", flush=True)
     environment = {**_clean_environment(), "DEBIAN_FRONTEND": "noninteractive"}
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     for arguments in (["update", "-qq"], ["install", "-y", "-qq", package]):
-        if subprocess.run(["apt-get", *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode != 0:
+        if subprocess.run(["apt-get", *arguments], env=environment, **quiet).returncode != 0:
             sys.exit(advice)
 
 

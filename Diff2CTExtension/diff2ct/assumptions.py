@@ -1,4 +1,4 @@
-"""What is taken for granted about an X-ray whose file does not tell: one table, one place where it is applied, never silently."""
+"""What is taken for granted about an X-ray whose file does not tell: one table, applied in one place, never silently."""
 
 from __future__ import annotations
 
@@ -77,9 +77,14 @@ class Resolution:
 
 
 def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: View | str | None) -> dict[str, Any]:
-    """What the caller says about the geometry, as keys of `beam_from_dict`. ValueError if it contradicts itself about the view."""
+    """What the caller says about the geometry, as keys of `beam_from_dict`; ValueError if it contradicts itself."""
     stated = {} if geometry is None else dict(geometry if isinstance(geometry, Mapping) else geometry.to_dict())
     stated = {key: value for key, value in stated.items() if value is not None}
+    for key in stated.keys() - {"kind", "view"}:
+        if not all(
+            isinstance(value, int | float | np.number) for value in np.atleast_1d(np.asarray(stated[key], object)).ravel()
+        ):
+            raise ValueError(f"{name}: {key} is {stated[key]!r}, accepted are numbers")
     views = [_parse_view(name, v) for v in (view, stated.get("view")) if v is not None]
     if "primary_angle_deg" in stated:
         views.append(nearest_view(stated["primary_angle_deg"]))
@@ -88,6 +93,21 @@ def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: 
     if views:
         stated["view"] = views[0].value
     return stated
+
+
+def overrule(
+    argument: Mapping[str, Any], written: Mapping[str, Any], header: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(stated, found) for `resolve_beam`: the caller's argument wins over what is written for Diff2CT beside or in the file.
+
+    That in turn wins over the header.
+    """
+    kept, found = dict(written), {**header, **written}
+    if "view" in argument and argument["view"] != written.get("view"):
+        for fact in ("view", "primary_angle_deg", "mirrored"):
+            kept.pop(fact, None)
+        found = {**header, **kept, **{fact: found[fact] for fact in ("view",) if fact in found}}
+    return {**kept, **argument}, found
 
 
 def is_complete(stated: Mapping[str, Any]) -> bool:
@@ -106,8 +126,9 @@ def resolve_beam(
     setup: fills what is still missing.
     """
     check_detector_size(name, stated, size)
-    result = Resolution(name, {**stated, "detector_size": size} if is_complete(stated) else {**found, **stated, "detector_size": size})
-    if not is_complete(stated):
+    complete = is_complete(stated)
+    result = Resolution(name, {**({} if complete else found), **stated, "detector_size": size})
+    if not complete:
         view = _resolve_angles(result, stated, found)
         if result.facts.get("kind", "cone") == "cone":
             _resolve_distances(result, view, setup)
@@ -119,6 +140,16 @@ def resolve_beam(
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name}: {error}") from error
     return beam, result.assumed, result.warnings + _contradictions(name, beam, stated, found)
+
+
+def with_earlier_assumptions(
+    name: str, earlier: list[str], assumed: list[str], warnings: list[str]
+) -> tuple[list[str], list[str]]:
+    """(assumed, warnings) with what had been assumed before a radiograph was written: that makes no guess measured."""
+    new = [fact for fact in earlier if fact not in assumed]
+    if new:
+        warnings = [*warnings, f"{name}: when it was written, these facts had been assumed: {', '.join(new)}"]
+    return assumed + new, warnings
 
 
 def check_detector_size(name: str, stated: Mapping[str, Any], size: tuple[int, int]) -> None:
@@ -162,7 +193,7 @@ def _contradictions(name: str, beam: Beam, stated: Mapping[str, Any], found: Map
     if "view" in stated and found.get("view", stated["view"]) != stated["view"]:
         sentences.append(f"{name}: the view is {found['view']} in the file, the given {stated['view']} is used")
     if "mirrored" in stated and "column_direction" in found and beam.detector_axes[0] @ found["column_direction"] < 0:
-        sentences.append(f"{name}: left and right are the other way round in the file's orientation; the given geometry is used")
+        sentences.append(f"{name}: left and right are the other way round in the file; the given geometry is used")
     return sentences
 
 
@@ -185,7 +216,9 @@ def _resolve_angles(result: Resolution, stated: Mapping[str, Any], found: Mappin
         if abs(along) > 0.5:
             facts["mirrored"] = along < 0
         else:
-            result.warnings.append(f"{name}: the patient orientation in the file does not belong to a {view.value} view and is not used")
+            result.warnings.append(
+                f"{name}: the file's patient orientation does not belong to a {view.value} view and is not used"
+            )
     side = "the front of the patient on the left" if view.is_lateral else "the patient's left on the right"
     result.assume("mirrored", standard.mirrored, f"how the image hangs is not stated: assumed upright with {side} of the image")
     return view
@@ -197,7 +230,8 @@ def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> N
     if "source_to_isocenter_mm" not in facts:
         distance = setup.source_to_detector_mm
     elif magnification > 1:
-        distance = facts["source_to_detector_mm"] = facts.get("source_to_detector_mm", magnification * facts["source_to_isocenter_mm"])
+        distance = magnification * facts["source_to_isocenter_mm"]
+        facts.setdefault("source_to_detector_mm", distance)
     else:
         distance = facts["source_to_isocenter_mm"] + behind
     result.assume(
@@ -219,7 +253,8 @@ def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> N
 def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedSetup) -> None:
     facts = result.facts
     if "detector_spacing_mm" not in facts and "patient_spacing_mm" in facts:
-        magnification = facts.get("source_to_detector_mm", 1.0) / facts.get("source_to_isocenter_mm", 1.0)  # 1 for parallel rays
+        # 1 for parallel rays, which have no distances
+        magnification = facts.get("source_to_detector_mm", 1.0) / facts.get("source_to_isocenter_mm", 1.0)
         spacing = tuple(s * magnification for s in facts["patient_spacing_mm"])
         if {"source_to_detector_mm", "source_to_isocenter_mm"}.isdisjoint(result.assumed):
             facts["detector_spacing_mm"] = spacing

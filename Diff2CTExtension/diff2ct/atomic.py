@@ -1,4 +1,4 @@
-"""Write under a temporary name in the same folder, then rename: nobody ever reads half a file, and a failed write leaves nothing."""
+"""Write under a temporary name in the same folder, then rename: nobody reads half a file, a failed write leaves nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 @contextmanager
 def replacing_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields the temporary path to write to (same folder, same suffixes); it becomes `path` when the block ends without error."""
+    """Yields the temporary path to write to (same folder and suffixes); it becomes `path` when the block ends without error."""
     path = Path(path)
     _check_target(path, overwrite)
     if path.is_dir():
@@ -28,7 +28,7 @@ def replacing_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Pat
 def replacing_folder(path: str | Path, *, overwrite: bool = False, may_hold: str) -> Iterator[Path]:
     """Yields an empty temporary folder beside `path`; it becomes `path` when the block ends without error.
 
-    may_hold: pattern of the only files that a folder to be replaced may contain, so that `overwrite` never deletes anything else.
+    may_hold: pattern of the only files that a folder to be replaced may contain: `overwrite` never deletes others.
     """
     path = Path(path)
     _check_target(path, overwrite or (path.is_dir() and not any(path.iterdir())))

@@ -1,12 +1,12 @@
 """How good a reconstructed volume is: protocol "D2CT-eval v1".
 
-All inputs are HU, (D, H, W) = (k, j, i), prediction and truth on one grid. Each figure says its window, region and kernel, because
-the same pair scores PSNR 31 dB in one window and 16 dB in another. Whole-volume figures in the paper's wide window prove little (a
-body mask filled with 40 HU scores 32 dB); the ones that count are inside the body: `ssim_3d_body`, `bone_dice`, `mae_hu_bone`,
-`mae_hu_body`.
+All inputs are HU, (D, H, W) = (k, j, i), prediction and truth on one grid. Each figure says its window, region and kernel,
+because the same pair scores PSNR 31 dB in one window and 16 dB in another. Whole-volume figures in the paper's wide window
+prove little (a body mask filled with 40 HU scores 32 dB); the ones that count are inside the body: `ssim_3d_body`, `bone_dice`,
+`mae_hu_bone`, `mae_hu_body`.
 
-`mask` marks the voxels that the truth covers (a scan may be shorter than the reconstruction cube). Nothing outside is looked at:
-every mean is over covered voxels, and SSIM averages the windows centred on one (see `diff2ct.ssim`).
+`mask` marks the voxels that the truth covers (a scan may be shorter than the reconstruction cube). Nothing outside is looked
+at: every mean is over covered voxels, and SSIM averages the windows centred on one (see `diff2ct.ssim`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SOFT_HU = (-200.0, 300.0)
 BONE_REGION_HU = 300.0
 """Bone region of the HU errors: truth above this."""
 BONE_DICE_HU = 200.0
-"""Bone Dice: above this, as cancellous vertebral bone at 2 mm lies between 150 and 300 HU."""
+"""Bone Dice: above this. Lower than BONE_REGION_HU, as thin cortex is blurred by 2 mm voxels."""
 METAL_HU = 2500.0
 """Metal region and metal Dice: above this."""
 
@@ -77,7 +77,7 @@ def evaluate_volume(prediction: Tensor, truth: Tensor, mask: Tensor | None = Non
 
     Keys (`METRIC_NAMES`); a figure over an empty region is NaN:
         mae_hu_*, rmse_hu_*, bias_hu_*: [HU] after clipping to `WIDE`, bias = mean(prediction - truth), over `region_masks`.
-        mae_*, cosine_*, psnr_*, ssim_3d_*, ssim_2d_* for wide, x2ct: whole volume, on [0, 1] in that window. psnr is inf if equal.
+        mae_*, cosine_*, psnr_*, ssim_3d_*, ssim_2d_* for wide, x2ct: whole volume, on [0, 1] in that window; psnr inf if equal.
         ssim_3d_body: `ssim_3d` in the window `BODY`, windows centred in the body mask.
         bone_dice, metal_dice: `dice` above BONE_DICE_HU and METAL_HU; the truth's bone counts inside its body only.
         psnr_x2ct_compat: as X2CT-GAN reports, not comparable with any other PSNR; see `psnr_x2ct_compat`.
@@ -110,9 +110,9 @@ def evaluate_volume(prediction: Tensor, truth: Tensor, mask: Tensor | None = Non
 def body_mask(truth_hu: Tensor) -> Tensor:
     """(D, H, W) HU -> (D, H, W) bool: the largest 6-connected component above SKIN_HU with its gas filled; all False if none.
 
-    Filled slice by slice (D = axial slices), so that lung and bowel stay in though the top and bottom of a cube cut them open: air
-    belongs to the body if it cannot leave its slice. Where the left or right side of the cube cuts the trunk, air does not leave
-    between two body voxels of that side (W ends). A table stays in if it touches the skin; arms that do not touch it stay out.
+    Filled slice by slice (D = axial slices), so that lung and bowel stay in though the top and bottom of a cube cut them open:
+    air belongs to the body if it cannot leave its slice. Where the left or right side of the cube (an end of W) cuts the trunk,
+    air cannot leave between two body voxels of that side. A table stays in if it touches the skin; arms apart stay out.
     """
     _check_volume("truth_hu", truth_hu)
     tissue = truth_hu > SKIN_HU
@@ -131,12 +131,12 @@ def body_mask(truth_hu: Tensor) -> Tensor:
 def region_masks(truth_hu: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
     """The `REGIONS` of the HU errors, (D, H, W) bool each, from the truth alone.
 
-    whole: all that the truth covers. body: `body_mask`. soft: SOFT_HU inside the body. bone: above BONE_REGION_HU inside the body,
-    metal included. metal: above METAL_HU, dilated by one voxel (3 x 3 x 3) as its edge is where errors are.
+    whole: all that the truth covers. body: `body_mask`. soft: SOFT_HU inside the body. bone: above BONE_REGION_HU inside the
+    body, metal included. metal: above METAL_HU, dilated by one voxel (3 x 3 x 3) as its edge is where errors are.
     """
     _check_volume("truth_hu", truth_hu)
     covered = torch.ones_like(truth_hu, dtype=torch.bool) if mask is None else mask
-    body = body_mask(truth_hu.where(covered, HU_AIR)) & covered
+    body = body_mask(torch.where(covered, truth_hu, HU_AIR)) & covered
     metal = (truth_hu > METAL_HU) & covered
     dilated = functional.max_pool3d(metal[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0
     return {
@@ -164,8 +164,8 @@ def psnr(prediction: Tensor, truth: Tensor, window: Window, mask: Tensor | None 
 def psnr_x2ct_compat(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
     """The PSNR [dB] that X2CT-GAN and its successors report; only for comparing with their tables.
 
-    HU in `X2CT` shifted to whole numbers 0..2500, but MAX = 4095 (+4.29 dB); mean over slices of the slice PSNR, a slice without
-    error counting 100 dB; mean over the three planes.
+    HU in `X2CT` shifted to whole numbers 0..2500, but MAX = 4095 (+4.29 dB); mean over slices of the slice PSNR, a slice
+    without error counting 100 dB; mean over the three planes.
     """
     _check_pair(prediction, truth, mask)
     whole_p, whole_t = ((hu.clip(X2CT.lo, X2CT.hi) - X2CT.lo).trunc() for hu in (prediction, truth))
@@ -191,27 +191,29 @@ def reprojection_error(measured: Tensor, reprojected: Tensor, valid: Tensor) -> 
     """How well projections of a volume explain the X-rays it was made from, per view.
 
     measured, reprojected: (V, H, W) line integrals. valid: (V, H, W) bool, e.g. inside the collimation.
-    Returns (V,) relative L2 error |gain * reprojected + offset - measured| / |measured| with the gain >= 0 and offset that make it
-    smallest (detectors do not tell theirs), and (V,) normalised cross-correlation in [-1, 1]. NaN for a view without contrast.
+    Returns (V,) relative L2 error |gain * reprojected + offset - measured| / |measured| with the gain >= 0 and offset that make
+    it smallest (detectors do not tell theirs), and (V,) normalised cross-correlation in [-1, 1], NaN if one has no contrast.
     """
     if measured.ndim != 3 or measured.shape != reprojected.shape or measured.shape != valid.shape:
         raise ValueError(
-            f"measured, reprojected, valid: got shapes {tuple(measured.shape)}, {tuple(reprojected.shape)}, {tuple(valid.shape)}, "
-            "accepted are three equal (V, H, W)"
+            f"measured, reprojected, valid: got {tuple(measured.shape)}, {tuple(reprojected.shape)}, {tuple(valid.shape)}, "
+            "accepted are three equal shapes (V, H, W)"
         )
-    weight = valid.to(measured.dtype)
-    count = weight.sum((1, 2), keepdim=True)
+    measured, reprojected = torch.where(valid, measured, 0), torch.where(valid, reprojected, 0)
+    count = valid.sum((1, 2), keepdim=True)
 
-    def centered(image: Tensor) -> Tensor:
-        image = torch.where(valid, image, 0)
-        return (image - image.sum((1, 2), keepdim=True) / count) * weight
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum((1, 2))
 
-    m, r = centered(measured), centered(reprojected)
-    mm, rr, mr = (m * m).sum((1, 2)), (r * r).sum((1, 2)), (m * r).sum((1, 2))
-    gain = (mr / rr).clamp_min(0.0)
-    residual = (gain[:, None, None] * r - m).square().sum((1, 2)).sqrt()
-    norm = torch.where(valid, measured, 0).square().sum((1, 2)).sqrt()
-    return residual / norm, mr / (mm * rr).sqrt()
+    def centered(image: Tensor) -> tuple[Tensor, Tensor]:
+        deviation = torch.where(valid, image - image.sum((1, 2), keepdim=True) / count, 0)
+        energy = dot(deviation, deviation)
+        return deviation, torch.where(energy > 1e-12 * dot(image, image), energy, torch.nan)  # less is rounding
+
+    (m, mm), (r, rr) = centered(measured), centered(reprojected)
+    gain = (dot(m, r) / rr).clamp_min(0.0).nan_to_num(0.0)
+    residual = gain[:, None, None] * r - m
+    return (dot(residual, residual) / dot(measured, measured)).sqrt(), dot(m, r) / (mm * rr).sqrt()
 
 
 def _between(line: Tensor) -> Tensor:
@@ -257,8 +259,8 @@ def _check_pair(prediction: Tensor, truth: Tensor, mask: Tensor | None) -> None:
         )
     if mask is not None and (mask.shape != truth.shape or mask.dtype != torch.bool or not mask.any()):
         raise ValueError(
-            f"mask: got {mask.dtype} {tuple(mask.shape)} with {int(mask.sum())} voxels set, accepted is bool of the truth's shape "
-            f"{tuple(truth.shape)} with at least one"
+            f"mask: got {mask.dtype} {tuple(mask.shape)} with {int(mask.sum())} voxels set, accepted is bool of the truth's "
+            f"shape {tuple(truth.shape)} with at least one"
         )
     for name, hu in (("prediction", prediction), ("truth", truth)):
         finite = hu.isfinite() if mask is None else hu.isfinite() | ~mask

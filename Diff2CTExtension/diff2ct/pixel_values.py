@@ -45,6 +45,7 @@ def saturation_warnings(name: str, pixel_value: np.ndarray, valid: np.ndarray) -
         share = float((seen == value).mean())
         if share > SATURATED_SHARE:
             sentences.append(
-                f"{name}: {share:.0%} of the pixels have the {word} value ({value:g}): saturated, or a border that the file does not mark"
+                f"{name}: {share:.0%} of the pixels have the {word} value ({value:g}): "
+                "saturated, or a border that the file does not mark"
             )
     return sentences

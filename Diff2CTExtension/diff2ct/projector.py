@@ -37,6 +37,8 @@ def project(
     Returns (..., H, W) of the detector, dimensionless. Raises ValueError if the volume reaches the source.
     """
     _check_shape("volume", volume, grid.size)
+    if pose is not None and tuple(pose.shape) != (4, 4):
+        raise ValueError(f"pose: got shape {tuple(pose.shape)}, accepted is (4, 4)")
     stack = volume.reshape(-1, *grid.size)
     stack = stack if stack.dtype == torch.float64 else stack.float()
     if pose is not None and pose.requires_grad:
@@ -107,8 +109,6 @@ def _cached_plan(grid: VolumeGrid, beam: Beam, pose_key: tuple[float, ...] | Non
 def _plan(grid: VolumeGrid, beam: Beam, pose: torch.Tensor | None) -> _Plan:
     ijk_to_lps = torch.from_numpy(grid.ijk_to_lps)
     if pose is not None:
-        if tuple(pose.shape) != (4, 4):
-            raise ValueError(f"pose: got shape {tuple(pose.shape)}, accepted is (4, 4)")
         ijk_to_lps = pose.double().cpu() @ ijk_to_lps
     ijk_to_pixel = torch.from_numpy(beam.lps_to_pixel) @ ijk_to_lps  # (3, 4)
     _check_in_front_of_source(ijk_to_pixel.detach(), grid)

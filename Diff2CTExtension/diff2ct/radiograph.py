@@ -1,7 +1,7 @@
 """An X-ray image with its geometry: the form in which every radiograph, real or rendered, enters Diff2CT.
 
-Reading and writing is split by format: `radiograph_dicom`, `radiograph_image`. What a file does not tell is taken from the caller or
-from `assumptions`, and then listed in `Radiograph.assumed` with one sentence each in `Radiograph.warnings`.
+Reading and writing is split by format: `radiograph_dicom`, `radiograph_image`. What neither the file nor the caller tells is taken
+from `assumptions`, listed in `Radiograph.assumed` and explained in `Radiograph.warnings`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["Radiograph", "check_pair", "cranio_caudal_profile", "read_radiograph
 class Radiograph:
     """Line integrals on a detector. Valid from birth.
 
-    line_integral: (H, W) float32, finite, larger = more attenuating. -ln(I / I0), no unit, if `scale_known`; else up to an unknown
-        gain > 0 and offset.
+    line_integral: (H, W) float32, finite, larger = more attenuating. -ln(I / I0), no unit, if `scale_known`; else up to an
+        unknown gain > 0 and offset.
     geometry: cone or parallel beam with detector_size (H, W).
     valid: (H, W) bool, False where the collimator or a shutter hides the patient. None stands for all True.
     scale_known: see line_integral.
@@ -48,7 +48,8 @@ class Radiograph:
         if image.ndim != 2 or image.size == 0:
             raise ValueError(f"{name}line_integral has shape {image.shape}, accepted is an image (H, W)")
         if image.shape != self.geometry.detector_size:
-            raise ValueError(f"{name}line_integral has shape {image.shape}, the geometry's detector_size is {self.geometry.detector_size}")
+            size = self.geometry.detector_size
+            raise ValueError(f"{name}line_integral has shape {image.shape}, the geometry's detector_size is {size}")
         if not np.isfinite(image).all():
             raise ValueError(f"{name}{int((~np.isfinite(image)).sum())} pixels are NaN or infinite, accepted are finite values")
         valid = np.ones(image.shape, bool) if self.valid is None else np.ascontiguousarray(self.valid, dtype=bool)
@@ -115,7 +116,7 @@ def read_radiograph(
     view: AP, PA, LL or RL, where the file does not tell it.
     geometry: a whole beam, or some of its fields as for `geometry.beam_from_dict`. It wins over the file, with a warning.
     frame: which one of a multi-frame file, from 0.
-    polarity: "bright_dense" if bone is shown bright, "dark_dense" if dark, "auto" to read it from the file or assume and say so.
+    polarity: "bright_dense" if bone is shown bright, "dark_dense" if dark, "auto" to read it or to assume and say so.
     intensity: "log" if values are proportional to line integrals, "transmission" if to the X-ray intensity behind the patient.
 
     Raises ValueError naming the file if it cannot be read or if the view is unknown.
@@ -139,7 +140,7 @@ def read_radiograph(
     with path.open("rb") as file:
         is_dicom = file.read(132)[128:] == b"DICM"
     if not is_dicom and suffix_of(path) not in ("", ".dcm", ".dicom", ".ima"):
-        raise ValueError(f"{path.name}: suffix {suffix_of(path)!r} is not a radiograph, accepted are DICOM, {', '.join(IMAGE_SUFFIXES)}")
+        raise ValueError(f"{path.name}: not a radiograph, accepted are DICOM, {', '.join(IMAGE_SUFFIXES)}")
     from diff2ct.radiograph_dicom import read_dicom_radiograph
 
     return read_dicom_radiograph(path, **options)
@@ -154,7 +155,7 @@ def write_radiograph(radiograph: Radiograph, path: str | Path, *, overwrite: boo
 
     path = Path(path)
     if suffix_of(path) == ".dcm":
-        from diff2ct.radiograph_dicom import write_dicom_radiograph
+        from diff2ct.radiograph_dicom_write import write_dicom_radiograph
 
         write_dicom_radiograph(radiograph, path, overwrite=overwrite)
     elif suffix_of(path) in (".png", ".nrrd"):

@@ -29,7 +29,7 @@ def check_pair(ap: Radiograph, lateral: Radiograph) -> list[str]:
     Raises ValueError only if both are pixel for pixel the same image of the same view.
     """
     first, second = ap.geometry, lateral.geometry
-    identical = ap.line_integral.shape == lateral.line_integral.shape and np.array_equal(ap.line_integral, lateral.line_integral)
+    identical = np.array_equal(ap.line_integral, lateral.line_integral)
     if identical and first.view == second.view:
         raise ValueError(f"ap, lateral: got the same image twice ({ap.source or 'unnamed'}), accepted are two views")
     found = _view_warnings(first, second)
@@ -37,17 +37,18 @@ def check_pair(ap: Radiograph, lateral: Radiograph) -> list[str]:
         found.append(f"Both views have exactly the same pixels ({ap.source}, {lateral.source}).")
     distance = math.dist(first.isocenter_lps, second.isocenter_lps)
     if distance > ISOCENTER_TOLERANCE_MM:
-        found.append(f"The isocentres of the two views lie {distance:.1f} mm apart; the reconstruction cube is centred on one point.")
+        found.append(f"The isocentres of the two views lie {distance:.1f} mm apart; the cube is centred on one point.")
     larger, smaller = sorted((first.magnification, second.magnification), reverse=True)
     if larger / smaller - 1 > MAGNIFICATION_TOLERANCE:
         found.append(
-            f"The magnifications differ, {first.magnification:.2f} (AP) and {second.magnification:.2f} (lateral): check the distances."
+            f"The magnifications differ, {first.magnification:.2f} (AP) and {second.magnification:.2f} (lateral): "
+            "check the distances."
         )
     return found + _axis_warnings(ap, lateral)
 
 
 def shared_axis_lag(ap: Radiograph, lateral: Radiograph) -> tuple[float, float]:
-    """(lag_mm, correlation): how far the lateral shows the same anatomy nearer to the head than the AP does, and how sure that is.
+    """(lag_mm, correlation): how far the lateral shows the same anatomy nearer to the head than the AP does.
 
     Both views see the same mass per slice, so their row profiles agree up to gain and offset where the cranio-caudal axis is
     shared. Diverging rays blur this: on cone-beam renderings of seven CTs the error was 3 mm (root mean square), 6 mm at most.
@@ -58,7 +59,7 @@ def shared_axis_lag(ap: Radiograph, lateral: Radiograph) -> tuple[float, float]:
     first, second = _band_pass(first), _band_pass(second)
     center = round((ap.geometry.isocenter_lps[2] + lateral.geometry.isocenter_lps[2]) / 2)
     lags = np.arange(-_MAX_LAG_MM, _MAX_LAG_MM + 1)
-    correlations = np.array([_correlation(z_ap - center, first, z_lateral - center, second, lag) for lag in lags])
+    correlations = np.array([_correlation(z_ap - center, first, z_lateral - center, second, int(lag)) for lag in lags])
     if not np.isfinite(correlations).any():
         return math.nan, 0.0
     best = int(np.nanargmax(correlations))
@@ -139,13 +140,13 @@ def _view_warnings(first: Beam, second: Beam) -> list[str]:
 def _axis_warnings(ap: Radiograph, lateral: Radiograph) -> list[str]:
     lag, correlation = shared_axis_lag(ap, lateral)
     if math.isnan(lag):
-        return [f"The views have less than {_MIN_OVERLAP_MM} mm of the body's length in common; the shared axis cannot be checked."]
+        return [f"The views have less than {_MIN_OVERLAP_MM} mm of the body in common; their shared axis cannot be checked."]
     if correlation < MIN_CORRELATION:
-        return [f"The row profiles of the two views do not agree (correlation {correlation:.2f}): is it the same patient and region?"]
+        return [f"The row profiles of the two views do not agree (correlation {correlation:.2f}): same patient and region?"]
     if abs(lag) > LAG_TOLERANCE_MM:
         direction = "higher" if lag > 0 else "lower"
         return [
-            f"Along the body axis the lateral view lies {abs(lag):.0f} mm {direction} than the AP view (correlation {correlation:.2f}); "
-            f"more than {LAG_TOLERANCE_MM:.0f} mm blurs the result."
+            f"Along the body axis the lateral view lies {abs(lag):.0f} mm {direction} than the AP view "
+            f"(correlation {correlation:.2f}); more than {LAG_TOLERANCE_MM:.0f} mm blurs the result."
         ]
     return []

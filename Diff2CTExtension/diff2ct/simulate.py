@@ -1,12 +1,12 @@
 """From line integrals to what a real detector shows, and back.
 
-`acquire` follows the photons: beam hardening, collimator, focal spot, scatter, quantum noise, detector blur, full well; then the
-electronics and the image processing: tone curve, polarity, gain, offset, bits. `random_detector` draws such a detector for
-training, so that a network meets every look before it meets a hospital; `standardize` takes out what no network can know, gain and
-offset, and is the same at training and at inference.
+`acquire` follows the photons: beam hardening, collimator, focal spot, scatter, quantum noise, detector blur, full well; then
+the electronics and the image processing: tone curve, polarity, gain, offset, bits. `random_detector` draws such a detector for
+training, so that a network meets every look before it meets a hospital. `standardize` takes out what no network can know, gain
+and offset; it is the same function at training and at inference.
 
-Letters: V views, H rows, W columns. Line integrals are natural-log attenuations int mu dl (no unit), transmission = I / I_open.
-Lengths are at the detector [mm]; `pixel_mm` is the beam's `detector_spacing_mm` (row, column).
+Letters: V views, H rows, W columns. Line integrals are int mu dl along a ray (no unit), transmission = I / I_open.
+Lengths are at the detector [mm].
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 
 REFERENCE_LINE_INTEGRAL = 4.0
 """Where `DetectorModel.scatter_fraction` holds: about 20 cm of water at 70 keV, a trunk seen from the front."""
-MIN_TRANSMISSION = 1e-5
-"""Darkest transmission told from 0 (5 decades, the best flat panels): the logarithm stops here."""
+MIN_TRANSMISSION = 1e-7
+"""The logarithm stops here: more than a trunk with metal in it, less than any detector can tell from 0."""
 LOG_RANGE = -math.log(MIN_TRANSMISSION)
 
 TONES = ("linear", "log", "film")
@@ -33,16 +33,16 @@ class DetectorModel:
     The beam
     beam_hardening: c in L_measured = L / (1 + c L): thick and metal paths attenuate less than mono-energetic ones. 0..0.1.
     photons_per_pixel: quanta detected in an open pixel; inf = no noise.
-    scatter_fraction: scatter / (scatter + primary) behind a uniform object of REFERENCE_LINE_INTEGRAL, [0, 0.95]. Scatter arises
-        in proportion to primary * line integral (none in air, most of the signal behind thick parts).
+    scatter_fraction: scatter / (scatter + primary) behind a uniform object of REFERENCE_LINE_INTEGRAL, [0, 0.95]. Scatter
+        arises in proportion to primary * line integral: none in air, most of the signal behind thick parts.
     scatter_sigma_mm: its Gaussian spread at the detector.
     focal_blur_mm, detector_blur_mm: Gaussian sigma before and after the quantum noise (so the latter makes noise coarser).
     collimation: (top, bottom, left, right) share of rows or columns behind the collimator, each [0, 0.5).
     saturation: transmission of the full well; all above is white.
 
     The picture
-    tone: "linear": the transmission. "log": 1 - L / LOG_RANGE. "film": histogram-windowed attenuation (1st to 99th percentile of the
-        view inside the collimation) through an S-shaped film curve, as a processed image for display.
+    tone: "linear": the transmission. "log": 1 + ln(transmission) / LOG_RANGE. "film": attenuation windowed by its histogram
+        (1st to 99th percentile of the view inside the collimation) and put through an S-shaped film curve, as for display.
     local_contrast: for "film", share of the low-frequency attenuation that is taken out first (multi-scale processing), [0, 1).
     local_contrast_sigma_mm: what counts as low frequency.
     film_contrast, film_center: slope and middle of the S curve; contrast near 0 is a straight line. Center in (0, 1).
@@ -92,20 +92,18 @@ class DetectorModel:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, accepted is a number above 0")
         if len(self.collimation) != 4 or not all(0 <= share < 0.5 for share in self.collimation):
-            raise ValueError(f"collimation: got {self.collimation}, accepted are four shares (top, bottom, left, right) in [0, 0.5)")
+            raise ValueError(f"collimation: got {self.collimation}, accepted are (top, bottom, left, right) shares in [0, 0.5)")
         if self.tone not in TONES:
             raise ValueError(f"tone: got {self.tone!r}, accepted are {', '.join(TONES)}")
         if self.bits not in (None, 8, 10, 12, 16):
             raise ValueError(f"bits: got {self.bits}, accepted are None, 8, 10, 12 and 16")
 
 
-def acquire(
-    line_integral: Tensor, pixel_mm: tuple[float, float], model: DetectorModel, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def acquire(line_integral: Tensor, pixel_mm: float, model: DetectorModel, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Line integrals -> the image that `model` would give.
 
-    line_integral: (V, H, W) floating point, >= 0.
-    pixel_mm: (row, column) pixel distance at the detector.
+    line_integral: (V, H, W) floating point; below 0 counts as 0.
+    pixel_mm: distance of pixel centres at the detector, rows and columns alike.
     generator: of this sample alone, on any device; it is used for quantum noise only.
     Returns pixel_value (V, H, W) and valid (V, H, W) bool = inside the collimation.
     """
@@ -113,8 +111,8 @@ def acquire(
         raise ValueError(
             f"line_integral: got {line_integral.dtype} {tuple(line_integral.shape)}, accepted is floating point (V, H, W)"
         )
-    if len(pixel_mm) != 2 or not all(0 < p < math.inf for p in pixel_mm):
-        raise ValueError(f"pixel_mm: got {pixel_mm}, accepted are two lengths (row, column) above 0 mm")
+    if not 0 < pixel_mm < math.inf:
+        raise ValueError(f"pixel_mm: got {pixel_mm}, accepted is a length above 0 mm")
     valid = _inside_collimation(line_integral, model)
     transmission = _expose(line_integral.clamp_min(0.0), valid, pixel_mm, model, generator)
     signal = _process(transmission, valid, pixel_mm, model)
@@ -132,7 +130,7 @@ def to_line_integral(pixel_value: Tensor, model: DetectorModel) -> Tensor:
     scatter and blur stay in. Black pixels give the most that can be told, LOG_RANGE before beam hardening is undone.
     """
     if model.tone == "film":
-        raise ValueError("model.tone: got 'film', accepted are 'linear' and 'log': a film's window depends on the image it came from")
+        raise ValueError("model.tone: got 'film', accepted are 'linear' and 'log': a film's window is not in its pixel values")
     white = 1 if model.bits is None else 2**model.bits - 1
     signal = (pixel_value / white - model.offset) / model.gain
     if model.bright_is_dense:
@@ -147,26 +145,18 @@ def to_line_integral(pixel_value: Tensor, model: DetectorModel) -> Tensor:
     return attenuation / (1.0 - model.beam_hardening * attenuation).clamp_min(0.05)
 
 
-def to_attenuation(pixel_value: Tensor, model: DetectorModel) -> Tensor:
-    """What a reader makes of a picture before `standardize`: dense = high, gain, offset and beam hardening unknown.
-
-    "linear" and "log" become line integrals up to a constant and the beam hardening; a film stays as it is, its polarity put right.
-    """
-    if model.tone == "film":
-        return pixel_value if model.bright_is_dense else -pixel_value
-    return to_line_integral(pixel_value, replace(model, gain=1.0, offset=0.0, beam_hardening=0.0))
-
-
 def random_detector(generator: torch.Generator, strength: float = 1.0) -> DetectorModel:
-    """A detector to train with: half of them raw flat panels (linear or logarithmic), half processed films.
+    """A detector to train with, as its images reach the network once they are read: dense = bright, logarithm taken.
 
-    strength: 0 gives the ideal detector, 1 the full range, from a good flat panel to a poor portable or fluoroscopic image; between,
-    unsharpness, scatter, noise SD, hardening and collimation shrink in proportion and processed films become rarer.
+    Half are flat panels ("log": line integrals up to gain and offset), half processed films. Feed `acquire`'s image to
+    `standardize` as it is.
+    strength: 0 gives the ideal flat panel, 1 the full range from a good flat panel to a poor portable or fluoroscopic image;
+    between, unsharpness, scatter, noise SD, hardening and collimation shrink in proportion and films become rarer.
     """
     if not 0.0 <= strength <= 1.0:
         raise ValueError(f"strength: got {strength}, accepted is a number in [0, 1]")
     if strength == 0.0:
-        return DetectorModel()
+        return DetectorModel(tone="log", bright_is_dense=True)
     draws = iter(torch.rand(32, generator=generator, device=generator.device).tolist())
 
     def uniform(lo: float, hi: float) -> float:
@@ -176,6 +166,7 @@ def random_detector(generator: torch.Generator, strength: float = 1.0) -> Detect
         return next(draws) < probability
 
     beam = DetectorModel(
+        bright_is_dense=True,
         beam_hardening=strength * uniform(0.0, 0.05),
         photons_per_pixel=10.0 ** uniform(4.7, 7.0) / strength**2,
         scatter_fraction=strength * uniform(0.0, 0.6),  # with a grid 0.1 to 0.4, without 0.5 to 0.8
@@ -186,23 +177,20 @@ def random_detector(generator: torch.Generator, strength: float = 1.0) -> Detect
     sides = [strength * uniform(0.0, 0.2) for _ in range(4)]
     if chance(0.5):
         beam = replace(beam, collimation=(sides[0], sides[1], sides[2], sides[3]))
-    if chance(0.5 * strength):
-        return replace(
-            beam,
-            tone="film",
-            local_contrast=uniform(0.0, 0.7),
-            local_contrast_sigma_mm=uniform(20.0, 60.0),
-            film_contrast=uniform(0.5, 6.0),
-            film_center=uniform(0.35, 0.65),
-            gamma=math.exp(uniform(-0.3, 0.3)),
-            bright_is_dense=chance(0.5),
-            gain=uniform(0.7, 1.1),
-            offset=uniform(-0.05, 0.15),
-            bits=8 if chance(0.5) else 12,
-        )
-    if chance(0.5):
-        return replace(beam, tone="log", gain=uniform(0.6, 1.0), bits=12)
-    return replace(beam, gain=uniform(0.3, 1.0), bits=16)
+    if not chance(0.5 * strength):
+        return replace(beam, tone="log", gain=uniform(0.5, 1.2), bits=12 if chance(0.5) else 16)
+    return replace(
+        beam,
+        tone="film",
+        local_contrast=uniform(0.0, 0.7),
+        local_contrast_sigma_mm=uniform(20.0, 60.0),
+        film_contrast=uniform(0.5, 6.0),
+        film_center=uniform(0.35, 0.65),
+        gamma=math.exp(uniform(-0.3, 0.3)),
+        gain=uniform(0.7, 1.1),
+        offset=uniform(-0.05, 0.15),
+        bits=8 if chance(0.5) else 12,
+    )
 
 
 OUTLIER_SHARE = 0.005
@@ -214,9 +202,9 @@ STANDARD_LIMIT = 8.0
 def standardize(image: Tensor, valid: Tensor) -> Tensor:
     """Image -> zero mean and unit SD over its valid pixels, the same for offset + gain * image with any gain > 0.
 
-    image: (..., H, W) floating point, each (H, W) by itself. valid: same shape, bool; 0 comes out elsewhere, and everywhere for an
-    image without contrast. Mean and SD are of the values clipped to their 0.5 and 99.5 percentiles, so that metal and dead pixels do
-    not set the scale; they keep their own values up to STANDARD_LIMIT. Differentiable almost everywhere.
+    image: (..., H, W) floating point, each (H, W) by itself. valid: same shape, bool; 0 comes out elsewhere, and everywhere for
+    an image without contrast. Mean and SD are of the values clipped to their 0.5 and 99.5 percentiles, so that metal and dead
+    pixels do not set the scale; they keep their own values up to STANDARD_LIMIT. Differentiable almost everywhere.
     """
     if image.shape != valid.shape or valid.dtype != torch.bool or not image.is_floating_point():
         raise ValueError(
@@ -224,14 +212,14 @@ def standardize(image: Tensor, valid: Tensor) -> Tensor:
             "accepted are floating point and bool of one shape (..., H, W)"
         )
     low, high = _quantiles(image, valid, (OUTLIER_SHARE, 1.0 - OUTLIER_SHARE))
-    image = image.where(valid, low)
+    image = torch.where(valid, image, low)
     clipped = image.clamp(low, high)
     count = valid.sum((-2, -1), keepdim=True).clamp_min(1)
-    mean = clipped.where(valid, 0.0).sum((-2, -1), keepdim=True) / count
-    variance = (clipped - mean).square().where(valid, 0.0).sum((-2, -1), keepdim=True) / count
+    mean = torch.where(valid, clipped, 0.0).sum((-2, -1), keepdim=True) / count
+    variance = torch.where(valid, (clipped - mean).square(), 0.0).sum((-2, -1), keepdim=True) / count
     flat = variance <= (1e-6 * mean).square()  # no more than rounding
-    z = (image - mean) / variance.where(~flat, 1.0).sqrt()
-    return z.clamp(-STANDARD_LIMIT, STANDARD_LIMIT).where(valid & ~flat, 0.0)
+    z = (image - mean) / torch.where(flat, 1.0, variance).sqrt()
+    return torch.where(valid & ~flat, z.clamp(-STANDARD_LIMIT, STANDARD_LIMIT), 0.0)
 
 
 def _inside_collimation(image: Tensor, model: DetectorModel) -> Tensor:
@@ -243,10 +231,8 @@ def _inside_collimation(image: Tensor, model: DetectorModel) -> Tensor:
     return valid
 
 
-def _expose(
-    line_integral: Tensor, valid: Tensor, pixel_mm: tuple[float, float], model: DetectorModel, generator: torch.Generator
-) -> Tensor:
-    """Line integrals (V, H, W) -> transmission (V, H, W) that the detector reports, >= 0."""
+def _expose(line_integral: Tensor, valid: Tensor, pixel_mm: float, model: DetectorModel, generator: torch.Generator) -> Tensor:
+    """Line integrals (V, H, W) -> transmission (V, H, W) that the detector reports."""
     primary = torch.exp(-line_integral / (1.0 + model.beam_hardening * line_integral)) * valid
     scatter_to_primary = model.scatter_fraction / (1.0 - model.scatter_fraction)
     scatter_source = primary * line_integral * (scatter_to_primary / REFERENCE_LINE_INTEGRAL)
@@ -261,15 +247,15 @@ def _expose(
 def _add_quantum_noise(transmission: Tensor, photons_per_pixel: float, generator: torch.Generator) -> Tensor:
     """Poisson counts by the normal approximation of their square root (Anscombe 1948).
 
-    With z ~ N(0, 1), (sqrt(n) + z / 2)^2 - 1/4 has mean n and variance n + 1/8, is skewed like a count, and needs one draw per pixel
-    on any device; below a photon it is cut at 0.
+    With z ~ N(0, 1), (sqrt(n) + z / 2)^2 - 1/4 has mean n and variance n + 1/8, is skewed like a count, and needs one draw per
+    pixel on any device. Less than half a photon is not told from half a photon, so that the logarithm exists.
     """
     z = torch.randn(transmission.shape, generator=generator, device=generator.device, dtype=torch.float32).to(transmission)
     counts = ((transmission * photons_per_pixel).sqrt() + 0.5 * z).square() - 0.25
-    return counts.clamp_min(0.0) / photons_per_pixel
+    return counts.clamp_min(0.5) / photons_per_pixel
 
 
-def _process(transmission: Tensor, valid: Tensor, pixel_mm: tuple[float, float], model: DetectorModel) -> Tensor:
+def _process(transmission: Tensor, valid: Tensor, pixel_mm: float, model: DetectorModel) -> Tensor:
     """Transmission (V, H, W) -> signal before gain and offset; "log" and "film" lie in [0, 1]."""
     attenuation = -transmission.clamp_min(MIN_TRANSMISSION).log()
     if model.tone == "linear":
@@ -283,8 +269,8 @@ def _process(transmission: Tensor, valid: Tensor, pixel_mm: tuple[float, float],
     return 1.0 - signal if model.bright_is_dense else signal
 
 
-def _film(attenuation: Tensor, valid: Tensor, pixel_mm: tuple[float, float], model: DetectorModel) -> Tensor:
-    """Attenuation (V, H, W) -> darkness-inverted film signal in [0, 1], dense = high."""
+def _film(attenuation: Tensor, valid: Tensor, pixel_mm: float, model: DetectorModel) -> Tensor:
+    """Attenuation (V, H, W) -> film signal (V, H, W) in [0, 1], dense = high."""
     if model.local_contrast > 0:
         sigma = model.local_contrast_sigma_mm
         weight = _smooth(valid.to(attenuation), sigma, pixel_mm).clamp_min(1e-6)
@@ -298,19 +284,17 @@ def _film(attenuation: Tensor, valid: Tensor, pixel_mm: tuple[float, float], mod
 
 def _quantiles(image: Tensor, valid: Tensor, shares: tuple[float, ...]) -> list[Tensor]:
     """(..., H, W) -> a (..., 1, 1) per share: that quantile of the valid pixels of each image; 0 where there are none."""
-    ordered = image.where(valid, math.inf).flatten(-2).sort(dim=-1).values
+    ordered = torch.where(valid, image, math.inf).flatten(-2).sort(dim=-1).values
     count = valid.flatten(-2).sum(-1, keepdim=True)
-    ordered = ordered.where(count > 0, 0.0)
+    ordered = torch.where(count > 0, ordered, 0.0)
     return [ordered.gather(-1, (share * (count - 1).clamp_min(0)).round().long())[..., None] for share in shares]
 
 
-def _smooth(image: Tensor, sigma_mm: float, pixel_mm: tuple[float, float]) -> Tensor:
+def _smooth(image: Tensor, sigma_mm: float, pixel_mm: float) -> Tensor:
     """Gaussian blur of (V, H, W); the image goes on as it ends at its border. Any sigma costs the same: two matrix products."""
     if sigma_mm == 0:
         return image
-    rows, columns = (
-        _gaussian_matrix(count, sigma_mm / pixel, image) for count, pixel in zip(image.shape[-2:], pixel_mm, strict=True)
-    )
+    rows, columns = (_gaussian_matrix(count, sigma_mm / pixel_mm, image) for count in image.shape[-2:])
     return rows @ image @ columns.T
 
 

@@ -6,9 +6,9 @@ Two published definitions, because scores of the two differ by 0.02 on the same 
 * `ssim_2d`: uniform 7 x 7 window in each slice, sample covariance; mean over slices, then over the three planes. This is
   scikit-image's default applied as X2CT-GAN does.
 
-Both use K1 = 0.01, K2 = 0.03, data range 1 and only windows that lie inside the volume. Windows are separable, so they are summed
-by shifting, axis after axis: as fast as a matrix product and not subject to the reduced precision a caller may have allowed for
-those. Volumes are (D, H, W).
+Both use K1 = 0.01, K2 = 0.03, data range 1 and only windows that lie inside the volume. Windows are separable, so they are
+summed by shifting, axis after axis: as fast as a matrix product and not subject to the reduced precision that a caller may have
+allowed for those. Volumes are (D, H, W).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _ssim_map(
     """SSIM (Wang et al. 2004, eq. 13) of every window inside the volume: each of `axes` shrinks by len(taps) - 1."""
     for axis in axes:
         if a.shape[axis] < len(taps):
-            raise ValueError(f"prediction: got shape {tuple(a.shape)}, accepted are at least {len(taps)} voxels along axis {axis}")
+            raise ValueError(f"volume: got shape {tuple(a.shape)}, accepted are at least {len(taps)} voxels along axis {axis}")
     covered = None
     if mask is not None:
         a, b = torch.where(mask, a, 0), torch.where(mask, b, 0)

@@ -22,7 +22,7 @@ def listed_in_cmake(variable: str) -> list[str]:
     text = (EXTENSION / "CMakeLists.txt").read_text()
     match = re.search(rf"^set\({variable}\n(.*?)^\s*\)", text, re.MULTILINE | re.DOTALL)
     assert match, f"no set({variable} ...) in Diff2CTExtension/CMakeLists.txt"
-    return match.group(1).replace("${MODULE_NAME}", "Diff2CT").split()
+    return match.group(1).split()
 
 
 def paste(variable: str, names: list[str]) -> str:

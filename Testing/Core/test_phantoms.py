@@ -1,8 +1,9 @@
 """The solids that judge the projector are judged first: against geometry that can be written down."""
 
 import numpy as np
-import phantoms
 import pytest
+
+import phantoms
 from diff2ct.volume import VolumeGrid
 
 TURNED = phantoms.rotation_from_angles(20.0, -35.0, 50.0)

@@ -150,6 +150,7 @@ class LumbarAnatomy:
     sacrum: Pose
     trabecular_hu: float
     cortical_hu: float
+    cortex_mm: float
 
     def vertebra(self, name: str) -> Vertebra:
         """The vertebra called `name`, e.g. "L4"."""
@@ -173,7 +174,8 @@ class LumbarAnatomy:
         slope = float(np.clip(0.62 * lordosis + rng.normal(6, 4), 18, 58))
         cobb = float(np.clip(abs(rng.normal(0, 8)), 0, 25)) if rng.random() < 0.5 else float(rng.uniform(0, 4))
         trabecular = float(np.clip(rng.normal(235 - 1.9 * age, 32), 40, 220))
-        cortical = float(rng.uniform(900, 1250)) - 2.0 * max(age - 50, 0)
+        cortical = float(rng.uniform(850, 1150)) - 2.0 * max(age - 50, 0)
+        cortex = float(rng.uniform(0.3, 0.6))
         sizes = {name: _draw_size(rng, name, size) for name in LEVELS}
         _fracture(rng, sizes, trabecular)
         degeneration = {name: _draw_degeneration(rng, name, age) for name in LEVELS}
@@ -191,12 +193,12 @@ class LumbarAnatomy:
                     label=LABELS[name],
                     size=sizes[name],
                     pose=poses[name],
-                    waist=float(rng.uniform(0.06, 0.12)),
+                    waist=float(rng.uniform(0.08, 0.14)),
                     concavity_mm=float(rng.uniform(0.8, 2.2)) + 2.0 * max(90 - trabecular, 0) / 50 * rng.random(),
                     osteophyte_mm=(rims[above], rims[name]),
                     trabecular_hu=trabecular + float(rng.normal(0, 8)),
                     cortical_hu=cortical,
-                    cortex_mm=float(rng.uniform(0.5, 0.85)),
+                    cortex_mm=cortex + float(rng.uniform(-0.05, 0.05)),
                     laminectomy=name in laminectomy,
                     seed=int(rng.integers(2**31)),
                 )
@@ -214,6 +216,7 @@ class LumbarAnatomy:
             sacrum=poses["S1"],
             trabecular_hu=trabecular,
             cortical_hu=cortical,
+            cortex_mm=cortex,
         )
 
 

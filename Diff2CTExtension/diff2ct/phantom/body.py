@@ -48,20 +48,21 @@ class Body:
         obesity = float(rng.beta(1.6, 1.8))  # 0 lean, 1 obese
         width = (300 + 125 * np.clip(obesity + rng.normal(0, 0.12), 0, 1)) * (0.97 + 0.06 * (anatomy.size > 1))
         depth = 202 + 96 * np.clip(obesity + rng.normal(0, 0.12), 0, 1)
-        heights = np.array([-230.0, -150, -90, -30, 20, 80, 140, 230])
+        heights = np.array([-230.0, -150, -90, -45, 0, 45, 90, 140, 230])
         hips, chest = rng.uniform(1.0, 1.1) + 0.03 * anatomy.female, rng.uniform(0.94, 1.04)
         waist = rng.uniform(0.90, 1.0)
-        profile = np.array([hips, hips, (hips + waist) / 2 + 0.01, waist, waist, (waist + chest) / 2, chest, chest])
+        profile = np.array([hips, hips, (hips + waist) / 2 + 0.01, waist + 0.01, waist, waist, (waist + chest) / 2, chest, chest])
         half_width = width / 2 * profile / profile.max()
         belly = rng.uniform(-0.02, 0.10) * (0.3 + obesity)
-        shape = np.array([0.93, 0.95, 1.0 + belly, 1.02 + belly, 1.0 + belly / 2, 0.98, 0.95, 0.93])
+        shape = np.array([0.93, 0.95, 1.0 + belly, 1.02 + belly, 1.02 + belly, 1.0 + belly / 2, 0.98, 0.95, 0.93])
         posterior_fat = 8 + 34 * obesity * rng.uniform(0.5, 1.1)
         tips = [v.pose.to_lps([0, v.size.spinous_length, -0.6 * v.size.pedicle_height]) for v in anatomy.vertebrae]
-        tips = [anatomy.sacrum.to_lps([0, 44 * anatomy.size, -66]), anatomy.sacrum.to_lps([0, 36 * anatomy.size, -15]), *tips]
+        tips = [*(anatomy.sacrum.to_lps(np.array([0, y, z]) * anatomy.size) for y, z in ((27, -80), (34, -50), (44, -12))), *tips]
         tip_z, tip_y = np.array(tips)[:, 2], np.array(tips)[:, 1]
-        envelope = np.array([tip_y[np.abs(tip_z - h) < 75].max(initial=tip_y.min()) for h in heights])  # supine: back is flattened
-        skin = 0.35 * envelope + 0.65 * tip_y.max() + 3 + posterior_fat * rng.uniform(0.55, 0.8)
-        skin = np.maximum(skin, envelope + 4)
+        order = np.argsort(tip_z)
+        envelope = np.array([np.interp(h + np.linspace(-35, 35, 9), tip_z[order], tip_y[order]).max() for h in heights])
+        flat = rng.uniform(0.15, 0.45)  # lying down flattens the back
+        skin = (1 - flat) * envelope + flat * tip_y.max() + 4 + posterior_fat * rng.uniform(0.55, 0.8)
         total = np.maximum(depth * shape / shape.max(), 195)
         back = total * rng.uniform(0.40, 0.48)
         x_line, _ = anatomy.centre_line(heights)
@@ -142,12 +143,16 @@ class BodyFields:
     cavity: np.ndarray
 
 
-def body_fields(canvas: Canvas, body: Body) -> BodyFields:
-    """Evaluate the smooth surfaces on a world-aligned lattice and interpolate, several times faster than voxel by voxel."""
+def body_fields(canvas: Canvas, body: Body, rough: LatticeNoise) -> BodyFields:
+    """Evaluate the smooth surfaces on a world-aligned lattice and interpolate, several times faster than voxel by voxel.
+
+    rough: makes them uneven by a few millimetres.
+    """
     nodes, weights = zip(*(_lattice(axis) for axis in canvas.axes), strict=True)
     x, y, z = nodes[0][None, None, :], nodes[1][None, :, None], nodes[2][:, None, None]
-    skin = body.skin_distance(x, y, z)
-    fascia = skin + body.fat_thickness(x, y, z)
+    uneven = rough(x * 0.4, y * 0.4, z * 0.4)
+    skin = body.skin_distance(x, y, z) + 1.5 * uneven
+    fascia = skin + body.fat_thickness(x, y, z) * (1 + 0.08 * rough(x * 0.3, y * 0.3, z * 0.3))
     cavity = fascia + body.wall_thickness(x, y, z)
     return BodyFields(*(_interpolate(field.astype(np.float32), weights) for field in (skin, fascia, cavity)))
 
@@ -178,26 +183,35 @@ def paint_body(canvas: Canvas, body: Body, fields: BodyFields, texture: LatticeN
     canvas.blend(region, inside, 20.0)
     canvas.blend(region, canvas.occupancy(fields.skin + 1.8), body.fat_hu)
     noise = texture(region.x, region.y, region.z)
-    depth = -fields.fascia
-    wall = canvas.occupancy(fields.fascia) - canvas.occupancy(fields.cavity)
-    thickness = fields.cavity - fields.fascia
-    planes = np.zeros_like(depth)
-    for share in (0.36, 0.70):  # fat between external oblique, internal oblique and transversus
-        planes += np.clip(1.2 - np.abs(depth - share * thickness) / (0.35 * canvas.voxel_mm + 0.8), 0, 1)
+    _paint_wall(canvas, body, fields, noise)
+    _paint_rectus(canvas, body, fields.fascia, noise)
+
+
+def _paint_wall(canvas: Canvas, body: Body, fields: BodyFields, noise: np.ndarray) -> None:
+    """External oblique, internal oblique and transversus with fat between; only the voxels of the wall are touched."""
+    edge = canvas.edge_mm
+    inside = np.flatnonzero((fields.fascia < edge / 2) & (fields.cavity > -edge / 2))
+    fascia, cavity, grain = (field.ravel()[inside] for field in (fields.fascia, fields.cavity, noise))
+    part = canvas.occupancy(fascia) - canvas.occupancy(cavity)
+    thickness = cavity - fascia
+    planes = np.zeros_like(part)
+    for share in (0.36, 0.70):
+        planes += np.clip(1.2 - np.abs(fascia + share * thickness) / (0.35 * canvas.voxel_mm + 0.8), 0, 1)
     planes *= np.clip((thickness - 6) / 6, 0, 1) * np.float32(0.35 + 0.4 * body.marbling)
-    np.clip(planes, 0, 0.9, out=planes)
-    canvas.blend(region, wall * (1 - planes), body.muscle_hu + 8 * noise - 30 * body.marbling * np.clip(noise, 0, 2))
-    _paint_rectus(canvas, body, depth, noise)
+    part *= 1 - np.clip(planes, 0, 0.9)
+    muscle = body.muscle_hu + 8 * grain - 30 * body.marbling * np.clip(grain, 0, 2)
+    flat = canvas.hu.reshape(-1)
+    flat[inside] += part * (muscle - flat[inside])
 
 
-def _paint_rectus(canvas: Canvas, body: Body, depth: np.ndarray, noise: np.ndarray) -> None:
+def _paint_rectus(canvas: Canvas, body: Body, fascia: np.ndarray, noise: np.ndarray) -> None:
     """The two straight muscles beside the linea alba."""
     low = np.array([-90.0, body.center_y.min() - body.front.max() - 10, -1e4])
     region = canvas.region(low, np.array([90.0, body.center_y.max() - 0.4 * body.front.min(), 1e4]))
     if region is None:
         return
     cx, cy = body.section(region.z)[:2]
-    d = depth[region.slices]
+    d = -fascia[region.slices]
     for side in (1.0, -1.0):
         lens = shapes.ellipse(side * (region.x - cx) - 36, d - body.rectus_mm, 32.0, body.rectus_mm)
         lens = np.where(region.y < cy, lens, shapes.FAR_MM)

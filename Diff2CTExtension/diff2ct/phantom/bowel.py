@@ -51,15 +51,15 @@ def draw_bowel(rng: np.random.Generator, anatomy: LumbarAnatomy, body: Body) -> 
     colon_radius = rng.uniform(15, 25) * s
     top_right, top_left = rng.uniform(25, 60), rng.uniform(45, 95)
     sag = rng.uniform(0, 75)
-    add([(-side, cy, hip - 25), (-side - 3, cy + 8, -40), (-side + 2, cy + 5, top_right)], colon_radius * 1.1, True, rng.uniform(0, 0.8))
+    add([(-0.72 * side, cy - 28, hip - 40), (-0.9 * side, cy - 8, hip + 15), (-side - 3, cy + 8, -35), (-side + 2, cy + 5, top_right)], colon_radius * 1.1, True, rng.uniform(0, 0.8))
     add(
         [(-side, cy - 20, top_right), (-0.4 * side, ahead, top_right - 0.6 * sag), (0.2 * side, ahead, top_right - sag),
          (0.6 * side, ahead + 6, top_left - 0.5 * sag), (side, cy - 8, top_left)],
         colon_radius, True, rng.uniform(0.1, 1.0),
     )  # fmt: skip
-    add([(side, cy, top_left), (side + 4, cy + 14, 0), (side, cy + 8, hip - 20), (0.6 * side, cy - 30, hip - 70)],
+    add([(side, cy, top_left), (side + 4, cy + 14, 0), (0.92 * side, cy - 2, hip + 20), (0.7 * side, cy - 30, hip - 40), (10, cy + 5, hip - 85), (0, cy + 35, hip - 130)],
         colon_radius * 0.75, True, rng.uniform(0, 0.7))  # fmt: skip
-    for _ in range(int(rng.integers(8, 26))):
+    for _ in range(int(rng.integers(10, 36))):
         start = np.array([rng.uniform(-0.7, 0.7) * side, rng.uniform(ahead, cy - 25), rng.uniform(hip - 90, 45)])
         points = [start]
         for _ in range(int(rng.integers(3, 7))):
@@ -91,4 +91,5 @@ def paint_bowel(canvas: Canvas, guts: tuple[Gut, ...], fields: BodyFields, mottl
         if gut.gas > 0:
             line, radii = gut.curve
             level = float(np.mean(line[:, 1]) + radii.mean() * (2 * gut.gas - 1))
-            canvas.paint(region, np.maximum(lumen, region.y - np.float32(level)), -960.0)
+            surface = region.y - np.float32(level) + (5 * noise if gut.stool else 0)
+            canvas.paint(region, np.maximum(lumen, surface), -960.0)

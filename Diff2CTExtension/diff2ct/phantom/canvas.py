@@ -48,9 +48,10 @@ class Canvas:
     """HU and labels on an axis-aligned grid, painted structure by structure.
 
     hu: (D, H, W) float32, starts as air. labels: (D, H, W) uint8, starts as 0. axes: x (W,), y (H,), z (D,) [mm] float32.
+    blur_mm: width of the scanner's point spread; surfaces get at least this soft.
     """
 
-    def __init__(self, grid: VolumeGrid) -> None:
+    def __init__(self, grid: VolumeGrid, blur_mm: float = 0.0) -> None:
         if not np.allclose(grid.direction, np.eye(3), atol=1e-6):
             raise ValueError(f"grid: got direction {grid.direction}, accepted are axis-aligned grids (identity direction)")
         self.hu = np.full(grid.size, HU_AIR, dtype=np.float32)
@@ -61,13 +62,14 @@ class Canvas:
             for o, s, n in zip(grid.origin_lps, grid.spacing_mm, counts, strict=True)
         )
         self.voxel_mm = float(np.prod(grid.spacing_mm) ** (1 / 3))
+        self.edge_mm = float(np.hypot(self.voxel_mm, blur_mm))
 
     def region(self, low_lps: np.ndarray, high_lps: np.ndarray) -> Region | None:
         """The voxels of the box low..high (each x, y, z [mm]) and one voxel around it; None if the box misses the grid."""
         slices, axes = [], []
         for axis, low, high in zip(self.axes, low_lps, high_lps, strict=True):
-            start = int(np.searchsorted(axis, low - self.voxel_mm))
-            stop = int(np.searchsorted(axis, high + self.voxel_mm, side="right"))
+            start = int(np.searchsorted(axis, low - self.edge_mm))
+            stop = int(np.searchsorted(axis, high + self.edge_mm, side="right"))
             if stop <= start:
                 return None
             slices.append(slice(start, stop))
@@ -87,7 +89,7 @@ class Canvas:
 
     def occupancy(self, distance: np.ndarray) -> np.ndarray:
         """Signed distance [mm] -> part of each voxel that lies inside."""
-        return shapes.occupancy(distance, self.voxel_mm)
+        return shapes.occupancy(distance, self.edge_mm)
 
     def blend(self, region: Region, part: np.ndarray, hu: np.ndarray | float) -> None:
         """Mix `hu` into the region with weight `part` (0 to 1)."""

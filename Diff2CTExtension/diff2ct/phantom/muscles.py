@@ -42,7 +42,7 @@ class Muscles:
 
 
 def paint_muscles(
-    canvas: Canvas, anatomy: LumbarAnatomy, muscles: Muscles, fields: BodyFields, streaks: LatticeNoise, texture: LatticeNoise
+    canvas: Canvas, anatomy: LumbarAnatomy, muscles: Muscles, fields: BodyFields, rough: LatticeNoise, streaks: LatticeNoise, texture: LatticeNoise
 ) -> None:
     """Paint all four muscles of both sides."""
     s = anatomy.size
@@ -55,6 +55,7 @@ def paint_muscles(
     z, x, y = region.z, region.x - cx, region.y - cy
     fascia = fields.fascia[region.slices]
     fat_streaks = np.clip(streaks(region.x, region.y, region.z) - (1.6 - 1.7 * muscles.marbling), 0, 1)
+    bumps = np.float32(1.8) * rough(region.x, region.y, region.z)
     noise = 8 * texture(region.x, region.y, region.z)
 
     def at(knots: dict[float, float]) -> np.ndarray:
@@ -66,11 +67,11 @@ def paint_muscles(
         lateral = at({hip - 120: 74, hip - 50: 64, hip: 54, heights["L4"]: 44, heights["L2"]: 32, heights["T12"]: 24}) * s
         forward = at({hip - 120: -46, hip - 50: -34, hip: -20, heights["L4"]: -2, heights["L2"]: 6, heights["T12"]: 10}) * s
         wide = at({hip - 120: 18, hip: 20, heights["L4"]: 18, heights["L3"]: 15.5, heights["L1"]: 8, heights["T12"]: 3}) * m
-        psoas = shapes.ellipse(side * x - lateral, y - forward, wide, wide * 1.12)
+        psoas = bumps + shapes.superellipse(side * x - lateral - 0.25 * (y - forward), y - forward, wide, wide * 1.1, 2.3)
         psoas = np.where(z < heights["T12"], psoas, shapes.FAR_MM)
         _fill(canvas, region, psoas, muscles.hu, 0.4 * fat_streaks, noise)
 
-        quad = shapes.ellipse(
+        quad = bumps + shapes.ellipse(
             side * x - at({hip: 78, heights["L3"]: 68, heights["T12"]: 54}) * s - 0.7 * (y - 28), y - 28 * s, 22 * m, 8.5 * m
         )
         quad = np.where((z < heights["T12"]) & (z > hip + 5), quad, shapes.FAR_MM)
@@ -78,10 +79,10 @@ def paint_muscles(
 
         b = muscles.back[index] * s
         wide = at({hip - 90: 12, hip: 22, heights["L4"]: 27, heights["L2"]: 29, heights["T12"]: 27, heights["T9"]: 23}) * b
-        deep = at({hip - 90: 7, hip: 15, heights["L4"]: 20, heights["L2"]: 20, heights["T12"]: 16, heights["T9"]: 13}) * b
-        behind = at({hip - 90: 26, hip: 37, heights["L4"]: 47, heights["L2"]: 47, heights["T12"]: 43, heights["T9"]: 39}) * s
-        erector = shapes.superellipse(side * x - 13 * s - wide, y - behind, wide, deep, 2.6)
-        multifidus = shapes.ellipse(
+        deep = at({hip - 90: 8, hip: 17, heights["L4"]: 22, heights["L2"]: 22, heights["T12"]: 16, heights["T9"]: 13}) * b
+        behind = at({hip - 90: 27, hip: 40, heights["L4"]: 49, heights["L2"]: 49, heights["T12"]: 43, heights["T9"]: 39}) * s
+        erector = bumps + shapes.superellipse(side * x - 13 * s - wide, y - behind, wide, deep, 2.6)
+        multifidus = bumps + shapes.ellipse(
             side * x - 14 * s, y - behind - 1, at({hip - 90: 8, hip: 15, heights["L4"]: 15, heights["L1"]: 10, heights["T10"]: 8}) * b, deep
         )
         divide = side * x - (26 * s + 0.25 * (y - behind))  # fat cleft between the two

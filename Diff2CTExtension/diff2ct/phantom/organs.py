@@ -86,6 +86,12 @@ class Organs:
                 inner="stomach",
             ),
         ]
+        if rng.random() < 0.85:  # gallbladder
+            center = np.array([-wall * rng.uniform(0.3, 0.5), cy - 0.5 * front, liver_low + rng.uniform(0, 35)])
+            blobs.append(Blob(pose=tilted(center, 25), semi_axes=rng.uniform([11, 11, 20], [18, 18, 38]), hu=rng.uniform(2, 18), rough_mm=1))
+        blobs.append(  # pancreas
+            Blob(pose=tilted(near("L1", 12, -52, 8), 12), semi_axes=np.array([58, 10, 14]) * s, hu=rng.uniform(30, 45) + 0.9 * parenchyma, rough_mm=5)
+        )
         for side in (1.0, -1.0):
             level = "L1" if side > 0 else "L2"
             center = near(level, side * (58 + 0.05 * half_width), 12, rng.uniform(-8, 22), 5)
@@ -136,13 +142,18 @@ def _draw_vessels(rng: np.random.Generator, anatomy: LumbarAnatomy) -> tuple[tup
             ])  # fmt: skip
             branches.append((shapes.smooth_curve(line + rng.normal(0, 2, line.shape) * [[0]] + 0.0, 24), np.full(24, radius * 0.58 * s)))
         curves.append(tuple(branches))
+    root = anatomy.vertebra("L2").pose.center_lps + np.array([0, -52, 10]) * s
+    for _ in range(int(rng.integers(6, 18))):  # mesenteric vessels fan out from in front of L2
+        reach = np.array([rng.uniform(-95, 95), rng.uniform(-70, 0), rng.uniform(-120, 25)])
+        line = shapes.smooth_curve(np.array([root, root + 0.5 * reach + rng.normal(0, 8, 3), root + reach]), 16)
+        curves[1] = (*curves[1], (line, np.linspace(2.8, 1.3, 16)))
     return curves[0], curves[1]
 
 
 def paint_organs(canvas: Canvas, organs: Organs, fields: BodyFields, rough: LatticeNoise, texture: LatticeNoise) -> None:
     """Solid organs, cut by the cavity wall and the diaphragm."""
     for blob in organs.blobs:
-        reach = blob.semi_axes + blob.rough_mm * 2 + 4
+        reach = blob.semi_axes + blob.rough_mm * 2 + (9 if blob.inner == "kidney" else 4)
         region = canvas.pose_region(blob.pose, -reach, reach)
         if region is None:
             continue
@@ -157,15 +168,18 @@ def paint_organs(canvas: Canvas, organs: Organs, fields: BodyFields, rough: Latt
             content = np.where(region.y < blob.pose.center_lps[1] - 0.35 * blob.semi_axes[1], np.float32(-950.0), blob.hu + 10 * noise)
             canvas.paint(region, organ + 4.0, content)
         elif blob.inner == "kidney":
+            canvas.paint(region, organ - 5.0, -100.0)  # perirenal fat keeps liver and spleen off
             canvas.paint(region, organ, blob.hu + 5 * noise)
             side = np.sign(blob.pose.center_lps[0])
-            sinus = shapes.ellipsoid(x + side * 0.55 * blob.semi_axes[0], y, z, blob.semi_axes * np.array([0.75, 0.42, 0.52]))
+            sinus = shapes.ellipsoid(x + side * 0.55 * blob.semi_axes[0], y, z, blob.semi_axes * np.array([0.6, 0.34, 0.5]))
             canvas.paint(region, sinus + 4 * rough(region.x, region.y, region.z), -80 + 60 * np.clip(noise, 0, 1.5))
         else:
             canvas.paint(region, organ, blob.hu + 4 * noise)
 
 
-def paint_lungs(canvas: Canvas, anatomy: LumbarAnatomy, organs: Organs, body: Body, fields: BodyFields, texture: LatticeNoise) -> None:
+def paint_lungs(
+    canvas: Canvas, anatomy: LumbarAnatomy, organs: Organs, body: Body, fields: BodyFields, rough: LatticeNoise, texture: LatticeNoise
+) -> None:
     """Air above the domes; the recess behind and beside them reaches lower."""
     region = canvas.region(np.array([-1e4, -1e4, min(organs.dome) - 85]), np.array([1e4, 1e4, 1e4]))
     if region is None:
@@ -173,16 +187,20 @@ def paint_lungs(canvas: Canvas, anatomy: LumbarAnatomy, organs: Organs, body: Bo
     cx, cy = anatomy.centre_line(region.z)
     _, by, half_width, front, _ = body.section(region.z)
     pleura = fields.cavity[region.slices] + 3.0
+    bumps = 4 * rough(region.x, region.y, region.z)
     noise = texture(region.x, region.y, region.z)
     for side, dome in zip((-1.0, 1.0), organs.dome, strict=True):
         u = (region.x - cx - side * 0.52 * half_width) / (0.42 * half_width)
         v = (region.y - by + 0.15 * front) / (0.8 * front)
-        below = dome - 62 * np.minimum(u * u + v * v, 1.3) - region.z
-        medial = 34 * anatomy.size - side * (region.x - cx) + np.clip(-(region.y - cy) - 5, -12, 22)
+        below = dome - 62 * np.minimum(u * u + v * v, 1.4) - region.z + bumps
+        beside = np.clip(-(region.y - cy) - 5, -14, 30) + 0.15 * np.clip(dome - region.z, -60, 0)  # heart and great vessels in front
+        medial = 32 * anatomy.size - side * (region.x - cx) + beside + bumps
         lung = np.maximum(np.maximum(pleura, below * 0.8), medial)
         canvas.paint(region, lung, organs.lung_hu + 45 * noise + 130 * np.clip(noise - 1.4, 0, 3))
-    heart = shapes.ellipsoid(region.x - 18, region.y - (by - 0.42 * front), region.z - (organs.dome[1] + 32), (62.0, 48.0, 42.0))
-    canvas.paint(region, np.maximum(heart, fields.cavity[region.slices] + 8), organs.vein_hu)
+    heart = shapes.ellipsoid(region.x - 28, region.y - (by - 0.52 * front), region.z - (organs.dome[1] + 38), (52.0, 40.0, 42.0))
+    heart = np.maximum(heart + bumps, fields.cavity[region.slices] + 8)
+    canvas.paint(region, heart - 6.0, body.fat_hu)
+    canvas.paint(region, heart, organs.vein_hu)
 
 
 def paint_vessels(canvas: Canvas, organs: Organs, plaques: LatticeNoise) -> None:

@@ -47,6 +47,7 @@ class LumbarPhantom:
     hardware: Hardware
     noise_hu: float
     bias_hu: float
+    blur_mm: float
 
     @property
     def screws(self) -> tuple[PedicleScrew, ...]:
@@ -64,15 +65,15 @@ class LumbarPhantom:
 
     def render(self, grid: VolumeGrid) -> PhantomImage:
         """HU and labels on an axis-aligned grid. Equal positions get equal values on every grid of the same spacing."""
-        canvas = Canvas(grid)
+        canvas = Canvas(grid, self.blur_mm)
         fine, medium, coarse = (LatticeNoise(self.seed * 8 + i, mm) for i, mm in enumerate((1.6, 3.2, 14.0)))
-        fields = body_fields(canvas, self.body)
+        fields = body_fields(canvas, self.body, coarse)
         paint_body(canvas, self.body, fields, medium)
-        organs.paint_lungs(canvas, self.anatomy, self.organs, self.body, fields, medium)
+        organs.paint_lungs(canvas, self.anatomy, self.organs, self.body, fields, coarse, medium)
         organs.paint_organs(canvas, self.organs, fields, coarse, medium)
         bowel.paint_bowel(canvas, self.bowel, fields, LatticeNoise(self.seed * 8 + 4, 5.0))
         organs.paint_vessels(canvas, self.organs, LatticeNoise(self.seed * 8 + 5, 4.0))
-        muscles.paint_muscles(canvas, self.anatomy, self.muscles, fields, LatticeNoise(self.seed * 8 + 6, 3.5), medium)
+        muscles.paint_muscles(canvas, self.anatomy, self.muscles, fields, coarse, LatticeNoise(self.seed * 8 + 6, 3.5), medium)
         pelvis.paint_ilia(canvas, self.anatomy, medium, self.body.muscle_hu - 8, fields.fascia)
         ribs.paint_ribs(canvas, self.anatomy, list(self.ribs))
         canal.paint_canal(canvas, self.anatomy)
@@ -106,4 +107,5 @@ def make_phantom(seed: int, *, num_screws: int | None = None) -> LumbarPhantom:
         hardware=Hardware.draw(streams[6], anatomy, num_screws),
         noise_hu=float(streams[6].uniform(3, 22)),
         bias_hu=float(streams[6].uniform(0, 4)),
+        blur_mm=float(streams[6].uniform(0.5, 2.2)),
     )

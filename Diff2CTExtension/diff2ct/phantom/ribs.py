@@ -44,4 +44,4 @@ def paint_ribs(canvas: Canvas, anatomy: LumbarAnatomy, curves: list[Curve]) -> N
         return
     region, bone = painted
     canvas.paint(region, bone, anatomy.cortical_hu * 0.95)
-    canvas.paint(region, bone + 0.9, 0.8 * anatomy.trabecular_hu)
+    canvas.paint(region, bone + (0.3 + anatomy.cortex_mm), 0.8 * anatomy.trabecular_hu)

@@ -15,7 +15,7 @@ def tubes(
     canvas: Canvas, curves: list[Curve], flatten: tuple[float, float, float] = (1.0, 1.0, 1.0)
 ) -> tuple[Region, np.ndarray] | None:
     """Box around all curves and the signed distance of their union in it; None if they miss the grid."""
-    pad = max(float(radii.max()) for _, radii in curves) + 2 * canvas.voxel_mm
+    pad = max(float(radii.max()) for _, radii in curves) + 2 * canvas.edge_mm
     points = np.concatenate([p for p, _ in curves])
     whole = canvas.region(points.min(axis=0) - pad, points.max(axis=0) + pad)
     if whole is None:
@@ -23,7 +23,7 @@ def tubes(
     distance = np.full(canvas.hu[whole.slices].shape, shapes.FAR_MM, dtype=np.float32)
     for p, r in curves:
         for i in range(len(p) - 1):
-            reach = max(r[i], r[i + 1]) + 2 * canvas.voxel_mm
+            reach = max(r[i], r[i + 1]) + 2 * canvas.edge_mm
             part = canvas.region(np.minimum(p[i], p[i + 1]) - reach, np.maximum(p[i], p[i + 1]) + reach)
             if part is None:
                 continue

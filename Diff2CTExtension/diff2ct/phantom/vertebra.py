@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from diff2ct.phantom import shapes
 from diff2ct.phantom.anatomy import LumbarAnatomy, Segment, Vertebra
 from diff2ct.phantom.canvas import Canvas, Region
 from diff2ct.phantom.noise import LatticeNoise
+from diff2ct.phantom.union import Union
 
 _SIDES = (1.0, -1.0)
 
@@ -30,22 +33,23 @@ def _paint_vertebra(canvas: Canvas, v: Vertebra, below: Segment, above: Segment 
     region = canvas.pose_region(v.pose, low, high)
     if region is None:
         return
-    x, y, z = region.local(v.pose)
+    parts = Union(canvas, region, v.pose)
+    x, y, z = parts.x, parts.y, parts.z
     side_wall, endplate = _body_distances(v, x, y, z)
     body = shapes.smooth_intersection(side_wall, endplate, 1.5)
-    arch = _arch_distance(v, below, above, x, y, z)
+    arch = _arch_distance(v, below, above, parts)
     bone = shapes.smooth_union(body, arch, 4.0)
 
     noise = texture(region.x, region.y, region.z)
     spongy = v.trabecular_hu * (1 + 0.20 * noise)
     spongy += (0.5 * v.trabecular_hu + 60) * np.exp(np.minimum(endplate, 0) / 2.5)  # denser toward the endplates
     behind = np.clip((y - 0.35 * s.depth) / (0.4 * s.depth), 0, 1)  # arch and pedicles hold more bone
-    spongy += behind * (0.6 * v.trabecular_hu + 60)
+    spongy += behind * (0.4 * v.trabecular_hu + 50)
     vein = shapes.ellipsoid(x, y - s.depth / 2, z, (4.0, 9.0, 2.5))  # basivertebral vein
     spongy -= canvas.occupancy(vein) * 0.6 * v.trabecular_hu
     # body wall: thin cortex; endplates and arch: thicker
     thickness = v.cortex_mm * np.where(endplate > side_wall, np.float32(1.45), np.float32(1.0))
-    thickness = np.where(arch < body, np.float32(1.15 + 0.5 * v.cortex_mm), thickness)
+    thickness = np.where(arch < body, np.float32(0.4 + 0.9 * v.cortex_mm), thickness)
     _paint_shell(canvas, region, bone, thickness, v.cortical_hu, spongy)
     canvas.label(region, bone, v.label)
 
@@ -97,33 +101,44 @@ def pedicle_axis(v: Vertebra, side: float) -> tuple[np.ndarray, np.ndarray]:
     return middle, np.array([-side * np.sin(angle), -np.cos(angle), 0.0])
 
 
-def _arch_distance(v: Vertebra, below: Segment, above: Segment | None, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def _arch_distance(v: Vertebra, below: Segment, above: Segment | None, bone: Union) -> np.ndarray:
     """Pedicles, laminae and processes around the free canal."""
     s = v.size
-    back = s.depth / 2
-    k = s.canal_depth / 18.0
     lumbar = v.name.startswith("L")
-    arch = np.full(x.shape, shapes.FAR_MM, dtype=np.float32)
+    k = s.canal_depth / 18.0
     for index, side in enumerate(_SIDES):
         middle, direction = pedicle_axis(v, side)
-        arch = np.minimum(arch, _pedicle(middle, direction, s.pedicle_width, s.pedicle_height, x, y, z))
+        tube = partial(_pedicle, middle, direction, s.pedicle_width, s.pedicle_height)
+        bone.add(tube, np.stack([middle - 12 * direction, middle + 17 * direction]), s.pedicle_height / 2 + 3, 1.0)
         junction = middle + [side * 1.0, 0.70 * s.canal_depth, -2.0]
-        pars = np.array([side * (s.canal_width / 2 + 1.5), back + 0.86 * s.canal_depth, middle[2] - 0.62 * s.pedicle_height])
-        arch = shapes.smooth_union(arch, shapes.capsule(x, y, z, junction, pars, (5.2 * k, 4.6 * k)), 3.0)
+        pars = np.array([side * (s.canal_width / 2 + 1.5), s.depth / 2 + 0.86 * s.canal_depth, middle[2] - 0.62 * s.pedicle_height])
+        _add_rod(bone, junction, pars, (5.2 * k, 4.6 * k), 3.0)
         if not v.laminectomy:
-            arch = shapes.smooth_union(arch, _lamina(v, side, pars, x, y, z), 3.0)
-        tip = np.array([side * s.transverse_width / 2, back + 0.80 * s.canal_depth, middle[2] + (2.0 if lumbar else 4.0)])
+            ridge = np.array([0.0, s.depth / 2 + s.canal_depth + 5.0, pars[2] - 7.0])
+            bone.add(partial(_lamina, v, side, pars), np.stack([pars, ridge]), 0.42 * s.height + 2, 3.0)
+        tip = np.array([side * s.transverse_width / 2, s.depth / 2 + 0.80 * s.canal_depth, middle[2] + (2.0 if lumbar else 4.0)])
         root = middle + [side * 2.0, 0.55 * s.canal_depth, -1.0]
-        thick = (6.5, 4.0) if lumbar else (6.0, 5.0)
-        thick = (thick[0] + 2.0, thick[1]) if v.name == "L5" else thick
-        arch = shapes.smooth_union(arch, shapes.capsule(x, y, z, root, tip, thick, (1.0, 0.55, 1.0)), 3.0)
-        lower_joint = _articular(v, below, index, -1.0, pars, x, y, z)
-        arch = shapes.smooth_union(arch, lower_joint, 2.0)
+        thick = (8.5, 4.0) if v.name == "L5" else (6.5, 4.0) if lumbar else (6.0, 5.0)
+        _add_rod(bone, root, tip, thick, 3.0, (1.0, 0.55, 1.0))
+        _add_articular(v, below, index, -1.0, pars, bone)
         if above is not None:
-            arch = shapes.smooth_union(arch, _articular(v, above, index, 1.0, junction, x, y, z), 2.0)
+            _add_articular(v, above, index, 1.0, junction, bone)
     if not v.laminectomy:
-        arch = shapes.smooth_union(arch, _spinous(v, x, y, z), 3.0)
-    return np.maximum(arch, -canal_distance(v, x, y))
+        root, tip = _spinous_ends(v)
+        bone.add(partial(_spinous, v), np.stack([root, tip]), s.spinous_height / 2 + 3, 3.0)
+    return np.maximum(bone.distance, -canal_distance(v, bone.x, bone.y))
+
+
+def _add_rod(
+    bone: Union,
+    start: np.ndarray,
+    end: np.ndarray,
+    radii: tuple[float, float],
+    blend_mm: float,
+    flatten: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> None:
+    rod = partial(shapes.capsule, start=start, end=end, radii=radii, flatten=flatten)
+    bone.add(rod, np.stack([start, end]), max(radii), blend_mm)
 
 
 def canal_distance(v: Vertebra, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -160,9 +175,7 @@ def _lamina(v: Vertebra, side: float, pars: np.ndarray, x: np.ndarray, y: np.nda
     return shapes.smooth_intersection(slab, np.abs(z - (middle_z - 4.0 * t)) - half_height, 4.0)
 
 
-def _articular(
-    v: Vertebra, segment: Segment, index: int, up: float, root: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray
-) -> np.ndarray:
+def _add_articular(v: Vertebra, segment: Segment, index: int, up: float, root: np.ndarray, bone: Union) -> None:
     """Articular process to the joint of `segment`; up = +1: superior process (outside), -1: inferior process (inside)."""
     lumbar = segment.upper.startswith("L") or segment.upper == "T12"
     grown = 1 + 0.35 * segment.degeneration
@@ -171,32 +184,36 @@ def _articular(
     normal = segment.facet_normals_lps[index]
     center = v.pose.from_lps(segment.facets_lps[index] + up * normal * (gap + thick))
     n = normal @ v.pose.rotation
-    n /= np.linalg.norm(n)
     upward = np.array([0.0, 0.0, 1.0]) - n[2] * n
     upward /= np.linalg.norm(upward)
-    across = np.cross(upward, n)
-    dx, dy, dz = x - center[0], y - center[1], z - center[2]
-    plate = shapes.ellipsoid(
-        *(dx * a[0] + dy * a[1] + dz * a[2] for a in (across, n, upward)), (wide, thick, tall)  # type: ignore[arg-type]
-    )
-    end = center - up * np.array([0, 0, 2.0])
-    neck = shapes.capsule(x, y, z, root, end, (4.8 if lumbar else 3.5, 3.4 * grown if lumbar else 2.6))
-    return shapes.smooth_union(plate, neck, 2.0)
+    frame = np.stack([np.cross(upward, n), n, upward])
+
+    def plate(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        dx, dy, dz = x - center[0], y - center[1], z - center[2]
+        return shapes.ellipsoid(*(dx * a[0] + dy * a[1] + dz * a[2] for a in frame), semi_axes=(wide, thick, tall))
+
+    bone.add(plate, center[None], max(wide, tall), 2.0)
+    _add_rod(bone, root, center - [0, 0, 2.0 * up], (4.8 if lumbar else 3.5, 3.4 * grown if lumbar else 2.6), 2.0)
+
+
+def _spinous_ends(v: Vertebra) -> tuple[np.ndarray, np.ndarray]:
+    """Root and tip of the spinous process, (3,) each."""
+    s = v.size
+    root = np.array([0.0, s.depth / 2 + s.canal_depth + 3.0, s.height / 2 - 1.35 * s.pedicle_height])
+    return root, np.array([0.0, s.spinous_length, root[2] - (s.spinous_length - root[1]) * np.tan(np.radians(s.spinous_tilt_deg))])
 
 
 def _spinous(v: Vertebra, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """The hatchet blade, thicker along its lower back edge."""
     s = v.size
     tilt = np.radians(s.spinous_tilt_deg)
-    root_y = s.depth / 2 + s.canal_depth + 3.0
-    root_z = s.height / 2 - 1.35 * s.pedicle_height
-    length = (s.spinous_length - root_y) / np.cos(tilt)
-    along = (y - root_y) * np.cos(tilt) - (z - root_z) * np.sin(tilt)
-    upward = (y - root_y) * np.sin(tilt) + (z - root_z) * np.cos(tilt)
-    rng = np.random.default_rng(v.seed + 1)
-    bend = np.float32(rng.normal(0, 1.5) / length) * along  # spinous processes are rarely straight
+    root, tip = _spinous_ends(v)
+    length = np.linalg.norm(tip - root)
+    along = (y - root[1]) * np.cos(tilt) - (z - root[2]) * np.sin(tilt)
+    upward = (y - root[1]) * np.sin(tilt) + (z - root[2]) * np.cos(tilt)
+    bend = np.float32(np.random.default_rng(v.seed + 1).normal(0, 1.5) / length) * along  # rarely straight
     u = np.clip(along / length, 0, 1)
-    half_thickness = 2.4 + 1.6 * u * u * np.clip(0.6 - upward / s.spinous_height, 0, 1)
+    half_thickness = 2.9 + 1.6 * u * u * np.clip(0.6 - upward / s.spinous_height, 0, 1)
     half_height = s.spinous_height / 2 * (0.85 + 0.25 * u)
     blade = shapes.superellipse(along - 0.42 * length, upward, 0.58 * length, half_height, 3.0)
     return shapes.smooth_intersection(np.abs(x - bend) - half_thickness, blade, 3.0)

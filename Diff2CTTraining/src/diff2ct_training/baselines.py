@@ -7,7 +7,7 @@ All get the same calibrated radiographs, i.e. line integrals without gain or off
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,10 +16,13 @@ from diff2ct.condition import lift
 from diff2ct.geometry import Beam
 from diff2ct.projector import backproject, project
 from diff2ct.radiograph import Radiograph
-from diff2ct.units import HU_AIR, mu_to_hu
+from diff2ct.units import HU_AIR, HU_WINDOW, hu_to_mu, mu_to_hu
 from diff2ct.volume import VolumeGrid
 
 SOFT_TISSUE_HU = 40.0
+OUTSIDE_MM = (64.0, 24.0, 48.0)
+"""How far (x, y, z) a trunk reaches beyond the 256 mm cube: wider than deep, and cut only by the X-rays' field above and
+below."""
 SILHOUETTE_FRACTION = 0.02
 """Share of the image's range above air that counts as body: about 5 mm of tissue in a 250 mm thick patient."""
 
@@ -68,17 +71,21 @@ def visual_hull(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> np.ndarr
     return inside
 
 
-def backprojection(radiographs: Sequence[Radiograph], grid: VolumeGrid, *, margin_mm: float = 64.0) -> np.ndarray:
-    """Unfiltered backprojection: per view the adjoint of the line integrals over the adjoint of the ray lengths, mean of the
-    views, scaled to the measured total attenuation. The rays' tissue is spread over a grid wider by `margin_mm`, see
-    `surrounding_grid`."""
-    wide = surrounding_grid(grid, margin_mm)
-    views = _views(radiographs)
+def backprojection(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> np.ndarray:
+    """Unfiltered backprojection: each ray's attenuation spread evenly over its length in the body, mean of the views, scaled to
+    the measured total attenuation.
+
+    Per view it is the adjoint of the line integrals over the adjoint of the ray lengths. The body is the visual hull on a grid
+    wider by `OUTSIDE_MM` on each side, as in `sirt`.
+    """
+    wide = surrounding_grid(grid, OUTSIDE_MM)
+    body = torch.from_numpy(visual_hull(radiographs, wide).astype(np.float32))
+    views = _views(radiographs, wide)
     mu = torch.zeros(wide.size)
     for view in views:
-        lengths = view.valid * project(torch.ones(wide.size), wide, view.beam)
-        weights = backproject(lengths, wide, view.beam)
+        weights = backproject(view.valid * project(body, wide, view.beam), wide, view.beam)
         mu += backproject(view.image, wide, view.beam) / weights.clamp(min=_small(weights)) / len(views)
+    mu *= body
     measured = sum(float(view.image.sum()) for view in views)
     explained = sum(float((view.valid * project(mu, wide, view.beam)).sum()) for view in views)
     return _to_hu(mu * (measured / explained), wide, grid)
@@ -89,31 +96,41 @@ def sirt(
     grid: VolumeGrid,
     *,
     num_iterations: int = 50,
-    margin_mm: float = 64.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """SIRT from zero with mu >= 0: x <- max(0, x + C A^T R (p - A x)), R and C one over the row and column sums of A.
+    """SIRT from zero: x <- x + C A^T R (p - A x), R and C one over the row and column sums of A (Gilbert 1972), clipped to what
+    `HU_WINDOW` allows after each step.
 
     Radiographs show the whole body, the cube does not hold it all. Fitting the cube alone would press outside tissue into
-    it, so the fit runs on a grid wider by `margin_mm` on each side and the cube is cut out at the end.
+    it, so the fit runs on a grid wider by `OUTSIDE_MM` on each side and the cube is cut out at the end. A has the voxels of
+    the visual hull only: where a ray saw air there is none to be reconstructed.
     """
-    wide = surrounding_grid(grid, margin_mm)
-    mu = torch.zeros(wide.size)
-    views = _views(radiographs)
-    row_sums = [view.valid * project(torch.ones(wide.size), wide, view.beam) for view in views]
+    wide = surrounding_grid(grid, OUTSIDE_MM)
+    body = torch.from_numpy(visual_hull(radiographs, wide).astype(np.float32))
+    views = _views(radiographs, wide)
+    row_sums = [view.valid * project(body, wide, view.beam) for view in views]
     column_sums = torch.zeros(wide.size)
     for view in views:
         column_sums += backproject(view.valid, wide, view.beam)
-    column_sums.clamp_(min=_small(column_sums))
+    relaxation = body / column_sums.clamp(min=_small(column_sums))
+    mu = torch.zeros(wide.size)
     for step in range(num_iterations):
         update = torch.zeros(wide.size)
         for view, lengths in zip(views, row_sums, strict=True):
             residual = (view.image - view.valid * project(mu, wide, view.beam)) / lengths.clamp(min=_small(lengths))
             update += backproject(residual, wide, view.beam)
-        mu.add_(update.div_(column_sums)).clamp_(min=0.0)
+        mu.add_(update.mul_(relaxation)).clamp_(0.0, hu_to_mu(torch.tensor(HU_WINDOW[1])).item())
         if on_step is not None:
             on_step(step + 1, num_iterations)
     return _to_hu(mu, wide, grid)
+
+
+def surrounding_grid(grid: VolumeGrid, margin_mm: tuple[float, float, float]) -> VolumeGrid:
+    """`grid` with whole voxels added on every side, at least `margin_mm` (i, j, k); the voxels of `grid` keep their places."""
+    extra = [int(np.ceil(m / s)) for m, s in zip(margin_mm, grid.spacing_mm, strict=True)]
+    x, y, z = np.array(grid.origin_lps) - grid.ijk_to_lps[:3, :3] @ extra
+    depth, height, width = (n + 2 * e for n, e in zip(grid.size, extra[::-1], strict=True))
+    return replace(grid, size=(depth, height, width), origin_lps=(float(x), float(y), float(z)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,33 +142,21 @@ class _View:
     beam: Beam
 
 
-def _views(radiographs: Sequence[Radiograph]) -> list[_View]:
+def _views(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> list[_View]:
+    """The radiographs at the resolution of the grid: finer pixels cost time and can tell it nothing."""
     for radiograph in radiographs:
         if not radiograph.scale_known:
-            raise ValueError(f"radiographs: the scale of {radiograph.source!r} is unknown, accepted are calibrated line integrals")
-    masks = [torch.from_numpy(r.valid.astype(np.float32)) for r in radiographs]
-    return [_View(torch.from_numpy(r.line_integral) * m, m, r.geometry) for r, m in zip(radiographs, masks, strict=True)]
-
-
-def surrounding_grid(grid: VolumeGrid, margin_mm: float) -> VolumeGrid:
-    """`grid` with whole voxels added on every side, at least `margin_mm` of them; the voxels of `grid` keep their places."""
-    extra = _extra_voxels(grid, margin_mm)
-    shift = grid.ijk_to_lps[:3, :3] @ np.array(extra, dtype=np.float64)
-    origin = np.array(grid.origin_lps) - shift
-    size = tuple(n + 2 * e for n, e in zip(grid.size, extra[::-1], strict=True))
-    return VolumeGrid(size, grid.spacing_mm, tuple(origin.tolist()), grid.direction)  # type: ignore[arg-type]
-
-
-def _extra_voxels(grid: VolumeGrid, margin_mm: float) -> tuple[int, ...]:
-    """Voxels (i, j, k) added on each side."""
-    return tuple(int(np.ceil(margin_mm / s)) for s in grid.spacing_mm)
+            raise ValueError(f"radiographs: the scale of {radiograph.source!r} is unknown, accepted are calibrated ones")
+    small = [r.resized(spacing_mm=min(grid.spacing_mm) * r.geometry.magnification) for r in radiographs]
+    masks = [torch.from_numpy(r.valid.astype(np.float32)) for r in small]
+    return [_View(torch.from_numpy(r.line_integral) * m, m, r.geometry) for r, m in zip(small, masks, strict=True)]
 
 
 def _to_hu(mu: torch.Tensor, wide: VolumeGrid, grid: VolumeGrid) -> np.ndarray:
     """Attenuation [1/mm] on the wide grid -> HU on `grid`, which lies in its middle."""
     extra = [(w - n) // 2 for w, n in zip(wide.size, grid.size, strict=True)]
     inner = tuple(slice(e, e + n) for e, n in zip(extra, grid.size, strict=True))
-    return mu_to_hu(mu[inner]).numpy().astype(np.float32)
+    return mu_to_hu(mu[inner]).clamp(*HU_WINDOW).numpy()
 
 
 def _small(sums: torch.Tensor) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from diff2ct.condition import isocenter_parallel
@@ -13,10 +12,7 @@ from diff2ct.geometry import Beam, ConeBeam, View
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.units import hu_to_mu
-from diff2ct.volume import CtVolume, VolumeGrid
-
-BODY_HU = -300.0
-_SAMPLES_PER_AXIS = 64
+from diff2ct.volume import CtVolume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,35 +55,12 @@ class BiplanarSetup:
         return first, second
 
 
-def find_isocenter(ct: CtVolume) -> tuple[float, float, float]:
-    """Where to centre X-rays and cube in a scan: half way up, on the centroid of the body within 128 mm of there.
-
-    LPS [mm]. Body is all above -300 HU; a table counts, but moves the centroid by few millimetres. Raises ValueError for a
-    scan of air.
-    """
-    step_k, step_j, step_i = (max(1, n // _SAMPLES_PER_AXIS) for n in ct.grid.size)
-    body = ct.hu[::step_k, ::step_j, ::step_i] > BODY_HU
-    ijk = np.argwhere(body)[:, ::-1] * (step_i, step_j, step_k)
-    points = ijk @ ct.grid.ijk_to_lps[:3, :3].T + ct.grid.ijk_to_lps[:3, 3]
-    height = float(ct.grid.center_lps[2])
-    near = points[np.abs(points[:, 2] - height) < 128.0]
-    if not len(near):
-        raise ValueError(f"CT: no voxel above {BODY_HU:.0f} HU within 128 mm of the middle, accepted is a scan of a body in HU")
-    x, y = near[:, :2].mean(axis=0)
-    return float(x), float(y), height
-
-
 def render_radiographs(ct: CtVolume, beams: tuple[Beam, Beam], source: str) -> tuple[Radiograph, Radiograph]:
     """Exact, noiseless line integrals of the whole scan along both beams. source: what the radiographs say they come from."""
     mu = hu_to_mu(torch.from_numpy(ct.hu))
+    images = [project(mu, ct.grid, beam).numpy() for beam in beams]
     first, second = (
-        Radiograph(project(mu, ct.grid, beam).numpy(), beam, scale_known=True, source=f"{source} {beam.view.value}") for beam in beams
+        Radiograph(image, beam, scale_known=True, source=f"{source} {beam.view.value}")
+        for image, beam in zip(images, beams, strict=True)
     )
     return first, second
-
-
-def move_grid(grid: VolumeGrid, center_lps: tuple[float, float, float]) -> VolumeGrid:
-    """The same grid around another point: a model grid around an isocentre [mm]."""
-    shift = np.array(center_lps) - grid.center_lps
-    origin = tuple((np.array(grid.origin_lps) + shift).tolist())
-    return VolumeGrid(grid.size, grid.spacing_mm, origin, grid.direction)

@@ -19,9 +19,11 @@ import torch
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.metrics import body_mask, evaluate_volume
 from diff2ct.radiograph import Radiograph
+from diff2ct.reconstruct import grid_around_isocenter, reconstruct
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training import baselines
-from diff2ct_training.drr import BiplanarSetup, find_isocenter, move_grid, render_radiographs
+from diff2ct_training.drr import BiplanarSetup, render_radiographs
+from diff2ct_training.prepare import body_center
 from diff2ct_training.tables import Row, compare, markdown_table, summarize, write_rows
 
 EVALUATION_SEEDS = range(1000)
@@ -34,7 +36,7 @@ CASES_IN_FIGURE = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class EvaluationCase:
     """One patient. truth: on the model grid. mask: (D, H, W) bool, where the truth is known."""
 
     dataset: str
@@ -48,11 +50,11 @@ class Case:
         return self.truth.grid
 
 
-Method = Callable[[Case], np.ndarray]
+Method = Callable[[EvaluationCase], np.ndarray]
 """A case's radiographs -> HU (D, H, W) on its grid. Only oracles look at the truth."""
 
 
-def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, body_spacing_mm: float = 2.0) -> Case:
+def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, body_spacing_mm: float = 2.0) -> EvaluationCase:
     """An evaluation phantom; its isocentre is the origin of its own frame. model_grid: the cube around the origin."""
     from diff2ct.phantom import make_phantom
 
@@ -62,26 +64,23 @@ def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, body_s
     name = f"phantom_{seed:03d}"
     body = phantom.render(phantom.body_grid(body_spacing_mm)).hu
     radiographs = render_radiographs(body, setup.beams((0.0, 0.0, 0.0)), name)
-    return Case("phantoms", name, radiographs, phantom.render(model_grid).hu, np.ones(model_grid.size, dtype=bool))
+    return EvaluationCase("phantoms", name, radiographs, phantom.render(model_grid).hu, np.ones(model_grid.size, dtype=bool))
 
 
-def ct_case(path: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> Case:
-    """A real CT; isocentre as `find_isocenter` chooses it, scores where the scan has data."""
+def ct_case(path: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> EvaluationCase:
+    """A real CT; isocentre as `body_center` chooses it, scores where the scan has data."""
     from diff2ct.volume_io import inside_grid, read_ct, resample
 
     scan = read_ct(path)
-    isocenter = find_isocenter(scan)
-    grid = move_grid(model_grid, isocenter)
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    radiographs = render_radiographs(scan, setup.beams(isocenter), name)
-    return Case("real CTs", name, radiographs, resample(scan, grid), inside_grid(scan.grid, grid))
+    radiographs = render_radiographs(scan, setup.beams(body_center(scan)), name)
+    grid = grid_around_isocenter(model_grid, radiographs)
+    return EvaluationCase("real CTs", name, radiographs, resample(scan, grid), inside_grid(scan, grid))
 
 
 def diff2ct_method(checkpoint: Checkpoint, *, num_steps: int | None, num_samples: int, seed: int, device: str) -> Method:
     """The whole inference path that the module and the command line run."""
-    from diff2ct.reconstruct import reconstruct
-
-    def method(case: Case) -> np.ndarray:
+    def method(case: EvaluationCase) -> np.ndarray:
         result = reconstruct(
             case.radiographs, checkpoint, num_steps=num_steps, num_samples=num_samples, seed=seed, device=device
         )
@@ -94,7 +93,7 @@ BASELINES: dict[str, Method] = {
     "flat-body": lambda case: baselines.flat_body(case.radiographs, case.grid),
     "backprojection": lambda case: baselines.backprojection(case.radiographs, case.grid),
     "sirt": lambda case: baselines.sirt(case.radiographs, case.grid),
-    "true-body-flat (oracle)": lambda case: baselines.fill_body(body_mask(torch.from_numpy(case.truth.hu)).numpy()),
+    "oracle-true-body-flat": lambda case: baselines.fill_body(body_mask(torch.from_numpy(case.truth.hu)).numpy()),
 }
 """Methods without weights. The oracle, the true outline filled with soft tissue, shows what a score owes to outlines alone."""
 
@@ -107,7 +106,7 @@ def train_mean_method(num_phantoms: int, model_grid: VolumeGrid, on_phantom: Cal
 
 
 def evaluate(
-    cases: Sequence[Callable[[], Case]],
+    cases: Sequence[Callable[[], EvaluationCase]],
     methods: Mapping[str, Method],
     output: Path,
     on_result: Callable[[str, str], None] | None = None,

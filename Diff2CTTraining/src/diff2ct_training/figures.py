@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from diff2ct.atomic import replacing_file
 from diff2ct.radiograph import Radiograph
 from diff2ct.volume import CtVolume, VolumeGrid
 
@@ -79,7 +80,7 @@ def reconstruction_figure(
     """X-rays on the left; to their right the reconstruction, and the truth and the difference if `truth` is given, in three
     planes.
 
-    text: (name, value) lines below the X-rays. Written as PNG (or what the suffix says).
+    text: (name, value) lines below the X-rays. The suffix of `path` says the format; an existing file is replaced.
     """
     at = at or Shown.through_spine(truth or prediction)
     rows = _rows(prediction, truth)
@@ -129,14 +130,6 @@ def methods_figure(path: Path, cases: Sequence[tuple[str, CtVolume, Mapping[str,
                 if c == 0:
                     axes.set_ylabel(f"{case}\n{name}" if r == 0 else name, color=_TEXT, fontsize=8)
     _title(figure, title)
-    _save(figure, path)
-
-
-def save_radiograph_png(path: Path, radiograph: Radiograph) -> None:
-    """The X-ray as shown in the figures, bone white, with its view; a preview, not data."""
-    height, width = radiograph.line_integral.shape
-    figure = Figure(figsize=(4.5, 4.5 * height / width), facecolor=_BACKGROUND)
-    _show_radiograph(figure.add_axes((0, 0, 1, 1)), radiograph)
     _save(figure, path)
 
 
@@ -195,4 +188,5 @@ def _title(figure: Figure, title: str) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=110, facecolor=figure.get_facecolor())
+    with replacing_file(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor=figure.get_facecolor())

@@ -21,7 +21,7 @@ from diff2ct.networks import X2NoiseNet
 from diff2ct_training import pictures
 from diff2ct_training.cases import list_cases, read_case
 from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
-from diff2ct_training.pairs import Pair, make_pair
+from diff2ct_training.pairs import Acquisition, Pair, acquire_views, make_pair
 from diff2ct_training.recipes import Recipe
 from diff2ct_training.training_state import Ema, load_state, save_state
 
@@ -106,19 +106,28 @@ class _Stream(torch.utils.data.Dataset):
         files = list_cases(folder)
         self._recipe, self._first = recipe, first
         self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in ("ct", "phantom")}
+        self._kept: tuple[int, Acquisition] | None = None
 
     def __len__(self) -> int:
         return self._recipe.num_steps * self._recipe.batch_size - self._first
 
     def __getitem__(self, index: int) -> tuple[Pair, str, int]:
-        n = index + self._first
-        rng = np.random.default_rng([self._recipe.seed, n])
-        wants_ct = rng.random() < self._recipe.ct_share
-        files = self._by_kind["ct" if wants_ct else "phantom"] or self._by_kind["phantom" if wants_ct else "ct"]
-        case = read_case(files[int(rng.integers(len(files)))])
-        recipe = self._recipe
-        pair = make_pair(case, rng, recipe.pairs, recipe.grid, recipe.hu_map, recipe.condition)
-        return pair, case.name, int(rng.integers(2**62))
+        recipe, n = self._recipe, index + self._first
+        acquisition = self._acquire(n // recipe.pairs.uses)
+        rng = np.random.default_rng([recipe.seed, 1, n])
+        pair = make_pair(acquisition, rng, recipe.pairs, recipe.hu_map, recipe.condition)
+        return pair, acquisition.case.name, int(rng.integers(2**62))
+
+    def _acquire(self, number: int) -> Acquisition:
+        """Acquisition `number` of the run; the last one is kept, as it is used several times in a row."""
+        if self._kept is None or self._kept[0] != number:
+            recipe = self._recipe
+            rng = np.random.default_rng([recipe.seed, 0, number])
+            wants_ct = rng.random() < recipe.ct_share
+            files = self._by_kind["ct" if wants_ct else "phantom"] or self._by_kind["phantom" if wants_ct else "ct"]
+            case = read_case(files[int(rng.integers(len(files)))])
+            self._kept = number, acquire_views(case, rng, recipe.pairs, recipe.grid)
+        return self._kept[1]
 
 
 def _batches(

@@ -13,7 +13,7 @@ import torch
 from diff2ct.condition import CONDITIONS
 from diff2ct.geometry import Beam, ConeBeam, View
 from diff2ct.projector import project
-from diff2ct.simulate import acquire, random_detector, to_attenuation
+from diff2ct.simulate import acquire, random_detector
 from diff2ct.units import HU_AIR, HuMap, hu_to_mu
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import Case
@@ -29,7 +29,8 @@ class PairConfig:
     extend_ends: share of CT samples whose end slices are repeated for 80 mm, since a body does not stop where a scan does.
     ideal_detector: share of X-rays that are plain line integrals; detector_strength: of the others, see `random_detector`.
     bone_gain: factor on HU above 150, CTs only. detector_pixels: rows and columns.
-    slab: number of axial planes trained at a time, None for the whole cube.
+    slab: number of axial planes trained at a time, None for the whole cube. uses: samples made of one acquisition, since rendering
+        X-rays costs a CPU as much as a training step.
     """
 
     isocenter_sd_mm: tuple[float, float, float] = (8.0, 15.0, 25.0)
@@ -44,8 +45,9 @@ class PairConfig:
     ideal_detector: float = 0.4
     detector_strength: float = 1.0
     bone_gain: tuple[float, float] = (0.75, 1.3)
-    detector_pixels: int = 192
+    detector_pixels: int = 176
     slab: int | None = 64
+    uses: int = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +59,38 @@ class Pair:
     known: torch.Tensor
 
 
-def make_pair(case: Case, rng: np.random.Generator, config: PairConfig, grid: VolumeGrid, hu_map: HuMap, condition: str) -> Pair:
-    """One training sample. `grid` is the model grid around the origin; it is moved to a random isocentre of the case."""
+@dataclass(frozen=True, eq=False)
+class Acquisition:
+    """One way in which a case was X-rayed. images, valid: per view (Hd, Wd); beams: as the condition believes them to be.
+
+    cube: the model grid at the isocentre.
+    """
+
+    case: Case
+    cube: VolumeGrid
+    images: list[torch.Tensor]
+    valid: list[torch.Tensor]
+    beams: list[Beam]
+    hu: torch.Tensor
+
+
+def acquire_views(case: Case, rng: np.random.Generator, config: PairConfig, grid: VolumeGrid) -> Acquisition:
+    """X-ray `case` about a random isocentre, to which `grid`, the model grid around the origin, is moved."""
     hu = torch.from_numpy(case.hu.astype(np.float32))
     if case.kind == "ct":
         hu = torch.where(hu > 150, 150 + (hu - 150) * float(rng.uniform(*config.bone_gain)), hu)
-    cube, corner = _random_cube(case, rng, config, grid)
-    images, valid, beams = _acquire(hu, case, cube, corner, rng, config)
-    slab = _random_slab(cube, rng, config.slab)
-    truth, known = _crop(hu, case, slab)
-    return Pair(CONDITIONS[condition](images, valid, beams, slab), hu_map.to_x(truth)[None], known[None])
+    cube, isocenter = _random_cube(case, rng, config, grid)
+    beams = random_beams(rng, isocenter, config)
+    images, valid = _render(hu, case, cube, beams, rng, config)
+    return Acquisition(case, cube, images, valid, beams, hu)
+
+
+def make_pair(acquisition: Acquisition, rng: np.random.Generator, config: PairConfig, hu_map: HuMap, condition: str) -> Pair:
+    """A training sample: a random slab of the cube, or all of it, as `config.slab` says."""
+    a = acquisition
+    slab = _random_slab(a.cube, rng, config.slab)
+    truth, known = _crop(a.hu, a.case, slab)
+    return Pair(CONDITIONS[condition](a.images, a.valid, a.beams, slab), hu_map.to_x(truth)[None], known[None])
 
 
 def _random_cube(
@@ -74,6 +98,9 @@ def _random_cube(
 ) -> tuple[VolumeGrid, tuple[float, float, float]]:
     """(model grid, isocentre): `grid` at a random isocentre, snapped so that its voxels are voxels of the case where spacings agree."""
     wanted = np.array(case.center_lps) + rng.normal(size=3) * config.isocenter_sd_mm
+    if case.kind == "ct":  # anywhere along a scan that is taller than the cube
+        room = max(0.0, case.grid.size[0] * case.grid.spacing_mm[2] - grid.size[0] * grid.spacing_mm[2])
+        wanted[2] += room * float(rng.uniform(-0.5, 0.5))
     first = wanted + np.array(grid.origin_lps)
     steps = np.round((first - case.grid.origin_lps) / case.grid.spacing_mm)
     origin = np.array(case.grid.origin_lps) + steps * case.grid.spacing_mm
@@ -105,7 +132,7 @@ def random_beams(rng: np.random.Generator, isocenter_lps: tuple[float, float, fl
     return beams
 
 
-def _tilted(beam: ConeBeam, rng: np.random.Generator, sd_deg: float) -> ConeBeam:
+def _tilted(beam: Beam, rng: np.random.Generator, sd_deg: float) -> Beam:
     primary, secondary, roll = rng.normal(0, sd_deg, 3)
     return replace(
         beam,
@@ -115,11 +142,10 @@ def _tilted(beam: ConeBeam, rng: np.random.Generator, sd_deg: float) -> ConeBeam
     )
 
 
-def _acquire(
-    hu: torch.Tensor, case: Case, cube: VolumeGrid, isocenter: tuple[float, float, float], rng: np.random.Generator, config: PairConfig
-) -> tuple[list[torch.Tensor], list[torch.Tensor], list[Beam]]:
-    """Detector images (gain and offset unknown), their valid masks, and the beams as the condition believes them."""
-    beams = random_beams(rng, isocenter, config)
+def _render(
+    hu: torch.Tensor, case: Case, cube: VolumeGrid, beams: list[Beam], rng: np.random.Generator, config: PairConfig
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Detector images (gain and offset unknown) and their valid masks, one per beam; each beam was not quite where it is believed."""
     if rng.random() < config.cube_only:
         body, body_grid = hu_to_mu(_crop(hu, case, cube)[0]), cube
     elif case.kind == "ct" and rng.random() < config.extend_ends:
@@ -128,15 +154,15 @@ def _acquire(
         body, body_grid = hu_to_mu(hu), case.grid
     images, masks = [], []
     for beam in beams:
-        shift = rng.normal(0, config.pose_error_mm, 3)
-        true_beam = replace(_tilted(beam, rng, config.pose_error_deg), isocenter_lps=tuple(np.array(isocenter) + shift))
+        shifted = np.array(beam.isocenter_lps) + rng.normal(0, config.pose_error_mm, 3)
+        true_beam = replace(_tilted(beam, rng, config.pose_error_deg), isocenter_lps=tuple(shifted))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         strength = 0.0 if rng.random() < config.ideal_detector else config.detector_strength
         model = random_detector(generator, strength)
-        pixel_value, valid = acquire(project(body, body_grid, true_beam)[None], beam.detector_spacing_mm, model, generator)
-        images.append(to_attenuation(pixel_value, model)[0])
+        image, valid = acquire(project(body, body_grid, true_beam)[None], beam.detector_spacing_mm[0], model, generator)
+        images.append(image[0])
         masks.append(valid[0])
-    return images, masks, beams
+    return images, masks
 
 
 def _extended(mu: torch.Tensor, grid: VolumeGrid, count: int) -> tuple[torch.Tensor, VolumeGrid]:

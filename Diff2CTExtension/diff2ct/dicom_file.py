@@ -1,0 +1,159 @@
+"""One DICOM file: opening, stored pixel values, numbers of the header, and the frame of every file that Diff2CT writes."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+
+try:
+    from pydicom.pixels import apply_modality_lut
+except ImportError:  # pydicom 2.4
+    from pydicom.pixel_data_handlers.util import apply_modality_lut  # type: ignore[no-redef]
+
+from diff2ct import __version__
+from diff2ct.image_file import check_file, quiet_itk
+
+NOT_FOR_DIAGNOSIS = "Research use only - not for diagnosis"
+PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0D2D, "DIFF2CT", 0x01
+
+
+def open_dicom(path: Path, **options: Any) -> Dataset:
+    """`pydicom.dcmread` with one ValueError for every way in which a file can be broken."""
+    check_file(path)
+    try:
+        return pydicom.dcmread(path, **options)
+    except InvalidDicomError as error:
+        raise ValueError(f"{path.name}: not a DICOM file") from error
+    except (EOFError, ValueError, KeyError, NotImplementedError, struct.error) as error:
+        raise ValueError(f"{path.name}: damaged DICOM file ({error})") from error
+
+
+def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """`count` finite numbers of an element, None if it is absent, empty or something else."""
+    try:
+        value = dataset.get(keyword)
+        values = tuple(float(v) for v in (value if count > 1 else [value]))
+    except (TypeError, ValueError):
+        return None
+    return values if len(values) == count and bool(np.all(np.isfinite(values))) else None
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """One finite number of an element, None if it is absent, empty or something else."""
+    values = numbers(dataset, keyword, 1)
+    return values[0] if values else None
+
+
+def stored_pixels(dataset: Dataset, path: Path) -> np.ndarray:
+    """(N, H, W) stored pixel values of a grey image, before any modality or display transformation."""
+    kind = dataset.get("PhotometricInterpretation")
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(f"{path.name}: PhotometricInterpretation is {kind}, accepted are MONOCHROME1 and MONOCHROME2")
+    try:
+        compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+        array = _decompressed(dataset, path) if compressed else dataset.pixel_array
+    except (AttributeError, KeyError, ValueError, TypeError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise ValueError(f"{path.name}: its pixels cannot be read, they are missing, damaged or truncated ({error})") from error
+    return array.reshape(-1, *array.shape[-2:])
+
+
+def _decompressed(dataset: Dataset, path: Path) -> np.ndarray:
+    """GDCM, inside ITK, decodes what pydicom needs further packages for.
+
+    It applies rescale and inverts MONOCHROME1: both are undone.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    reader.SetOutputPixelType(sitk.sitkFloat64)
+    with quiet_itk():
+        values = sitk.GetArrayFromImage(reader.Execute())
+    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
+    values = np.rint((values - (intercept or 0.0)) / (slope or 1.0))
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        values = 2.0 ** int(dataset.BitsStored) - 1 - values
+    return values.astype(np.int32)
+
+
+def modality_values(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Stored values after rescale or the modality look-up table, float64."""
+    return np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+
+
+def synthetic_dataset(sop_class_uid: str, *, patient_name: str, series_description: str, derivation: str) -> Dataset:
+    """What every DICOM file of Diff2CT has in common: nobody may take it for an acquired image of a patient."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UID(sop_class_uid)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
+    dataset.PatientName, dataset.PatientID = patient_name, "DIFF2CT"
+    for keyword in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"):
+        setattr(dataset, keyword, "")
+    dataset.ReferringPhysicianName = ""
+    dataset.SeriesNumber, dataset.InstanceNumber = 1, 1
+    dataset.Manufacturer, dataset.ManufacturerModelName, dataset.SoftwareVersions = "Diff2CT", "Diff2CT", __version__
+    dataset.SeriesDescription, dataset.DerivationDescription = series_description, derivation[:1024]
+    dataset.ImageComments = NOT_FOR_DIAGNOSIS
+    dataset.ContributingEquipmentSequence = [_contributing_equipment()]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    dataset.BurnedInAnnotation, dataset.LossyImageCompression = "NO", "00"
+    return dataset
+
+
+def _contributing_equipment() -> Dataset:
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = "109102", "DCM", "Processing Equipment"
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [purpose]
+    item.Manufacturer, item.ManufacturerModelName, item.SoftwareVersions = "Diff2CT", "Diff2CT", __version__
+    item.ContributionDescription = f"Computed image. {NOT_FOR_DIAGNOSIS}"
+    return item
+
+
+def decimal_string(value: float) -> str:
+    """A number as DICOM writes it: as many digits as fit into 16 characters."""
+    for digits in range(16, 0, -1):
+        text = f"{value:.{digits}g}"
+        if len(text) <= 16:
+            return text
+    raise ValueError(f"{value} does not fit into 16 characters")
+
+
+def set_pixels(dataset: Dataset, stored: np.ndarray) -> None:
+    """Stored values (H, W) uint16 and the elements that follow from them."""
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.PixelData = np.ascontiguousarray(stored, dtype="<u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+
+
+def set_private_text(dataset: Dataset, text: str) -> None:
+    dataset.private_block(PRIVATE_GROUP, PRIVATE_CREATOR, create=True).add_new(PRIVATE_ELEMENT, "UT", text)
+
+
+def private_text(dataset: Dataset) -> str | None:
+    """What `set_private_text` wrote, None if it is not there (other programs and anonymisers drop private elements)."""
+    try:
+        value = dataset.private_block(PRIVATE_GROUP, PRIVATE_CREATOR)[PRIVATE_ELEMENT].value
+    except KeyError:
+        return None
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def save(dataset: Dataset, path: Path) -> None:
+    """Writes a complete DICOM file (Part 10), with pydicom 2.4 as with 3."""
+    if int(pydicom.__version__.split(".")[0]) >= 3:
+        dataset.save_as(path, enforce_file_format=True)
+    else:
+        dataset.is_little_endian, dataset.is_implicit_VR = True, False
+        dataset.save_as(path, write_like_original=False)

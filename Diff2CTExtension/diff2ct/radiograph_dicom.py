@@ -1,0 +1,284 @@
+"""Radiographs in DICOM: CR, DX, XA, RF and the scout of a CT. What the header tells is used, the rest is assumed and said.
+
+Rules, with the place in PS3.3:
+* Spacing (10.7.1): Imager Pixel Spacing is at the detector and comes first, then Nominal Scanned Pixel Spacing (of a film).
+  Pixel Spacing alone is in the patient if its calibration type says GEOMETRY or FIDUCIAL, otherwise taken as at the detector.
+* Intensity (C.8.11.3.1.2): Pixel Intensity Relationship and its sign speak about stored values. Without them the image is taken
+  as a film: what modality LUT and photometric interpretation make bright is dense (dark in fluoroscopy, XA and RF).
+* Angles (C.8.7.5) place the detector about the patient, see `geometry`. View Position wins where both are given and disagree:
+  many film units write an angle of 0 whatever the view.
+* Patient Orientation (C.7.6.1.1.1) decides whether the image is mirrored; an image that lies on its side or head down is turned
+  upright, so that rows always run toward the feet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from diff2ct.assumptions import C_ARM, FILM, is_complete, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
+from diff2ct.dicom_file import modality_values, number, numbers, open_dicom, private_text, stored_pixels
+from diff2ct.dicom_shutter import visible_pixels
+from diff2ct.geometry import Beam, View
+from diff2ct.pixel_values import saturation_warnings, to_line_integral
+from diff2ct.radiograph import Radiograph
+from diff2ct.radiograph_image import choose_frame
+
+_C_ARM_MODALITIES = ("XA", "RF")
+_MODALITIES = ("CR", "DX", "RG", *_C_ARM_MODALITIES)
+_PLAUSIBLE_MM = (300.0, 5000.0)
+_VIEW_CODES = {  # CID 4010 DX View: SNOMED CT, and SNOMED RT of older files
+    "AP": ("399348003", "R-10206"),
+    "PA": ("272479007", "399066004", "R-10214"),
+    "LL": ("399173006", "R-10236"),
+    "RL": ("399198007", "R-10232"),
+}
+_LPS_OF_LETTER = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+
+
+@dataclass
+class _Header:
+    """What one DICOM header tells. facts: keys of `assumptions.resolve_beam`; directions: LPS of increasing column and row."""
+
+    name: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    directions: tuple[np.ndarray, np.ndarray] | None = None
+    assumed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(f"{self.name}: {sentence}")
+
+    def assume(self, fact: str, sentence: str) -> None:
+        self.assumed.append(fact)
+        self.warn(sentence)
+
+
+def read_dicom_radiograph(
+    path: Path,
+    *,
+    view: View | str | None = None,
+    geometry: Beam | Mapping[str, Any] | None = None,
+    frame: int | None = None,
+    polarity: str = "auto",
+    intensity: str = "auto",
+) -> Radiograph:
+    """See `radiograph.read_radiograph`. A complete `geometry` speaks about the image as stored, else it is turned upright."""
+    dataset = open_dicom(path)
+    header = _Header(path.name)
+    is_scout = _check_modality(dataset, path.name)
+    frames = stored_pixels(dataset, path)
+    index = choose_frame(path.name, len(frames), frame)
+    pixels, valid = frames[index], visible_pixels(dataset, frames.shape[1:]) & ~_padding(dataset, frames[index])
+    if not valid.any():
+        raise ValueError(f"{path.name}: no pixel is valid: collimator, shutter or padding hide the whole image")
+    own = _own_statement(dataset, path.name)
+    _read_view(dataset, header, index)
+    _read_distances(dataset, header)
+    _read_spacing(dataset, header, is_scout)
+    if is_scout:
+        _read_scout_plane(dataset, header, pixels.shape)
+    _read_orientation(dataset, header)
+    stated, _ = overrule(stated_geometry(path.name, geometry, view), own.get("geometry", {}), {})
+    if not is_complete(stated):
+        pixels, valid = _turn_upright(header, pixels, valid)
+    elif header.directions:
+        header.facts["column_direction"] = header.directions[0]
+    stated, found = overrule(stated_geometry(path.name, geometry, view), own.get("geometry", {}), header.facts)
+    setup = C_ARM if dataset.Modality in _C_ARM_MODALITIES else FILM
+    beam, assumed, warnings = resolve_beam(path.name, pixels.shape, stated=stated, found=found, setup=setup)
+    if own:
+        if (polarity, intensity) != ("auto", "auto"):
+            raise ValueError(f"{path.name}: written by Diff2CT with its scale, so polarity and intensity must be 'auto'")
+        line_integral = modality_values(dataset, pixels).clip(*_range_of(modality_values(dataset, pixels[valid])))
+        assumed, warnings = with_earlier_assumptions(path.name, own["assumed"], assumed, warnings)
+    else:
+        line_integral = _line_integral(dataset, header, pixels, valid, polarity, intensity)
+        header.assumed = [fact for fact in header.assumed if fact not in stated]
+    return Radiograph(
+        line_integral=line_integral,
+        geometry=beam,
+        valid=valid,
+        scale_known=bool(own.get("scale_known", False)),
+        assumed=tuple(dict.fromkeys([*header.assumed, *assumed])),
+        source=path.name,
+        warnings=tuple([*header.warnings, *warnings]),
+    )
+
+
+def _check_modality(dataset: Dataset, name: str) -> bool:
+    """True for the scout of a CT, False for a radiograph, ValueError for everything else."""
+    modality = dataset.get("Modality")
+    if modality == "CT" and "LOCALIZER" in (dataset.get("ImageType") or []):
+        return True
+    if modality not in _MODALITIES:
+        accepted = f"{', '.join(_MODALITIES)} and a CT scout (ImageType LOCALIZER)"
+        raise ValueError(f"{name}: modality {modality}, accepted are {accepted}")
+    return False
+
+
+def _own_statement(dataset: Dataset, name: str) -> dict[str, Any]:
+    """The JSON of `write_dicom_radiograph`, empty for files of others."""
+    text = private_text(dataset)
+    if text is None:
+        return {}
+    try:
+        own = json.loads(text)
+        return {
+            "geometry": stated_geometry(name, own["geometry"], None),
+            "scale_known": own["scale_known"] is True,
+            "assumed": [str(fact) for fact in own["assumed"]],
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{name}: its private DIFF2CT element is damaged ({error})") from error
+
+
+def _padding(dataset: Dataset, pixels: np.ndarray) -> np.ndarray:
+    first = number(dataset, "PixelPaddingValue")
+    if first is None:
+        return np.zeros(pixels.shape, bool)
+    last = number(dataset, "PixelPaddingRangeLimit")
+    low, high = sorted((first, first if last is None else last))
+    return (pixels >= low) & (pixels <= high)
+
+
+def _read_view(dataset: Dataset, header: _Header, frame: int) -> None:
+    named = [dataset.get("ViewPosition"), *(item.get("CodeValue") for item in dataset.get("ViewCodeSequence") or [])]
+    for view, codes in _VIEW_CODES.items():
+        if view in named or set(codes) & set(named):
+            header.facts["view"] = view
+    for fact, keyword in (("primary_angle_deg", "PositionerPrimaryAngle"), ("secondary_angle_deg", "PositionerSecondaryAngle")):
+        angle = number(dataset, keyword)
+        if angle is None or (angle == 0 and dataset.Modality not in _C_ARM_MODALITIES):
+            continue  # film units write 0 whatever the view
+        steps = dataset.get(f"{keyword}Increment")
+        if steps is not None and not isinstance(steps, int | float | str) and frame < len(steps):
+            angle += float(steps[frame])
+        header.facts[fact] = angle
+
+
+def _read_distances(dataset: Dataset, header: _Header) -> None:
+    low, high = _PLAUSIBLE_MM
+    facts = header.facts
+    for fact, keyword in (
+        ("source_to_detector_mm", "DistanceSourceToDetector"),
+        ("source_to_isocenter_mm", "DistanceSourceToPatient"),
+    ):
+        value = number(dataset, keyword)
+        if value and low <= value <= high:
+            facts[fact] = value
+        elif value:
+            header.warn(f"{keyword} {value:g} mm is not plausible ({low:g} to {high:g} mm) and is not used")
+    if facts.get("source_to_isocenter_mm", 0.0) >= facts.get("source_to_detector_mm", np.inf):
+        distance = facts.pop("source_to_isocenter_mm")
+        header.warn(f"DistanceSourceToPatient {distance:g} mm is not below the detector's and is not used")
+    magnification = number(dataset, "EstimatedRadiographicMagnificationFactor")
+    if magnification is not None and 1.0 < magnification < 5.0:
+        facts["magnification"] = magnification
+
+
+def _read_spacing(dataset: Dataset, header: _Header, is_scout: bool) -> None:
+    facts = header.facts
+    in_patient, at_detector = _spacing(dataset, "PixelSpacing"), _spacing(dataset, "ImagerPixelSpacing")
+    at_detector = at_detector or _spacing(dataset, "NominalScannedPixelSpacing")
+    if at_detector:
+        facts["detector_spacing_mm"] = at_detector
+        ratio = at_detector[0] / in_patient[0] if in_patient else 1.0
+        if 1.01 < ratio < 5.0:  # differs only if calibrated in the patient
+            facts.setdefault("magnification", ratio)
+    elif in_patient and (is_scout or dataset.get("PixelSpacingCalibrationType") in ("GEOMETRY", "FIDUCIAL")):
+        facts["patient_spacing_mm"] = in_patient
+    elif in_patient:
+        facts["detector_spacing_mm"] = in_patient
+        header.assume("detector_spacing_mm", "Pixel Spacing does not say where it holds: assumed at the detector")
+
+
+def _spacing(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
+    values = numbers(dataset, keyword, 2)
+    return values if values and min(values) > 0 else None
+
+
+def _read_scout_plane(dataset: Dataset, header: _Header, size: tuple[int, int]) -> None:
+    """A scout knows where its plane lies in the patient: the isocentre is put at the middle of that plane."""
+    position, axes = numbers(dataset, "ImagePositionPatient", 3), numbers(dataset, "ImageOrientationPatient", 6)
+    spacing = header.facts.get("patient_spacing_mm")
+    if position and axes and spacing:
+        columns, rows = np.array(axes[:3]), np.array(axes[3:])
+        middle = np.array(position) + columns * spacing[1] * (size[1] - 1) / 2 + rows * spacing[0] * (size[0] - 1) / 2
+        header.facts["isocenter_lps"] = tuple(middle.tolist())
+        header.directions = (columns, rows)
+    header.assume("kind", "a CT scout is made by a fan moving along the body: taken as a cone beam, exact in the middle row")
+
+
+def _read_orientation(dataset: Dataset, header: _Header) -> None:
+    letters = dataset.get("PatientOrientation") or []
+    vectors = [_LPS_OF_LETTER.get(str(letter)[:1]) for letter in letters]
+    if len(vectors) == 2 and None not in vectors:
+        header.directions = (np.array(vectors[0], float), np.array(vectors[1], float))
+
+
+def _turn_upright(header: _Header, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Transposes and flips so that rows run toward the feet; the column direction becomes a fact."""
+    if header.directions is None:
+        return pixels, valid
+    columns, rows = header.directions
+    if abs(columns[2]) > abs(rows[2]):
+        pixels, valid, columns, rows = pixels.T, valid.T, rows, columns
+        for fact in ("detector_spacing_mm", "patient_spacing_mm"):
+            if fact in header.facts:
+                header.facts[fact] = header.facts[fact][::-1]
+    if abs(rows[2]) < 0.5:
+        header.warn("neither rows nor columns run along the body in the patient orientation, which is not used")
+        return pixels, valid
+    if rows[2] > 0:
+        pixels, valid = pixels[::-1], valid[::-1]
+    header.facts["column_direction"] = columns
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(valid)
+
+
+def _line_integral(
+    dataset: Dataset, header: _Header, pixels: np.ndarray, valid: np.ndarray, polarity: str, intensity: str
+) -> np.ndarray:
+    """(H, W) float32 up to gain and offset; what had to be assumed goes into the header."""
+    relation, sign = dataset.get("PixelIntensityRelationship"), number(dataset, "PixelIntensityRelationshipSign")
+    header.warnings += saturation_warnings(header.name, pixels, valid)
+    if dataset.get("PresentationIntentType") == "FOR PRESENTATION":
+        header.warn("processed for display, so its values follow the line integrals only roughly")
+    declared = relation in ("LIN", "LOG")
+    slope = number(dataset, "RescaleSlope")
+    shown_inverted = (dataset.PhotometricInterpretation == "MONOCHROME1") != (declared and slope is not None and slope < 0)
+    if not declared:
+        pixels = modality_values(dataset, pixels)
+    bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation)
+    highest = 2.0 ** (bits - signed) - 1 if declared else float(pixels[valid].max())
+    if polarity != "auto":
+        grows_with_attenuation = (polarity == "bright_dense") != shown_inverted
+    elif declared and (sign in (1.0, -1.0) or dataset.Modality in _C_ARM_MODALITIES):
+        grows_with_attenuation = sign == -1.0  # without a sign, LIN and LOG mean values that rise with the X-ray intensity
+    else:
+        dark_is_dense = dataset.Modality in _C_ARM_MODALITIES
+        grows_with_attenuation = dark_is_dense == shown_inverted
+        kind = "dark, as usual in fluoroscopy" if dark_is_dense else "bright, as on films"
+        header.assume("polarity", f"whether bone is bright or dark is not stated: assumed {kind}")
+    if intensity == "auto" and not declared:
+        header.assume(
+            "intensity",
+            "how pixel values follow the X-ray intensity is not stated: assumed proportional to the line integral",
+        )
+    logarithmic = relation != "LIN" if intensity == "auto" else intensity == "log"
+    try:
+        return to_line_integral(
+            pixels, valid, grows_with_attenuation=grows_with_attenuation, logarithmic=logarithmic, highest_value=highest
+        )
+    except ValueError as error:
+        raise ValueError(f"{header.name}: {error}") from error
+
+
+def _range_of(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())

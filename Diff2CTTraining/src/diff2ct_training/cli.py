@@ -1,0 +1,184 @@
+"""The command line `diff2ct`. Commands only translate options into calls; what is heavy is imported when a command runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diff2ct_training.console import note, one_line_errors, progress_bar
+
+main = typer.Typer(
+    name="diff2ct",
+    help="Reconstruct a CT volume from two orthogonal X-rays. Research use only - not for diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Checkpoint = Annotated[Path | None, typer.Option(help="Trained model (.safetensors). Default: the embedded one.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: as the model was made for.")]
+Samples = Annotated[int, typer.Option(help="Volumes to draw; the result is their mean.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same volume.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist already.")]
+Output = Annotated[Path, typer.Option(help="Folder to write to.")]
+SourceToDetector = Annotated[float, typer.Option("--sdd", help="Source to detector [mm].")]
+SourceToIsocenter = Annotated[float, typer.Option("--sod", help="Source to isocentre [mm].")]
+DetectorMm = Annotated[float, typer.Option(help="Edge of the square detector [mm].")]
+Pixels = Annotated[int, typer.Option(help="Pixels along that edge.")]
+Lateral = Annotated[str, typer.Option("--view-lateral", help="LL or RL.")]
+Parallel = Annotated[bool, typer.Option("--parallel", help="Parallel rays instead of a cone.")]
+
+
+@main.command()
+def reconstruct(
+    ap: Annotated[Path, typer.Argument(help="Frontal X-ray: DICOM, PNG, JPEG, TIFF, NRRD ...")],
+    lateral: Annotated[Path, typer.Argument(help="Lateral X-ray.")],
+    output: Annotated[Path, typer.Option(help="Volume to write in HU: .nrrd, .nii.gz, .mha.")],
+    geometry: Annotated[Path | None, typer.Option(help='JSON {"ap": {...}, "lateral": {...}}.')] = None,
+    ap_view: Annotated[str | None, typer.Option(help="AP or PA, for images that do not tell.")] = None,
+    lateral_view: Annotated[str | None, typer.Option(help="LL or RL, for images that do not tell.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="CT of the same patient in the same frame, to compare with.")] = None,
+    steps: Steps = None,
+    samples: Samples = 1,
+    seed: Seed = 0,
+    checkpoint: Checkpoint = None,
+    device: Device = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
+    sd_output: Annotated[Path | None, typer.Option(help="Standard deviation of the samples [HU] to write.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Two X-rays in, one CT volume out."""
+    from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, summary_lines
+
+    request = ReconstructionRequest(
+        ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view, truth=truth,
+        checkpoint=checkpoint, num_steps=steps, num_samples=samples, seed=seed, device=device, figure=figure,
+        sd_output=sd_output, overwrite=overwrite,
+    )  # fmt: skip
+    with one_line_errors(), progress_bar("reconstructing") as update:
+        report = reconstruct_files(request, on_step=update)
+    for warning in report["warnings"]:
+        note(f"warning: {warning}")
+    typer.echo(json.dumps(report) if as_json else "\n".join(summary_lines(report)))
+
+
+@main.command()
+def drr(
+    ct: Annotated[Path, typer.Argument(help="CT: .nrrd, .nii.gz, .mha, or a folder with a DICOM series.")],
+    output: Output,
+    sdd: SourceToDetector = 1020.0,
+    sod: SourceToIsocenter = 700.0,
+    detector_mm: DetectorMm = 430.0,
+    pixels: Pixels = 256,
+    isocenter: Annotated[
+        str, typer.Option(help="x,y,z in LPS [mm], or auto: half way up, on the centroid of everything above -300 HU.")
+    ] = "auto",
+    view_lateral: Lateral = "LL",
+    parallel: Parallel = False,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="dcm, png or nrrd; may be repeated. Default: dcm.")] = None,
+    write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid, 128^3 at 2 mm.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Render the AP and the lateral X-ray of a CT, with their exact geometry."""
+    from diff2ct_training.sample_files import write_drr_files
+
+    with one_line_errors():
+        setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, parallel)
+        files = write_drr_files(
+            ct, output, setup, isocenter=isocenter, formats=formats or ["dcm"], write_truth=write_truth, overwrite=overwrite
+        )
+    typer.echo("\n".join(map(str, files)))
+
+
+@main.command()
+def phantom(
+    output: Output,
+    seed: Annotated[int, typer.Option(help="First seed; 0 to 999 are for evaluation, 10000 and up for training.")] = 7,
+    screws: Annotated[int | None, typer.Option(help="Pedicle screws, 0 to 12. Default: random.")] = None,
+    count: Annotated[int, typer.Option(help="Patients to write; more than one go to folders of their own.")] = 1,
+    sdd: SourceToDetector = 1020.0,
+    sod: SourceToIsocenter = 700.0,
+    detector_mm: DetectorMm = 430.0,
+    pixels: Pixels = 256,
+    view_lateral: Lateral = "LL",
+    parallel: Parallel = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write synthetic patients: CT, labels, pedicle screws and X-rays."""
+    from diff2ct_training.sample_files import write_phantoms
+
+    with one_line_errors(), progress_bar("phantoms", total=count) as update:
+        setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, parallel)
+        files = write_phantoms(
+            range(seed, seed + count), output, setup, num_screws=screws, overwrite=overwrite, on_phantom=update
+        )
+    typer.echo("\n".join(map(str, files)))
+
+
+@main.command()
+def demo(
+    output: Output = Path("demo"),
+    steps: Steps = None,
+    samples: Samples = 1,
+    checkpoint: Checkpoint = None,
+    device: Device = "cpu",
+) -> None:
+    """A phantom's X-rays, the CT reconstructed from them, and one picture of it all: demo.png."""
+    from diff2ct_training.demo import run_demo
+    from diff2ct_training.reconstruct_command import summary_lines
+
+    with one_line_errors(), progress_bar("phantom and X-rays") as update:
+        files, report = run_demo(
+            output, checkpoint=checkpoint, num_steps=steps, num_samples=samples, device=device,
+            on_step=lambda done, total: update(done, total, "reconstructing"),
+        )  # fmt: skip
+    typer.echo("\n".join([*map(str, files), "", *summary_lines(report)]))
+
+
+@main.command()
+def evaluate(
+    output: Output,
+    phantoms: Annotated[int, typer.Option(help="Evaluation phantoms, seeds from 0.")] = 56,
+    cts: Annotated[list[Path] | None, typer.Option(help="CT file or folder of CT files; may be repeated.")] = None,
+    checkpoints: Annotated[
+        list[str] | None, typer.Option("--checkpoint", help="[NAME=]FILE; may be repeated. Default: the embedded one.")
+    ] = None,
+    methods: Annotated[list[str] | None, typer.Option("--method", help="May be repeated. Default: all.")] = None,
+    steps: Steps = None,
+    samples: Samples = 1,
+    seed: Seed = 0,
+    mean_phantoms: Annotated[int, typer.Option(help="Training phantoms averaged by train-mean.")] = 32,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """Cases x methods: per-case CSV, summary tables with mean and SD, figures."""
+    from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
+
+    request = EvaluationRequest(
+        output=output, num_phantoms=phantoms, cts=tuple(cts or ()), checkpoints=tuple(checkpoints or ()),
+        methods=tuple(methods or ()), num_steps=steps, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
+        device=device, overwrite=overwrite,
+    )  # fmt: skip
+    with one_line_errors(), progress_bar("evaluation") as update:
+        summary = run_evaluation(request, on_progress=update)
+    typer.echo(summary)
+
+
+def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, parallel: bool):  # type: ignore[no-untyped-def]
+    """`BiplanarSetup` of the options."""
+    from diff2ct.geometry import View
+    from diff2ct_training.drr import BiplanarSetup
+
+    return BiplanarSetup(
+        source_to_detector_mm=sdd, source_to_isocenter_mm=sod, detector_mm=detector_mm, pixels=pixels,
+        lateral=View.parse(lateral), parallel=parallel,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

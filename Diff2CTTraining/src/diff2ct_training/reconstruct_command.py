@@ -1,0 +1,168 @@
+"""`diff2ct reconstruct`, without the command line: two X-ray files in, one CT file out, and a report of what happened."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diff2ct.process import peak_memory_mb, tune_allocator
+from diff2ct_training.outputs import check_outputs
+
+NAMES_OF_VIEWS = ("ap", "lateral")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionRequest:
+    """What to reconstruct from what. Paths of None are not wanted; the other fields are those of `diff2ct.reconstruct`.
+
+    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`; what they leave out comes
+        from the image. ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell.
+    truth: the patient's CT in the same frame of reference, to be compared with.
+    """
+
+    ap: Path
+    lateral: Path
+    output: Path
+    geometry: Path | None = None
+    ap_view: str | None = None
+    lateral_view: str | None = None
+    truth: Path | None = None
+    checkpoint: Path | None = None
+    num_steps: int | None = None
+    num_samples: int = 1
+    seed: int = 0
+    device: str = "cpu"
+    figure: Path | None = None
+    title: str = "Diff2CT: two X-rays in, one CT volume out"
+    sd_output: Path | None = None
+    overwrite: bool = False
+
+
+def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Read, reconstruct, compare, write. Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None without
+    truth), reprojection (per view), warnings, provenance. Nothing is written before everything else has succeeded."""
+    check_outputs((request.output, request.sd_output, request.figure), overwrite=request.overwrite)
+    if request.sd_output is not None and request.num_samples < 2:
+        raise ValueError(f"--sd-output: got {request.num_samples} sample, accepted with --samples 2 or more")
+    tune_allocator()
+    from diff2ct.checkpoint import load_checkpoint
+    from diff2ct.radiograph import check_pair, read_radiograph
+    from diff2ct.reconstruct import reconstruct
+    from diff2ct.volume import CtVolume
+    from diff2ct.volume_io import write_volume
+
+    with warnings.catch_warnings(record=True) as python_warnings:
+        warnings.simplefilter("always", UserWarning)
+        geometry = read_geometry(request.geometry)
+        files = {"ap": (request.ap, request.ap_view), "lateral": (request.lateral, request.lateral_view)}
+        radiographs = [read_radiograph(path, view=view, geometry=geometry.get(name)) for name, (path, view) in files.items()]
+        said = [sentence for r in radiographs for sentence in r.warnings] + check_pair(*radiographs)
+        scan = None if request.truth is None else _read_scan(request.truth)
+        result = reconstruct(
+            radiographs,
+            load_checkpoint(request.checkpoint, device=request.device),
+            num_steps=request.num_steps,
+            num_samples=request.num_samples,
+            seed=request.seed,
+            device=request.device,
+            on_step=on_step,
+        )
+        truth, metrics = (None, None) if scan is None else compare_with_scan(result.volume, scan)
+
+    write_volume(result.volume, request.output, attributes=result.provenance, overwrite=request.overwrite)
+    if request.sd_output is not None and result.sd_hu is not None:
+        sd = CtVolume(result.sd_hu, result.volume.grid)
+        write_volume(sd, request.sd_output, attributes=result.provenance, overwrite=request.overwrite)
+    if request.figure is not None:
+        from diff2ct_training.figures import reconstruction_figure
+
+        text = caption(result.seconds, metrics)
+        reconstruction_figure(request.figure, radiographs, result.volume, truth, text=text, title=request.title)
+    return {
+        "output": str(request.output),
+        "seconds": round(result.seconds, 3),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "metrics": metrics,
+        "reprojection": [_finite(view) for view in result.reprojection],
+        "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
+        "provenance": result.provenance,
+    }
+
+
+def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:
+    """The views of a geometry file, by name; none without a file. Their fields are checked where the radiograph is read."""
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise ValueError(f"geometry: {path}: no such file")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"geometry: {path} is no JSON ({error})") from None
+    if not isinstance(values, dict) or not values or not all(isinstance(v, dict) for v in values.values()):
+        raise ValueError(f'geometry: {path} holds {type(values).__name__}, accepted is {{"ap": {{...}}, "lateral": {{...}}}}')
+    unknown = sorted(set(values) - set(NAMES_OF_VIEWS))
+    if unknown:
+        raise ValueError(f"geometry: unknown {', '.join(unknown)} in {path}, accepted are ap and lateral")
+    return values
+
+
+def compare_with_scan(volume: Any, scan: Any) -> tuple[Any, dict[str, float | None]]:
+    """(scan on the volume's grid, metrics where the scan has data); both `CtVolume`. Raises ValueError if they do not overlap."""
+    import torch
+
+    from diff2ct.metrics import evaluate_volume
+    from diff2ct.volume_io import inside_grid, resample
+
+    covered = inside_grid(scan, volume.grid)
+    if covered.mean() < MIN_OVERLAP:
+        raise ValueError(
+            f"truth: it covers {100 * covered.mean():.1f} % of the reconstruction, accepted is {100 * MIN_OVERLAP:.0f} % or more: "
+            "is it in the X-rays' frame of reference?"
+        )
+    truth = resample(scan, volume.grid)
+    scores = evaluate_volume(torch.from_numpy(volume.hu), torch.from_numpy(truth.hu), torch.from_numpy(covered))
+    return truth, _finite(scores)
+
+
+MIN_OVERLAP = 0.05
+"""Share of the grid that a truth must cover; less is a mistake, not a comparison."""
+
+
+def caption(seconds: float, metrics: dict[str, float | None] | None) -> list[tuple[str, str]]:
+    """(name, value) lines for the figure."""
+    lines = [(label, _shown(metrics[name], unit)) for name, label, unit in SHOWN_METRICS] if metrics else []
+    return [*lines, ("reconstruction time", f"{seconds:.1f} s")]
+
+
+SHOWN_METRICS = (
+    ("ssim_3d_body", "SSIM in the body, [-200, 800] HU", ""),
+    ("bone_dice", "bone Dice (> 200 HU)", ""),
+    ("metal_dice", "metal Dice (> 2500 HU)", ""),
+    ("mae_hu_bone", "MAE in bone", " HU"),
+    ("mae_hu_body", "MAE in the body", " HU"),
+    ("bias_hu_body", "bias in the body", " HU"),
+    ("psnr_x2ct", "PSNR, [-1000, 1500] HU", " dB"),
+)
+
+
+def _shown(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}{unit}" if unit else f"{value:.3f}"
+
+
+def _read_scan(path: Path) -> Any:
+    from diff2ct.volume_io import read_ct
+
+    return read_ct(path)
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN and no infinity: a figure over an empty region is null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

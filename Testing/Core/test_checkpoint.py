@@ -1,0 +1,130 @@
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diff2ct.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, save_checkpoint
+from diff2ct.diffusion import Diffusion
+from diff2ct.networks import X2NoiseNet, X2NoiseNetConfig
+from diff2ct.units import HuMap
+from diff2ct.volume import VolumeGrid
+
+
+def tiny_checkpoint() -> Checkpoint:
+    torch.manual_seed(3)
+    network = X2NoiseNet(X2NoiseNetConfig(condition_channels=6, widths=(8, 16), blocks=(1, 1)))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return Checkpoint(
+        network=network,
+        network_name="x2noisenet",
+        diffusion=Diffusion(schedule="ddpm", prediction="v"),
+        hu_map=HuMap("asinh", 250.0),
+        condition="geometric",
+        grid=VolumeGrid.centered(16, 16.0),
+        provenance={"recipe": "test", "steps": 0},
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_checkpoint())
+    return tmp_path / "tiny.safetensors"
+
+
+def rewrite(file: Path, change) -> None:
+    """Change the header of a checkpoint by `change(header)`, leaving the weights."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    header = json.loads(metadata["header"])
+    change(header)
+    save_file(load_file(file), file, metadata={**metadata, "header": json.dumps(header)})
+
+
+def test_round_trip(file: Path) -> None:
+    made, read = tiny_checkpoint(), load_checkpoint(file)
+    for name in ("diffusion", "hu_map", "condition", "grid", "provenance", "network_name"):
+        assert getattr(read, name) == getattr(made, name)
+    assert read.network.config == made.network.config
+    for (name, a), b in zip(made.network.state_dict().items(), read.network.state_dict().values(), strict=True):
+        torch.testing.assert_close(a.half().float(), b, msg=name)
+    assert read.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_loaded_network_only_infers(file: Path) -> None:
+    network = load_checkpoint(file).network
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_nothing_is_left_beside_the_file(file: Path) -> None:
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_missing_corrupt_and_foreign_files(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.safetensors is not a file"):
+        load_checkpoint(tmp_path / "nowhere.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"tiny\.safetensors is corrupt"):
+        load_checkpoint(file)
+    file.write_bytes(b"\x80\x02}q\x00.")  # a pickle
+    with pytest.raises(ValueError, match="corrupt"):
+        load_checkpoint(file)
+    save_file({"weight": torch.zeros(3)}, file)
+    with pytest.raises(ValueError, match="another program"):
+        load_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda h: h.pop("hu_map"), "hu_map"),
+        (lambda h: h["network"].update(name="resnet"), "resnet"),
+        (lambda h: h["network"].update(widths=[16, 16]), "shape"),
+        (lambda h: h["network"].update(depth=3), "depth"),
+        (lambda h: h["diffusion"].update(schedule="exotic"), "exotic"),
+        (lambda h: h["grid"].update(spacing_mm=[0, 1, 1]), "spacing_mm"),
+        (lambda h: h.update(condition="magic"), "magic"),
+        (lambda h: h.update(condition="added"), "condition_channels"),
+        (lambda h: h.update(provenance="me"), "provenance"),
+    ],
+)
+def test_a_header_that_does_not_validate_is_refused_by_field(file: Path, change, named: str) -> None:
+    rewrite(file, change)
+    with pytest.raises(ValueError, match=named):
+        load_checkpoint(file)
+
+
+def test_weights_that_do_not_fit_are_refused(file: Path) -> None:
+    tensors = load_file(file)
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    name = next(iter(tensors))
+    save_file({k: v for k, v in tensors.items() if k != name}, file, metadata=metadata)
+    with pytest.raises(ValueError, match="1 tensors missing"):
+        load_checkpoint(file)
+    save_file({**tensors, name: torch.full_like(tensors[name], float("nan"))}, file, metadata=metadata)
+    with pytest.raises(ValueError, match=name):
+        load_checkpoint(file)
+
+
+def test_condition_and_network_must_agree() -> None:
+    with pytest.raises(ValueError, match="condition_channels"):
+        replace(tiny_checkpoint(), condition="added")
+
+
+def test_the_embedded_checkpoint_loads_and_stays_small() -> None:
+    assert EMBEDDED.stat().st_size <= 16_000_000
+    checkpoint = load_checkpoint()
+    assert checkpoint.grid == VolumeGrid.centered(128, 2.0)
+    assert (EMBEDDED.parent / "default.md").is_file(), "no checkpoint without its model card"

@@ -1,0 +1,114 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from diff2ct.condition import (
+    CONDITIONS,
+    added_condition,
+    condition_channels,
+    geometric_condition,
+    isocenter_parallel,
+    lift,
+    scale_to_unit,
+)
+from diff2ct.geometry import ConeBeam, ParallelBeam, View
+from diff2ct.projector import project
+from diff2ct.volume import VolumeGrid
+
+GRID = VolumeGrid.centered((8, 10, 12), 5.0)
+CONE = {"source_to_detector_mm": 1000.0, "source_to_isocenter_mm": 800.0, "detector_spacing_mm": (4.0, 4.0), "detector_size": (40, 50)}
+
+
+def parallel_views() -> tuple[ParallelBeam, ParallelBeam]:
+    """Detectors whose pixels are the grid's own columns: the case that the paper assumes."""
+    ap = ParallelBeam.from_view(View.AP, detector_spacing_mm=(5, 5), detector_size=(8, 12))
+    lateral = ParallelBeam.from_view(View.LL, detector_spacing_mm=(5, 5), detector_size=(8, 10))
+    return ap, lateral
+
+
+def everywhere(image: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(image, dtype=torch.bool)
+
+
+def test_the_papers_condition_is_expand_permute_add() -> None:
+    ap, lateral = torch.rand(8, 12), torch.rand(8, 10)
+    condition = added_condition([ap, lateral], [everywhere(ap), everywhere(lateral)], parallel_views(), GRID)
+    ap_unit, lateral_unit = (scale_to_unit(x, everywhere(x)).flip(0) for x in (ap, lateral))  # row 0 is the head, k = 0 the feet
+    expanded = ap_unit[:, None, :].expand(8, 10, 12) + lateral_unit[:, :, None].expand(8, 10, 12)
+    torch.testing.assert_close(condition, expanded[None] / 2)
+
+
+def test_geometric_lookup_equals_replication_for_parallel_rays() -> None:
+    ap, lateral = torch.rand(8, 12), torch.rand(8, 10)
+    masks = [everywhere(ap), everywhere(lateral)]
+    paper = added_condition([ap, lateral], masks, parallel_views(), GRID)
+    lifted = [lift([scale_to_unit(x, m)], beam, GRID)[0] for x, m, beam in zip((ap, lateral), masks, parallel_views(), strict=True)]
+    torch.testing.assert_close(paper[0], (lifted[0] + lifted[1]) / 2)
+
+
+def test_a_voxel_sees_its_own_shadow() -> None:
+    grid = VolumeGrid.centered(33, 5.0)
+    volume = torch.zeros(grid.size)
+    volume[20, 9, 25] = 1
+    for beam in (
+        ConeBeam.from_view(View.PA, **CONE),
+        ConeBeam(primary_angle_deg=80, secondary_angle_deg=12, roll_deg=5, mirrored=True, **CONE),
+    ):
+        seen = lift([project(volume, grid, beam)], beam, grid)[0]
+        assert float(seen[20, 9, 25]) > 0.5 * float(seen.max())
+        assert float(seen[20, 9, 5]) == 0 or abs(beam.toward_detector[0]) > 0.9  # beside it, not along the ray
+
+
+def test_channels_of_the_geometric_condition() -> None:
+    images = [torch.rand(CONE["detector_size"]) for _ in range(2)]
+    beams = [ConeBeam.from_view(v, **CONE) for v in (View.AP, View.LL)]
+    condition = geometric_condition(images, [everywhere(i) for i in images], beams, GRID)
+    assert condition.shape == (condition_channels("geometric"), *GRID.size) == (6, 8, 10, 12)
+    assert set(condition[1].unique().tolist()) == {1.0}, "the whole grid is seen"
+    # depth grows toward the detector: posterior (+j) in AP, left (+i) in LL; 5 mm are 5 / 128
+    np.testing.assert_allclose(condition[2].diff(dim=1).numpy(), 5 / 128, atol=1e-6)
+    np.testing.assert_allclose(condition[5].diff(dim=2).numpy(), 5 / 128, atol=1e-6)
+    assert float(condition[2].mean()) == pytest.approx(0, abs=1e-6)
+
+
+def test_gain_and_offset_do_not_matter() -> None:
+    beams = [ConeBeam.from_view(v, **CONE) for v in (View.AP, View.LL)]
+    images = [torch.rand(CONE["detector_size"]) for _ in range(2)]
+    masks = [everywhere(i) for i in images]
+    changed = [7.5 * images[0] - 3, 0.02 * images[1] + 100]
+    torch.testing.assert_close(
+        geometric_condition(images, masks, beams, GRID), geometric_condition(changed, masks, beams, GRID), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_what_is_not_seen_says_so() -> None:
+    beam = ConeBeam.from_view(View.AP, **{**CONE, "detector_size": (40, 10)})  # 40 mm wide: 32 mm at the isocentre
+    image, valid = torch.rand(40, 10), torch.ones(40, 10, dtype=torch.bool)
+    valid[:20] = False  # the upper half is collimated
+    value, seen, _ = geometric_condition([image], [valid], [beam], GRID)
+    assert not seen[:, :, 0].any() and not seen[:, :, -1].any(), "beside the detector"
+    assert not seen[4:].any() and seen[:3, :, 5:7].all(), "above and below the collimator's edge"
+    assert not value[seen == 0].any()
+
+
+def test_the_grid_follows_the_isocentre() -> None:
+    image = torch.rand(CONE["detector_size"])
+    here = ConeBeam.from_view(View.AP, **CONE)
+    there = replace(here, isocenter_lps=(30.0, -20.0, 55.0))
+    x, y, z = GRID.origin_lps
+    moved = replace(GRID, origin_lps=(x + 30, y - 20, z + 55))
+    torch.testing.assert_close(lift([image], here, GRID), lift([image], there, moved), rtol=1e-4, atol=1e-4)
+
+
+def test_isocentre_parallel_agrees_in_the_isocentre_plane() -> None:
+    cone = ConeBeam.from_view(View.AP, isocenter_lps=(3, 4, 5), **CONE)
+    points = np.array([[30.0, 4.0, -20.0], [-11.0, 4.0, 40.0]])
+    np.testing.assert_allclose(cone.project_points(points), isocenter_parallel(cone).project_points(points), atol=1e-9)
+
+
+def test_unknown_condition_is_refused() -> None:
+    assert set(CONDITIONS) == {"geometric", "added"}
+    with pytest.raises(ValueError, match="condition"):
+        condition_channels("concatenated")

@@ -1,0 +1,511 @@
+"""DICOM radiographs: which side is which, where spacing and distances come from, what pixel values mean, what is refused."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
+
+from diff2ct.assumptions import C_ARM, FILM
+from diff2ct.dicom_file import PRIVATE_CREATOR, PRIVATE_GROUP, save
+from diff2ct.geometry import ConeBeam, View
+from diff2ct.radiograph import Radiograph, read_radiograph, write_radiograph
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+SCOUT = SHARED / "xray_acrin042_scout_ap.dcm"
+MARKER_LPS = np.array([30.0, -20.0, 45.0])  # left, anterior, cranial
+SIZE = (120, 100)
+MAX_CODE = 4095
+
+
+def beam(view: View, **changes: Any) -> ConeBeam:
+    values: dict[str, Any] = {
+        "source_to_detector_mm": 1100.0,
+        "source_to_isocenter_mm": 900.0,
+        "detector_spacing_mm": (2.0, 2.1),
+        "detector_size": SIZE,
+    }
+    return ConeBeam.from_view(view, **{**values, **changes})
+
+
+def marked_codes(geometry: ConeBeam) -> np.ndarray:
+    """(H, W) 12-bit codes, dense = high: a gradient and a spot where `MARKER_LPS` projects to."""
+    row, column = geometry.project_points(MARKER_LPS)
+    rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
+    spot = 2000.0 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 18.0)
+    return np.rint(500.0 + 4.0 * rows + 3.0 * columns + spot).astype(np.uint16)
+
+
+def save_dicom(path: Path, codes: np.ndarray, **elements: Any) -> Path:
+    """A DX file, described as fully as DX allows for an AP beam of `beam`, unless `elements` says otherwise (None removes one)."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    defaults: dict[str, Any] = {
+        "Modality": "DX",
+        "ViewPosition": "AP",
+        "PatientOrientation": ["L", "F"],
+        "ImagerPixelSpacing": [2.0, 2.1],
+        "DistanceSourceToDetector": 1100,
+        "DistanceSourceToPatient": 900,
+        "PixelIntensityRelationship": "LOG",
+        "PixelIntensityRelationshipSign": -1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "SamplesPerPixel": 1,
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+        "Rows": codes.shape[-2],
+        "Columns": codes.shape[-1],
+    }
+    if codes.ndim == 3:
+        defaults["NumberOfFrames"] = len(codes)
+    for keyword, value in {**defaults, **elements}.items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    dataset.PixelData = np.ascontiguousarray(codes, dtype="<u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+    save(dataset, path)
+    return path
+
+
+def assert_marker_in_place(radiograph: Radiograph) -> None:
+    spot = np.unravel_index(np.argmax(radiograph.line_integral), radiograph.line_integral.shape)
+    np.testing.assert_allclose(spot, radiograph.geometry.project_points(MARKER_LPS), atol=0.75)
+
+
+# Sides
+
+
+def test_a_full_header_leaves_little_to_assume(tmp_path: Path) -> None:
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))))
+    assert film.geometry == beam(View.AP)
+    assert film.assumed == ("principal_point",) and not film.scale_known
+    assert_marker_in_place(film)
+
+
+LETTERS = {View.AP: "L", View.PA: "L", View.LL: "P", View.RL: "P"}
+OPPOSITE = {"L": "R", "P": "A", "F": "H"}
+
+
+@pytest.mark.parametrize("view", list(View))
+@pytest.mark.parametrize(("flip_columns", "flip_rows", "transpose"), list(product([False, True], repeat=3)))
+def test_left_stays_left_however_the_image_is_stored(
+    tmp_path: Path, view: View, flip_columns: bool, flip_rows: bool, transpose: bool
+) -> None:
+    """All eight ways in which the same film can be stored, told by Patient Orientation, show the marker at the same LPS point."""
+    codes, letters = marked_codes(beam(view)), [LETTERS[view], "F"]
+    spacing = [2.0, 2.1]
+    if flip_columns:
+        codes, letters[0] = codes[:, ::-1], OPPOSITE[letters[0]]
+    if flip_rows:
+        codes, letters[1] = codes[::-1], OPPOSITE["F"]
+    if transpose:
+        codes, letters, spacing = codes.T, letters[::-1], spacing[::-1]
+    path = save_dicom(tmp_path / "x.dcm", codes, ViewPosition=view.value, PatientOrientation=letters, ImagerPixelSpacing=spacing)
+    film = read_radiograph(path)
+    assert_marker_in_place(film)
+    assert film.geometry.view is view and film.line_integral.shape == SIZE
+    assert film.geometry.detector_axes[1][2] == pytest.approx(-1.0)  # rows run toward the feet
+    # The marker lies on the patient's left and in front: in LPS terms this must hold whatever the storage.
+    spot = np.argwhere(film.line_integral == film.line_integral.max())[0][None, :].astype(float)
+    from_center = film.geometry.pixel_to_lps(spot)[0] - film.geometry.pixel_to_lps(np.array(film.geometry.principal_point))  # type: ignore[union-attr]
+    across = from_center[1] if view.is_lateral else from_center[0]
+    assert (across < 0) if view.is_lateral else (across > 0)
+    assert from_center[2] > 0
+
+
+def test_without_patient_orientation_the_side_is_assumed_and_said(tmp_path: Path) -> None:
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), PatientOrientation=None))
+    assert film.geometry.mirrored == beam(View.AP).mirrored
+    assert "mirrored" in film.assumed and any("the patient's left on the right" in w for w in film.warnings)
+
+
+def test_an_orientation_of_another_view_is_not_used(tmp_path: Path) -> None:
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), PatientOrientation=["P", "F"]))
+    assert "mirrored" in film.assumed and any("does not belong to a AP view" in w for w in film.warnings)
+
+
+def test_a_complete_given_geometry_speaks_about_the_stored_image(tmp_path: Path) -> None:
+    head_down = replace(beam(View.AP), roll_deg=180.0)
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(head_down), PatientOrientation=["R", "H"])
+    film = read_radiograph(path, geometry=head_down)
+    assert film.geometry == head_down
+    assert_marker_in_place(film)
+    wrong_side = read_radiograph(path, geometry=replace(head_down, mirrored=not head_down.mirrored))
+    assert any("other way round" in w for w in wrong_side.warnings)
+
+
+# Views and angles
+
+
+@pytest.mark.parametrize(
+    ("elements", "angle"),
+    [
+        ({"ViewPosition": "PA"}, 0.0),
+        ({"ViewPosition": "LL"}, 90.0),
+        ({"ViewPosition": "RL", "PositionerPrimaryAngle": 0}, -90.0),
+        ({"ViewPosition": "AP", "PositionerPrimaryAngle": 176.5}, 176.5),
+        ({"Modality": "XA", "ViewPosition": None, "PositionerPrimaryAngle": 85}, 85.0),
+        ({"Modality": "XA", "ViewPosition": None, "PositionerPrimaryAngle": 0}, 0.0),
+    ],
+)
+def test_view_and_angle(tmp_path: Path, elements: dict[str, Any], angle: float) -> None:
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), PatientOrientation=None, **elements)
+    assert read_radiograph(path).geometry.primary_angle_deg == angle
+
+
+def test_view_code_is_read(tmp_path: Path) -> None:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "399173006", "SCT", "left lateral"
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.LL)), ViewPosition="", ViewCodeSequence=[code], PatientOrientation=None)
+    assert read_radiograph(path).geometry.view is View.LL
+
+
+def test_unknown_views_must_be_given(tmp_path: Path) -> None:
+    for elements in ({"ViewPosition": None}, {"ViewPosition": "LLO"}, {"ViewPosition": None, "PositionerPrimaryAngle": 0}):
+        path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **elements)
+        with pytest.raises(ValueError, match=r"x.dcm: the file does not tell the view"):
+            read_radiograph(path)
+        assert read_radiograph(path, view="AP").geometry.view is View.AP
+
+
+def test_what_the_caller_says_wins_with_a_warning(tmp_path: Path) -> None:
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.PA)))
+    film = read_radiograph(path, view=View.PA, geometry={"source_to_detector_mm": 1400})
+    assert film.geometry.view is View.PA and film.geometry.source_to_detector_mm == 1400  # type: ignore[union-attr]
+    assert any("the view is AP in the file, the given PA is used" in w for w in film.warnings)
+    assert any("source_to_detector_mm is 1100.0 in the file, the given 1400" in w for w in film.warnings)
+    assert_marker_in_place(replace(film, geometry=beam(View.PA)))
+    conflict = save_dicom(tmp_path / "y.dcm", marked_codes(beam(View.AP)), PositionerPrimaryAngle=90)
+    assert any("90 deg in the file is LL" in w for w in read_radiograph(conflict).warnings)
+
+
+# Distances and spacing
+
+
+def test_spacing_rules(tmp_path: Path) -> None:
+    codes = marked_codes(beam(View.AP))
+
+    def read(**elements: Any) -> Radiograph:
+        return read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **elements))
+
+    calibrated = read(ImagerPixelSpacing=None, PixelSpacing=[1.8, 0.9], PixelSpacingCalibrationType="FIDUCIAL")
+    np.testing.assert_allclose(calibrated.geometry.detector_spacing_mm, (1.8 * 11 / 9, 0.9 * 11 / 9))
+    assert "detector_spacing_mm" not in calibrated.assumed
+    both = read(PixelSpacing=[1.0, 1.05], PixelSpacingCalibrationType="GEOMETRY")
+    assert both.geometry.detector_spacing_mm == (2.0, 2.1)
+    uncertain = read(ImagerPixelSpacing=None, PixelSpacing=[1.8, 0.9])
+    assert uncertain.geometry.detector_spacing_mm == (1.8, 0.9) and "detector_spacing_mm" in uncertain.assumed
+    stated = read_radiograph(tmp_path / "x.dcm", geometry={"detector_spacing_mm": [1.8, 0.9]})
+    assert "detector_spacing_mm" not in stated.assumed
+    film = read(ImagerPixelSpacing=None, NominalScannedPixelSpacing=[0.5, 0.6])
+    assert film.geometry.detector_spacing_mm == (0.5, 0.6)
+    none = read(ImagerPixelSpacing=[0, 0])
+    assert none.geometry.detector_spacing_mm[0] == pytest.approx(FILM.image_length_mm / max(SIZE))
+    assert "detector_spacing_mm" in none.assumed
+
+
+def test_distance_rules(tmp_path: Path) -> None:
+    codes = marked_codes(beam(View.AP))
+
+    def distances(**elements: Any) -> tuple[float, float, Radiograph]:
+        film = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **elements))
+        assert isinstance(film.geometry, ConeBeam)
+        return film.geometry.source_to_detector_mm, film.geometry.source_to_isocenter_mm, film
+
+    detector, isocenter, film = distances(DistanceSourceToDetector=None, DistanceSourceToPatient=None)
+    assert (detector, isocenter) == (FILM.source_to_detector_mm, FILM.source_to_detector_mm - FILM.frontal_to_detector_mm)
+    assert {"source_to_detector_mm", "source_to_isocenter_mm"} <= set(film.assumed)
+    assert any("source-detector distance is not stated: assumed 1150 mm" in w for w in film.warnings)
+    detector, isocenter, film = distances(DistanceSourceToPatient=None, EstimatedRadiographicMagnificationFactor=1.25)
+    assert (detector, isocenter) == (1100, 880) and "source_to_isocenter_mm" not in film.assumed
+    detector, isocenter, film = distances(DistanceSourceToDetector=None, EstimatedRadiographicMagnificationFactor=1.25)
+    assert (detector, isocenter) == (1125, 900) and "source_to_detector_mm" not in film.assumed
+    detector, isocenter, film = distances(DistanceSourceToPatient=None, PixelSpacing=[1.6, 1.68])
+    assert isocenter == pytest.approx(880)  # calibrated spacing tells the magnification
+    detector, isocenter, film = distances(DistanceSourceToDetector=None)
+    assert (detector, isocenter) == (900 + FILM.frontal_to_detector_mm, 900)
+    detector, isocenter, film = distances(DistanceSourceToDetector=110, DistanceSourceToPatient=0)
+    assert detector == FILM.source_to_detector_mm and any("110 mm is not plausible" in w for w in film.warnings)
+    detector, isocenter, film = distances(DistanceSourceToPatient=1100)
+    assert isocenter == 1100 - FILM.frontal_to_detector_mm and any("not below" in w for w in film.warnings)
+    detector, isocenter, film = distances(Modality="XA", DistanceSourceToDetector=None, DistanceSourceToPatient=None)
+    assert detector == C_ARM.source_to_detector_mm
+
+
+def test_parallel_geometry_ignores_distances(tmp_path: Path) -> None:
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))), geometry={"kind": "parallel"})
+    assert film.geometry.KIND == "parallel" and film.geometry.detector_spacing_mm == (2.0, 2.1)
+
+
+# Pixel values
+
+
+@pytest.mark.parametrize(
+    ("elements", "dense_is_high", "assumed"),
+    [
+        ({"PixelIntensityRelationshipSign": 1}, False, False),
+        ({"PixelIntensityRelationshipSign": -1, "PhotometricInterpretation": "MONOCHROME1"}, True, False),
+        ({"PixelIntensityRelationship": None}, True, True),
+        ({"PixelIntensityRelationship": None, "PhotometricInterpretation": "MONOCHROME1"}, False, True),
+        ({"PixelIntensityRelationship": None, "Modality": "CR", "RescaleSlope": -1, "RescaleIntercept": 4095}, False, True),
+        ({"PixelIntensityRelationship": None, "Modality": "RF"}, False, True),
+        ({"PixelIntensityRelationshipSign": None, "Modality": "XA"}, False, False),
+        ({"PixelIntensityRelationshipSign": None, "Modality": "XA", "PixelIntensityRelationship": "DISP"}, False, True),
+    ],
+)
+def test_dense_tissue_gets_large_line_integrals(
+    tmp_path: Path, elements: dict[str, Any], dense_is_high: bool, assumed: bool
+) -> None:
+    codes = marked_codes(beam(View.AP))
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", codes if dense_is_high else MAX_CODE - codes, **elements))
+    assert_marker_in_place(film)
+    assert ("polarity" in film.assumed) == assumed
+    truth = (codes - codes.min()) / np.ptp(codes)
+    np.testing.assert_allclose(film.line_integral, truth, atol=1e-6)
+
+
+def test_polarity_and_intensity_given_by_the_caller(tmp_path: Path) -> None:
+    codes = marked_codes(beam(View.AP))
+    for photometric, polarity in product(("MONOCHROME1", "MONOCHROME2"), ("bright_dense", "dark_dense")):
+        dense_is_high = (photometric == "MONOCHROME2") == (polarity == "bright_dense")
+        path = save_dicom(
+            tmp_path / "x.dcm",
+            codes if dense_is_high else MAX_CODE - codes,
+            PixelIntensityRelationship=None,
+            PhotometricInterpretation=photometric,
+        )
+        film = read_radiograph(path, polarity=polarity, intensity="log")
+        assert_marker_in_place(film)
+        assert not {"polarity", "intensity"} & set(film.assumed)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_linear_detectors_get_their_logarithm(tmp_path: Path, sign: int) -> None:
+    """Codes proportional to the X-ray intensity, or to its complement, come back as the line integrals that made them."""
+    truth = np.linspace(0.0, 4.0, SIZE[0] * SIZE[1]).reshape(SIZE)
+    truth[:8] = 0.0  # the open beam, from which I0 is taken
+    intensity = np.rint(4000 * np.exp(-truth)).astype(np.uint16)
+    path = save_dicom(
+        tmp_path / "x.dcm",
+        intensity if sign == 1 else MAX_CODE - intensity,
+        PixelIntensityRelationship="LIN",
+        PixelIntensityRelationshipSign=sign,
+    )
+    film = read_radiograph(path)
+    np.testing.assert_allclose(film.line_integral, truth, atol=0.01)  # 4000 codes: 0.7 % steps at the dark end
+    assert not film.scale_known and not {"polarity", "intensity"} & set(film.assumed)
+
+
+def test_modality_lut_is_applied(tmp_path: Path) -> None:
+    lut = Dataset()
+    lut.LUTDescriptor, lut.ModalityLUTType = [4096, 0, 16], "US"
+    lut.LUTData = (np.arange(4096)[::-1] * 3).astype(np.uint16).tobytes()
+    lut["LUTData"].VR = "OW"
+    codes = marked_codes(beam(View.AP))
+    film = read_radiograph(
+        save_dicom(tmp_path / "x.dcm", MAX_CODE - codes, ModalityLUTSequence=[lut], PixelIntensityRelationship=None)
+    )
+    assert_marker_in_place(film)
+
+
+def test_display_processing_and_saturation_are_said(tmp_path: Path) -> None:
+    codes = np.minimum(marked_codes(beam(View.AP)), 900)
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, PresentationIntentType="FOR PRESENTATION"))
+    assert any("processed for display" in w for w in film.warnings)
+    assert any("highest value (900)" in w for w in film.warnings)
+
+
+def test_frames(tmp_path: Path) -> None:
+    codes = marked_codes(beam(View.AP))
+    path = save_dicom(
+        tmp_path / "x.dcm",
+        np.stack([codes[::-1], codes, codes[:, ::-1]]),
+        Modality="XA",
+        ViewPosition=None,
+        PositionerPrimaryAngle=170,
+        PositionerPrimaryAngleIncrement=[0, 10, 20],
+        PixelIntensityRelationshipSign=-1,
+    )
+    with pytest.raises(ValueError, match=r"x.dcm: has 3 frames; pass frame=0 to 2"):
+        read_radiograph(path)
+    film = read_radiograph(path, frame=1)
+    assert film.geometry.primary_angle_deg == 180
+    assert_marker_in_place(film)
+
+
+def test_rle_and_jpeg2000_are_decoded_like_plain_pixels(tmp_path: Path) -> None:
+    for photometric in ("MONOCHROME1", "MONOCHROME2"):
+        path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), PhotometricInterpretation=photometric)
+        plain = read_radiograph(path)
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless)
+        dataset.save_as(tmp_path / "rle.dcm")
+        np.testing.assert_array_equal(read_radiograph(tmp_path / "rle.dcm").line_integral, plain.line_integral)
+
+
+# Masks
+
+
+def test_collimator_and_shutters_hide_pixels(tmp_path: Path) -> None:
+    codes = marked_codes(beam(View.AP))
+    rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
+    path = save_dicom(
+        tmp_path / "x.dcm",
+        codes,
+        CollimatorShape="RECTANGULAR",
+        CollimatorLeftVerticalEdge=11,
+        CollimatorRightVerticalEdge=90,
+        CollimatorUpperHorizontalEdge=6,
+        CollimatorLowerHorizontalEdge=500,
+    )
+    film = read_radiograph(path)
+    np.testing.assert_array_equal(film.valid, (columns >= 10) & (columns <= 89) & (rows >= 5))
+    path = save_dicom(
+        tmp_path / "y.dcm",
+        codes,
+        ShutterShape=["CIRCULAR", "POLYGONAL"],
+        CenterOfCircularShutter=[60, 50],
+        RadiusOfCircularShutter=40,
+        VerticesOfThePolygonalShutter=[1, 1, 1, 100, 120, 1],
+        PixelPaddingValue=int(codes[50, 30]),
+    )
+    film = read_radiograph(path)
+    circle = (rows - 59) ** 2 + (columns - 49) ** 2 <= 1600
+    triangle = rows / 119 + columns / 99 <= 1
+    expected = circle & triangle & (codes != codes[50, 30])
+    assert (film.valid != expected).mean() < 0.01  # the slanted edge may fall on either side
+    assert not film.valid[50, 30] and film.valid[40, 40]
+
+
+def test_masks_turn_with_the_image(tmp_path: Path) -> None:
+    codes = marked_codes(beam(View.AP))
+    path = save_dicom(
+        tmp_path / "x.dcm", codes[::-1], PatientOrientation=["L", "H"], CollimatorShape="RECTANGULAR", CollimatorUpperHorizontalEdge=21
+    )
+    film = read_radiograph(path)
+    assert film.valid[:100].all() and not film.valid[100:].any()
+
+
+# What is refused
+
+
+def test_bad_files_give_one_sentence_with_their_name(tmp_path: Path) -> None:
+    codes = marked_codes(beam(View.AP))
+    good = save_dicom(tmp_path / "good.dcm", codes).read_bytes()
+    cases = {
+        "mr.dcm": ("modality MR", lambda p: save_dicom(p, codes, Modality="MR")),
+        "ct.dcm": ("modality CT", lambda p: save_dicom(p, codes, Modality="CT", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])),
+        "none.dcm": ("modality None", lambda p: save_dicom(p, codes, Modality=None)),
+        "rgb.dcm": ("PhotometricInterpretation is RGB", lambda p: save_dicom(p, codes, PhotometricInterpretation="RGB")),
+        "constant.dcm": ("constant", lambda p: save_dicom(p, np.full(SIZE, 5))),
+        "hidden.dcm": ("no pixel is valid", lambda p: save_dicom(p, codes, ShutterShape="RECTANGULAR", ShutterLeftVerticalEdge=999)),
+        "cut.dcm": ("", lambda p: p.write_bytes(good[: len(good) // 2])),
+        "header.dcm": ("", lambda p: p.write_bytes(good[:300])),
+        "text.dcm": ("not a DICOM file", lambda p: p.write_text("hello")),
+        "empty.dcm": ("empty", lambda p: p.write_bytes(b"")),
+        "no_suffix": ("not a DICOM file", lambda p: p.write_text("hello")),
+    }
+    for name, (message, make) in cases.items():
+        make(tmp_path / name)
+        with pytest.raises(ValueError, match=message) as caught:
+            read_radiograph(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value), name
+
+
+def test_dicom_is_recognised_without_suffix(tmp_path: Path) -> None:
+    save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))).rename(tmp_path / "IM000001")
+    assert_marker_in_place(read_radiograph(tmp_path / "IM000001"))
+
+
+# What is written
+
+
+def written(tmp_path: Path, geometry: ConeBeam) -> Path:
+    image = marked_codes(geometry) / 1000.0
+    write_radiograph(Radiograph(line_integral=image, geometry=geometry, scale_known=True), tmp_path / "drr.dcm", overwrite=True)
+    return tmp_path / "drr.dcm"
+
+
+def test_written_file_says_what_it_is(tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(written(tmp_path, beam(View.LL)))
+    assert dataset.Modality == "DX" and list(dataset.ImageType) == ["DERIVED", "SECONDARY"]
+    assert dataset.SeriesDescription.startswith("DRR (synthetic)") and str(dataset.PatientName) == "DIFF2CT^DRR"
+    assert dataset.ImageComments == "Research use only - not for diagnosis"
+    assert dataset.PixelIntensityRelationship == "LOG" and dataset.PresentationLUTShape == "IDENTITY"
+    assert dataset.ViewPosition == "LL" and list(dataset.PatientOrientation) == ["P", "F"]
+    assert dataset.DistanceSourceToDetector == 1100 and dataset.DistanceSourceToPatient == 900
+    assert dataset.SOPInstanceUID == dataset.file_meta.MediaStorageSOPInstanceUID
+    assert dataset.PixelSpacing == dataset.ImagerPixelSpacing if "PixelSpacing" in dataset else True
+    again = pydicom.dcmread(written(tmp_path, beam(View.LL)))
+    assert again.SOPInstanceUID != dataset.SOPInstanceUID and again.SeriesInstanceUID != dataset.SeriesInstanceUID
+
+
+@pytest.mark.parametrize("view", list(View))
+@pytest.mark.parametrize("mirror", [False, True])
+def test_standard_elements_alone_keep_geometry_and_side(tmp_path: Path, view: View, mirror: bool) -> None:
+    """An anonymiser that drops the private block must not move the patient's left."""
+    geometry = beam(view, secondary_angle_deg=8.0)
+    geometry = replace(geometry, mirrored=geometry.mirrored ^ mirror)
+    path = written(tmp_path, geometry)
+    dataset = pydicom.dcmread(path)
+    dataset.remove_private_tags()
+    assert PRIVATE_CREATOR not in str(dataset.get((PRIVATE_GROUP, 0x10), ""))
+    dataset.save_as(tmp_path / "bare.dcm")
+    bare = read_radiograph(tmp_path / "bare.dcm")
+    assert bare.geometry == geometry and bare.assumed == ("principal_point",)
+    assert_marker_in_place(bare)
+    assert not bare.scale_known
+
+
+def test_other_programs_see_line_integrals(tmp_path: Path) -> None:
+    """ITK applies the rescale: what it shows is the line integral itself, with the right pixel size."""
+    path = written(tmp_path, beam(View.AP))
+    image = sitk.ReadImage(str(path))
+    np.testing.assert_allclose(sitk.GetArrayFromImage(image)[0], marked_codes(beam(View.AP)) / 1000.0, atol=1e-3)
+
+
+def test_damaged_private_block_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, beam(View.AP))
+    dataset = pydicom.dcmread(path)
+    dataset.private_block(PRIVATE_GROUP, PRIVATE_CREATOR)[0x01].value = '{"geometry": 3}'
+    dataset.save_as(tmp_path / "bad.dcm")
+    with pytest.raises(ValueError, match=r"bad.dcm: its private DIFF2CT element is damaged"):
+        read_radiograph(tmp_path / "bad.dcm")
+
+
+# A real one
+
+
+@pytest.mark.skipif(not SCOUT.exists(), reason="the shared CT scout is not here")
+def test_real_scout_lies_over_its_ct() -> None:
+    with pytest.raises(ValueError, match="does not tell the view"):
+        read_radiograph(SCOUT)
+    scout = read_radiograph(SCOUT, view="AP")
+    assert scout.geometry.source_to_detector_mm == pytest.approx(949.075)  # type: ignore[union-attr]
+    assert {"kind", "polarity", "intensity", "principal_point"} == set(scout.assumed)
+    ct = sitk.ReadImage(str(SHARED / "acrin_nsclc_042_thorax_ct.nii.gz"))
+    mass = (sitk.GetArrayFromImage(ct).astype(np.float32) + 1024).clip(min=0).sum(1)  # (z, x): parallel rays from front to back
+    origin, spacing = ct.GetOrigin(), ct.GetSpacing()
+    z, x = np.meshgrid(origin[2] + spacing[2] * np.arange(20, 120, 4), origin[0] + spacing[0] * np.arange(20, 210, 4), indexing="ij")
+    here = mass[20:120:4, 20:210:4]
+
+    def agreement(points_x: np.ndarray) -> float:
+        # The scanner moves along z, so rows are exact there: take columns from the beam, rows from the scout's own spacing.
+        column = scout.geometry.project_points(np.stack([points_x, 0 * z, z], -1))[..., 1]
+        row = (60.000004 - z) / 0.545455
+        seen = scout.line_integral[np.rint(row).astype(int), np.rint(column).astype(int)]
+        return float(np.corrcoef(seen.ravel(), here.ravel())[0, 1])
+
+    assert agreement(x) > 0.9
+    assert agreement(x) > agreement(-x) + 0.05  # mirrored it fits less well

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diff2ct.geometry import Beam, View, beam_from_dict
+from diff2ct.geometry import Beam, ConeBeam, ParallelBeam, View, beam_from_dict
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,10 @@ class Resolution:
 
 def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: View | str | None) -> dict[str, Any]:
     """What the caller says about the geometry, as keys of `beam_from_dict`; ValueError if it contradicts itself."""
-    stated = {} if geometry is None else dict(geometry if isinstance(geometry, Mapping) else geometry.to_dict())
-    stated = {key: value for key, value in stated.items() if value is not None}
+    values = geometry.to_dict() if isinstance(geometry, ConeBeam | ParallelBeam) else geometry or {}
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: geometry is {geometry!r}, accepted are a beam or a mapping of its fields")
+    stated = {key: value for key, value in values.items() if value is not None}
     for key in stated.keys() - {"kind", "view"}:
         if not all(
             isinstance(value, int | float | np.number) for value in np.atleast_1d(np.asarray(stated[key], object)).ravel()

@@ -130,7 +130,8 @@ def reproject(volume: CtVolume, radiograph: Radiograph) -> dict[str, float]:
     can it be perfect."""
     small = radiograph.resized(spacing_mm=min(volume.grid.spacing_mm) * radiograph.geometry.magnification)
     image = project(hu_to_mu(torch.from_numpy(volume.hu)), volume.grid, small.geometry)
-    relative_l2, ncc = reprojection_error(torch.from_numpy(small.line_integral), image, torch.from_numpy(small.valid))
+    measured, valid = torch.from_numpy(small.line_integral)[None], torch.from_numpy(small.valid)[None]
+    relative_l2, ncc = reprojection_error(measured, image[None], valid)
     return {"relative_l2": float(relative_l2), "ncc": float(ncc)}
 
 

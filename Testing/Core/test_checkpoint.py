@@ -6,28 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import tiny_checkpoint
 
-from diff2ct.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, save_checkpoint
-from diff2ct.diffusion import Diffusion
-from diff2ct.networks import X2NoiseNet, X2NoiseNetConfig
-from diff2ct.units import HuMap
+from diff2ct.checkpoint import EMBEDDED, load_checkpoint, save_checkpoint
 from diff2ct.volume import VolumeGrid
-
-
-def tiny_checkpoint() -> Checkpoint:
-    torch.manual_seed(3)
-    network = X2NoiseNet(X2NoiseNetConfig(condition_channels=6, widths=(8, 16), blocks=(1, 1)))
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return Checkpoint(
-        network=network,
-        network_name="x2noisenet",
-        diffusion=Diffusion(schedule="ddpm", prediction="v"),
-        hu_map=HuMap("asinh", 250.0),
-        condition="geometric",
-        grid=VolumeGrid.centered(16, 16.0),
-        provenance={"recipe": "test", "steps": 0},
-    )
 
 
 @pytest.fixture

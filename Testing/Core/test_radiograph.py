@@ -119,7 +119,9 @@ def test_resizing_never_enlarges_and_refuses_nonsense() -> None:
 @pytest.mark.parametrize("view", list(View))
 @pytest.mark.parametrize("suffix", [".png", ".nrrd", ".dcm"])
 def test_round_trip_is_exact_in_geometry_mask_and_side(tmp_path: Path, view: View, suffix: str) -> None:
-    geometry = beam(view, roll_deg=3.0, secondary_angle_deg=-7.0, isocenter_lps=(1.1, -2.2, 3.3), principal_point=(100.25, 80.5))
+    geometry = beam(
+        view, roll_deg=3.0, secondary_angle_deg=-7.0, isocenter_lps=(1.1, -2.2, 3.3), principal_point=(100.25, 80.5)
+    )
     valid = np.ones(geometry.detector_size, bool)
     valid[:, :7] = False
     original = Radiograph(line_integral=marked(geometry), geometry=geometry, valid=valid, scale_known=True, assumed=("view",))
@@ -370,14 +372,19 @@ def broken_files(folder: Path) -> dict[str, str]:
 
 def test_every_broken_file_gives_one_sentence_with_its_name(tmp_path: Path) -> None:
     for name, message in broken_files(tmp_path).items():
-        with pytest.raises(ValueError, match=message) as caught:
+        with pytest.raises(ValueError, match=message or None) as caught:
             read_radiograph(tmp_path / name, geometry=beam(View.AP))
         assert name in str(caught.value) and "\n" not in str(caught.value), name
 
 
 def test_options_are_checked(tmp_path: Path) -> None:
     save_film(tmp_path / "film.png")
-    for options in ({"polarity": "white"}, {"intensity": "linear"}, {"view": "LAT"}, {"geometry": {"kind": "fan", "view": "AP"}}):
+    for options in (
+        {"polarity": "white"},
+        {"intensity": "linear"},
+        {"view": "LAT"},
+        {"geometry": {"kind": "fan", "view": "AP"}},
+    ):
         with pytest.raises(ValueError, match="accepted are"):
             read_radiograph(tmp_path / "film.png", **options)
     with pytest.raises(ValueError, match="contradict"):
@@ -457,7 +464,10 @@ def test_real_chest_films_are_read_with_assumptions() -> None:
     height, width = small.line_integral.shape
     # The heart points to the patient's left, which hangs on the right: more tissue right of the spine than left, above the diaphragm.
     band = small.line_integral[int(0.55 * height) : int(0.72 * height)]
-    right_lung, left_lung = band[:, int(0.15 * width) : int(0.4 * width)].mean(), band[:, int(0.6 * width) : int(0.85 * width)].mean()
+    right_lung, left_lung = (
+        band[:, int(0.15 * width) : int(0.4 * width)].mean(),
+        band[:, int(0.6 * width) : int(0.85 * width)].mean(),
+    )
     assert left_lung > right_lung
     lag, _ = shared_axis_lag(small, lateral.resized(spacing_mm=1.5))
     assert lag == pytest.approx(28.0, abs=6.0)  # the domes of the diaphragm, measured by eye in both films: 27 mm

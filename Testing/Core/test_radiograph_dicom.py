@@ -111,7 +111,9 @@ def test_left_stays_left_however_the_image_is_stored(
         codes, letters[1] = codes[::-1], OPPOSITE["F"]
     if transpose:
         codes, letters, spacing = codes.T, letters[::-1], spacing[::-1]
-    path = save_dicom(tmp_path / "x.dcm", codes, ViewPosition=view.value, PatientOrientation=letters, ImagerPixelSpacing=spacing)
+    path = save_dicom(
+        tmp_path / "x.dcm", codes, ViewPosition=view.value, PatientOrientation=letters, ImagerPixelSpacing=spacing
+    )
     film = read_radiograph(path)
     assert_marker_in_place(film)
     assert film.geometry.view is view and film.line_integral.shape == SIZE
@@ -167,7 +169,9 @@ def test_view_and_angle(tmp_path: Path, elements: dict[str, Any], angle: float) 
 def test_view_code_is_read(tmp_path: Path) -> None:
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "399173006", "SCT", "left lateral"
-    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.LL)), ViewPosition="", ViewCodeSequence=[code], PatientOrientation=None)
+    path = save_dicom(
+        tmp_path / "x.dcm", marked_codes(beam(View.LL)), ViewPosition="", ViewCodeSequence=[code], PatientOrientation=None
+    )
     assert read_radiograph(path).geometry.view is View.LL
 
 
@@ -344,14 +348,36 @@ def test_frames(tmp_path: Path) -> None:
     assert_marker_in_place(film)
 
 
-def test_rle_and_jpeg2000_are_decoded_like_plain_pixels(tmp_path: Path) -> None:
-    for photometric in ("MONOCHROME1", "MONOCHROME2"):
-        path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), PhotometricInterpretation=photometric)
-        plain = read_radiograph(path)
-        dataset = pydicom.dcmread(path)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("coding", ["RLE", "JPEG", "JPEG2000"])
+def test_compressed_pixels_are_the_same_as_plain_ones(tmp_path: Path, photometric: str, coding: str) -> None:
+    codes = marked_codes(beam(View.AP))
+    path = save_dicom(
+        tmp_path / "x.dcm",
+        codes,
+        PhotometricInterpretation=photometric,
+        PixelIntensityRelationship=None,
+        BitsStored=16,
+        HighBit=15,
+        RescaleSlope=2,
+        RescaleIntercept=-7,
+    )
+    plain, dataset = read_radiograph(path), pydicom.dcmread(path)
+    if coding == "RLE":
         dataset.compress(RLELossless)
-        dataset.save_as(tmp_path / "rle.dcm")
-        np.testing.assert_array_equal(read_radiograph(tmp_path / "rle.dcm").line_integral, plain.line_integral)
+    else:
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetFileName(str(tmp_path / "coded.dcm"))
+        writer.SetUseCompression(True)
+        writer.SetCompressor(coding)
+        writer.Execute(sitk.GetImageFromArray(codes[None]))
+        coded = pydicom.dcmread(tmp_path / "coded.dcm")
+        dataset["PixelData"] = coded["PixelData"]
+        dataset.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
+    dataset.save_as(tmp_path / "coded.dcm")
+    assert pydicom.dcmread(tmp_path / "coded.dcm").file_meta.TransferSyntaxUID.is_compressed
+    np.testing.assert_array_equal(read_radiograph(tmp_path / "coded.dcm").line_integral, plain.line_integral)
 
 
 # Masks
@@ -391,7 +417,11 @@ def test_collimator_and_shutters_hide_pixels(tmp_path: Path) -> None:
 def test_masks_turn_with_the_image(tmp_path: Path) -> None:
     codes = marked_codes(beam(View.AP))
     path = save_dicom(
-        tmp_path / "x.dcm", codes[::-1], PatientOrientation=["L", "H"], CollimatorShape="RECTANGULAR", CollimatorUpperHorizontalEdge=21
+        tmp_path / "x.dcm",
+        codes[::-1],
+        PatientOrientation=["L", "H"],
+        CollimatorShape="RECTANGULAR",
+        CollimatorUpperHorizontalEdge=21,
     )
     film = read_radiograph(path)
     assert film.valid[:100].all() and not film.valid[100:].any()
@@ -409,7 +439,10 @@ def test_bad_files_give_one_sentence_with_their_name(tmp_path: Path) -> None:
         "none.dcm": ("modality None", lambda p: save_dicom(p, codes, Modality=None)),
         "rgb.dcm": ("PhotometricInterpretation is RGB", lambda p: save_dicom(p, codes, PhotometricInterpretation="RGB")),
         "constant.dcm": ("constant", lambda p: save_dicom(p, np.full(SIZE, 5))),
-        "hidden.dcm": ("no pixel is valid", lambda p: save_dicom(p, codes, ShutterShape="RECTANGULAR", ShutterLeftVerticalEdge=999)),
+        "hidden.dcm": (
+            "no pixel is valid",
+            lambda p: save_dicom(p, codes, ShutterShape="RECTANGULAR", ShutterLeftVerticalEdge=999),
+        ),
         "cut.dcm": ("", lambda p: p.write_bytes(good[: len(good) // 2])),
         "header.dcm": ("", lambda p: p.write_bytes(good[:300])),
         "text.dcm": ("not a DICOM file", lambda p: p.write_text("hello")),
@@ -418,7 +451,7 @@ def test_bad_files_give_one_sentence_with_their_name(tmp_path: Path) -> None:
     }
     for name, (message, make) in cases.items():
         make(tmp_path / name)
-        with pytest.raises(ValueError, match=message) as caught:
+        with pytest.raises(ValueError, match=message or None) as caught:
             read_radiograph(tmp_path / name)
         assert name in str(caught.value) and "\n" not in str(caught.value), name
 
@@ -497,7 +530,9 @@ def test_real_scout_lies_over_its_ct() -> None:
     ct = sitk.ReadImage(str(SHARED / "acrin_nsclc_042_thorax_ct.nii.gz"))
     mass = (sitk.GetArrayFromImage(ct).astype(np.float32) + 1024).clip(min=0).sum(1)  # (z, x): parallel rays from front to back
     origin, spacing = ct.GetOrigin(), ct.GetSpacing()
-    z, x = np.meshgrid(origin[2] + spacing[2] * np.arange(20, 120, 4), origin[0] + spacing[0] * np.arange(20, 210, 4), indexing="ij")
+    z, x = np.meshgrid(
+        origin[2] + spacing[2] * np.arange(20, 120, 4), origin[0] + spacing[0] * np.arange(20, 210, 4), indexing="ij"
+    )
     here = mass[20:120:4, 20:210:4]
 
     def agreement(points_x: np.ndarray) -> float:

@@ -80,8 +80,8 @@ def drr(
     ] = "auto",
     view_lateral: Lateral = "LL",
     parallel: Parallel = False,
-    formats: Annotated[list[str] | None, typer.Option("--format", help="dcm, png or nrrd; may be repeated. Default: dcm.")] = None,
-    write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid, 128^3 at 2 mm.")] = False,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="dcm (default), png, nrrd; may be repeated.")] = None,
+    write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Render the AP and the lateral X-ray of a CT, with their exact geometry."""

@@ -1,4 +1,5 @@
-"""`diff2ct demo`, without the command line: a phantom with pedicle screws, its X-rays as files, and the CT reconstructed from them.
+"""`diff2ct demo`, without the command line: a phantom with pedicle screws, its X-rays as files, and the CT reconstructed
+from them.
 
 The phantom's seed is none of the training's, which start at 10000.
 """
@@ -25,7 +26,8 @@ def run_demo(
     body_spacing_mm: float = 2.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], dict[str, Any]]:
-    """Write the case, reconstruct from the written DICOM files, draw `demo.png`. Files of an earlier demo in `folder` are replaced.
+    """Write the case, reconstruct from the written DICOM files, draw `demo.png`. Files of an earlier demo in `folder` are
+    replaced.
 
     Returns every file written and the report of `reconstruct_files`.
     """
@@ -47,7 +49,7 @@ def run_demo(
         output=folder / "reconstruction.nrrd",
         truth=folder / "truth.nrrd",
         figure=folder / "demo.png",
-        title=f"Diff2CT: from two X-rays to one CT volume (lumbar phantom with {DEMO_SCREWS} pedicle screws, not seen in training)",
+        title=f"Diff2CT: two X-rays in, one CT volume out. Phantom {DEMO_SEED}, not seen in training",
         checkpoint=checkpoint,
         num_steps=num_steps,
         num_samples=num_samples,

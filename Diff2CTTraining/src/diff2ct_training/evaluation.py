@@ -54,7 +54,7 @@ Method = Callable[[EvaluationCase], np.ndarray]
 """A case's radiographs -> HU (D, H, W) on its grid. Only oracles look at the truth."""
 
 
-def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, body_spacing_mm: float = 2.0) -> EvaluationCase:
+def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, *, body_spacing_mm: float = 2.0) -> EvaluationCase:
     """An evaluation phantom; its isocentre is the origin of its own frame. model_grid: the cube around the origin."""
     from diff2ct.phantom import make_phantom
 

@@ -67,7 +67,7 @@ def train(
         t, eps = draw_noise(noise_rng, batch, recipe.diffusion.num_timesteps)
         terms = denoising_loss(network, batch, t, eps, recipe)
         if not torch.isfinite(terms["loss"]):
-            raise FloatingPointError(f"step {step}: the loss is {float(terms['loss'])} on {', '.join(names)}")
+            raise FloatingPointError(f"step {step}: the loss is {float(terms['loss'].detach())} on {', '.join(names)}")
         fabric.backward(terms["loss"])
         if recipe.gradient_clip > 0:
             fabric.clip_gradients(network, optimizer, max_norm=recipe.gradient_clip)

@@ -1,4 +1,5 @@
-"""Files that commands write: nothing that exists is written over unasked, and this is found out before the work, not after it."""
+"""Files that commands write: nothing that exists is written over unasked, and this is found out before the work, not after
+it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from pathlib import Path
 
 
 def check_outputs(paths: Iterable[Path | None], *, overwrite: bool) -> None:
-    """ValueError if a file exists and may not be replaced, or if its folder does not exist. None stands for an output not asked for."""
+    """ValueError if a file exists and may not be replaced, or if its folder does not exist. None stands for an output not
+    asked for."""
     for path in paths:
         if path is None:
             continue

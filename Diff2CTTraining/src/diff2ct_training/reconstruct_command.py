@@ -20,7 +20,8 @@ NAMES_OF_VIEWS = ("ap", "lateral")
 class ReconstructionRequest:
     """What to reconstruct from what. Paths of None are not wanted; the other fields are those of `diff2ct.reconstruct`.
 
-    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`; what they leave out comes
+    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`; what they leave out
+    comes
         from the image. ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell.
     truth: the patient's CT in the same frame of reference, to be compared with.
     """
@@ -44,8 +45,9 @@ class ReconstructionRequest:
 
 
 def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Read, reconstruct, compare, write. Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None without
-    truth), reprojection (per view), warnings, provenance. Nothing is written before everything else has succeeded."""
+    """Read, reconstruct, compare, write. Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None
+    without truth), reprojection (per view), warnings, provenance. Nothing is written before everything else has
+    succeeded."""
     check_outputs((request.output, request.sd_output, request.figure), overwrite=request.overwrite)
     if request.sd_output is not None and request.num_samples < 2:
         raise ValueError(f"--sd-output: got {request.num_samples} sample, accepted with --samples 2 or more")
@@ -113,16 +115,18 @@ def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def compare_with_scan(volume: Any, scan: Any) -> tuple[Any, dict[str, float | None]]:
-    """(scan on the volume's grid, metrics where the scan has data); both `CtVolume`. Raises ValueError if they do not overlap."""
+    """(scan on the volume's grid, metrics where the scan has data); both `CtVolume`. Raises ValueError if they do not
+    overlap."""
     import torch
 
     from diff2ct.metrics import evaluate_volume
     from diff2ct.volume_io import inside_grid, resample
 
     covered = inside_grid(scan, volume.grid)
-    if covered.mean() < MIN_OVERLAP:
+    percent = 100 * float(covered.mean())
+    if percent < MIN_OVERLAP_PERCENT:
         raise ValueError(
-            f"truth: it covers {100 * covered.mean():.1f} % of the reconstruction, accepted is {100 * MIN_OVERLAP:.0f} % or more: "
+            f"truth: it covers {percent:.1f} % of the reconstruction, accepted is {MIN_OVERLAP_PERCENT:g} % or more: "
             "is it in the X-rays' frame of reference?"
         )
     truth = resample(scan, volume.grid)
@@ -130,14 +134,25 @@ def compare_with_scan(volume: Any, scan: Any) -> tuple[Any, dict[str, float | No
     return truth, _finite(scores)
 
 
-MIN_OVERLAP = 0.05
-"""Share of the grid that a truth must cover; less is a mistake, not a comparison."""
+MIN_OVERLAP_PERCENT = 5.0
+"""How much of the grid a truth must cover; less is a mistake, not a comparison."""
 
 
 def caption(seconds: float, metrics: dict[str, float | None] | None) -> list[tuple[str, str]]:
     """(name, value) lines for the figure."""
-    lines = [(label, _shown(metrics[name], unit)) for name, label, unit in SHOWN_METRICS] if metrics else []
-    return [*lines, ("reconstruction time", f"{seconds:.1f} s")]
+    shown = SHOWN_METRICS if metrics else ()
+    return [*((label, _shown(metrics[name], unit)) for name, label, unit in shown), ("reconstruction time", f"{seconds:.1f} s")]
+
+
+def summary_lines(report: dict[str, Any]) -> list[str]:
+    """The report for a person."""
+    lines = [f"reconstruction  {report['output']}", f"time            {report['seconds']:.1f} s"]
+    lines.append(f"peak memory     {report['peak_memory_mb']:.0f} MB")
+    for name, view in zip(NAMES_OF_VIEWS, report["reprojection"], strict=True):
+        lines.append(f"re-projection   {name}: " + ", ".join(f"{key} {_shown(value, '')}" for key, value in view.items()))
+    for name, label, unit in SHOWN_METRICS if report["metrics"] else ():
+        lines.append(f"{label:<34}{_shown(report['metrics'][name], unit)}")
+    return [*lines, report["provenance"]["Notice"]]
 
 
 SHOWN_METRICS = (

@@ -1,58 +1,64 @@
-"""Files of a case made from a CT or a phantom: X-rays with their exact geometry, the CT they were rendered from, labels, screws."""
+"""Files of a case made from a CT or a phantom: X-rays with their exact geometry, the CT they were rendered from, labels,
+screws."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diff2ct.phantom import LumbarPhantom
+from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.radiograph import Radiograph, write_radiograph
+from diff2ct.reconstruct import grid_around_isocenter
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct.volume_io import resample, write_volume
+from diff2ct.volume_io import read_ct, resample, write_volume
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.outputs import output_folder
+from diff2ct_training.prepare import body_center
 
 FORMATS = ("dcm", "png", "nrrd")
 MODEL_GRID = VolumeGrid.centered()
 BODY_SPACING_MM = 2.0
-SYNTHETIC = {"Notice": "Synthetic phantom, not a patient. Research use only - not for diagnosis."}
+NOTICE = "Research use only - not for diagnosis."
 
 
-def write_drr_case(
-    ct: CtVolume,
+def write_drr_files(
+    path: Path,
     folder: Path,
     setup: BiplanarSetup,
     *,
-    isocenter_lps: tuple[float, float, float],
+    isocenter: str,
     formats: Sequence[str],
     write_truth: bool,
-    source: str,
     overwrite: bool,
 ) -> list[Path]:
-    """Radiographs of a whole scan, and with `write_truth` the scan on the model grid around the isocentre; returns the paths."""
-    names = [*radiograph_names(formats), *(["truth.nrrd"] if write_truth else [])]
-    output_folder(folder, names, overwrite=overwrite)
-    paths = write_radiographs(render_radiographs(ct, setup.beams(isocenter_lps), source), folder, formats, overwrite=overwrite)
+    """Radiographs of the whole CT in `path`, and with `write_truth` the CT on the model grid; returns the paths.
+
+    isocenter: "x,y,z" in LPS [mm], or "auto" for the `body_center`.
+    """
+    point = None if isocenter == "auto" else parse_point(isocenter)
+    output_folder(folder, [*radiograph_names(formats), *(["truth.nrrd"] if write_truth else [])], overwrite=overwrite)
+    ct = read_ct(path)
+    radiographs = render_radiographs(ct, setup.beams(point or body_center(ct)), f"DRR of {path.name}")
+    paths = write_radiographs(radiographs, folder, formats, overwrite=overwrite)
     if write_truth:
-        grid = VolumeGrid.centered(MODEL_GRID.size, MODEL_GRID.spacing_mm[0], isocenter_lps)
+        truth = resample(ct, grid_around_isocenter(MODEL_GRID, radiographs))
         paths.append(folder / "truth.nrrd")
-        attributes = {"Source": source, "Notice": "Research use only - not for diagnosis."}
-        write_volume(resample(ct, grid), paths[-1], attributes=attributes, overwrite=overwrite)
+        write_volume(truth, paths[-1], attributes={"Source": path.name, "Notice": NOTICE}, overwrite=overwrite)
     return paths
 
 
 def write_radiographs(
     radiographs: Sequence[Radiograph], folder: Path, formats: Iterable[str], *, overwrite: bool
 ) -> list[Path]:
-    """`ap.dcm`, `lateral.dcm` and so on for every format; returns the paths, in this order."""
+    """What `radiograph_names` says, in its order; returns the paths."""
     paths = []
     for suffix in formats:
         for radiograph in radiographs:
             name = "lateral" if radiograph.geometry.view.is_lateral else "ap"
-            paths.append(folder / f"{name}.{suffix}")
-            write_radiograph(radiograph, paths[-1], overwrite=overwrite)
+            write_radiograph(radiograph, folder / f"{name}.{suffix}", overwrite=overwrite)
+            paths += [folder / file for file in _file_names(name, suffix)]
     return paths
 
 
@@ -62,7 +68,12 @@ def radiograph_names(formats: Iterable[str]) -> list[str]:
     unknown = [f for f in formats if f not in FORMATS]
     if unknown or not formats:
         raise ValueError(f"--format: got {', '.join(unknown) or 'none'}, accepted are {', '.join(FORMATS)}")
-    return [f"{view}.{suffix}" for suffix in formats for view in ("ap", "lateral")]
+    return [file for suffix in formats for view in ("ap", "lateral") for file in _file_names(view, suffix)]
+
+
+def _file_names(view: str, suffix: str) -> list[str]:
+    """DICOM holds its geometry itself, the others need a file beside them."""
+    return [f"{view}.{suffix}"] if suffix == "dcm" else [f"{view}.{suffix}", f"{view}.{suffix}.json"]
 
 
 PHANTOM_FILES = ("truth.nrrd", "labels.nrrd", "screws.json", *radiograph_names(("dcm", "png")))
@@ -82,12 +93,36 @@ def write_phantom(
     name = f"phantom {phantom.seed}"
     radiographs = render_radiographs(phantom.render(phantom.body_grid(body_spacing_mm)).hu, setup.beams(origin), name)
     image = phantom.render(model_grid)
-    attributes = {**SYNTHETIC, "Source": f"diff2ct.phantom.make_phantom, seed {phantom.seed}"}
+    attributes = {"Notice": f"Synthetic phantom. {NOTICE}", "Source": f"diff2ct.phantom.make_phantom({phantom.seed})"}
     truth, labels, screws = (folder / file for file in PHANTOM_FILES[:3])
     write_volume(CtVolume(image.hu.hu.round(), model_grid), truth, attributes=attributes, overwrite=overwrite)
     write_volume(CtVolume(image.labels, model_grid), labels, attributes=attributes, overwrite=overwrite)
     screws.write_text(json.dumps(screw_list(phantom), indent=1) + "\n", encoding="ascii")
     return [truth, labels, screws, *write_radiographs(radiographs, folder, ("dcm", "png"), overwrite=overwrite)]
+
+
+def write_phantoms(
+    seeds: Sequence[int],
+    folder: Path,
+    setup: BiplanarSetup,
+    *,
+    num_screws: int | None,
+    overwrite: bool,
+    on_phantom: Callable[[], None],
+) -> list[Path]:
+    """One phantom into `folder`, several into `folder/phantom_SEED`; returns the paths."""
+    if not len(seeds):
+        raise ValueError("--count: got 0 or less, accepted is 1 or more")
+    if min(seeds) < 0:
+        raise ValueError(f"--seed: got {min(seeds)}, accepted is 0 or more")
+    folders = [folder if len(seeds) == 1 else folder / f"phantom_{seed}" for seed in seeds]
+    for each in folders:
+        output_folder(each, PHANTOM_FILES, overwrite=overwrite)
+    paths = []
+    for seed, each in zip(seeds, folders, strict=True):
+        paths += write_phantom(make_phantom(seed, num_screws=num_screws), each, setup, overwrite=overwrite)
+        on_phantom()
+    return paths
 
 
 def screw_list(phantom: LumbarPhantom) -> list[dict[str, Any]]:
@@ -103,3 +138,12 @@ def screw_list(phantom: LumbarPhantom) -> list[dict[str, Any]]:
         }
         for screw in phantom.screws
     ]
+
+
+def parse_point(text: str) -> tuple[float, float, float]:
+    """"x,y,z" in LPS [mm]."""
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--isocenter: got {text!r}, accepted are auto and x,y,z in LPS mm") from None
+    return x, y, z

@@ -1,0 +1,116 @@
+"""`diff2ct evaluate`, without the command line: which cases, which methods, and where the results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from diff2ct.process import tune_allocator
+from diff2ct.volume import VolumeGrid
+from diff2ct_training.outputs import output_folder
+
+CT_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha")
+DIFFUSION = "diff2ct"
+TRAIN_MEAN = "train-mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """num_phantoms: seeds 0, 1, ... cts: files, or folders of them. checkpoints: [NAME=]FILE, none for the embedded one.
+    methods: names, none for all. num_mean_phantoms: how many training phantoms make the train-mean. Others:
+    `diff2ct.reconstruct`.
+    """
+
+    output: Path
+    num_phantoms: int
+    cts: tuple[Path, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    num_steps: int | None = None
+    num_samples: int = 1
+    seed: int = 0
+    num_mean_phantoms: int = 32
+    device: str = "cpu"
+    overwrite: bool = False
+
+
+def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, str], None]) -> str:
+    """Evaluate and write; returns the summary (Markdown). on_progress(done, total, what) counts reconstructions."""
+    output_folder(request.output, ("per_case.csv", "summary.csv", "summary.md"), overwrite=request.overwrite)
+    scans = ct_files(request.cts)
+    if request.num_phantoms + len(scans) < 1:
+        raise ValueError("cases: got none, accepted is at least one phantom or CT")
+    tune_allocator()
+    from diff2ct.checkpoint import load_checkpoint
+    from diff2ct_training import evaluation
+    from diff2ct_training.drr import BiplanarSetup
+
+    files = named_checkpoints(request.checkpoints)
+    check_methods(request.methods, (*files, TRAIN_MEAN, *evaluation.BASELINES))
+    wanted = request.methods or (*files, TRAIN_MEAN, *evaluation.BASELINES)
+    checkpoints = {name: load_checkpoint(file, device=request.device) for name, file in files.items() if name in wanted}
+    grids = {checkpoint.grid for checkpoint in checkpoints.values()} or {VolumeGrid.centered()}
+    if len(grids) > 1:
+        raise ValueError(f"--checkpoint: got models of {len(grids)} different grids, accepted is one grid for all")
+    (grid,) = grids
+
+    methods: dict[str, evaluation.Method] = {}
+    for name in wanted:
+        if name in checkpoints:
+            methods[name] = evaluation.diff2ct_method(
+                checkpoints[name],
+                num_steps=request.num_steps,
+                num_samples=request.num_samples,
+                seed=request.seed,
+                device=request.device,
+            )
+        elif name == TRAIN_MEAN:
+            on_progress(0, 1, f"{TRAIN_MEAN} of {request.num_mean_phantoms} phantoms")
+            methods[name] = evaluation.train_mean_method(request.num_mean_phantoms, grid)
+        else:
+            methods[name] = evaluation.BASELINES[name]
+
+    setup = BiplanarSetup()
+    cases = [partial(evaluation.phantom_case, seed, grid, setup) for seed in range(request.num_phantoms)]
+    cases += [partial(evaluation.ct_case, path, grid, setup) for path in scans]
+    total, done = len(cases) * len(methods), 0
+
+    def count(case: str, method: str) -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total, f"{case}, {method}")
+
+    evaluation.evaluate(cases, methods, request.output, count)
+    return (request.output / "summary.md").read_text(encoding="ascii")
+
+
+def ct_files(paths: tuple[Path, ...]) -> list[Path]:
+    """Every CT: files as they are, folders opened (a folder without volume files is one DICOM series)."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"--cts: {path}: no such file or folder")
+        inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(CT_SUFFIXES)) if path.is_dir() else []
+        found += inside or [path]
+    return found
+
+
+def named_checkpoints(options: tuple[str, ...]) -> dict[str, Path | None]:
+    """Method name -> checkpoint file; None is the embedded one. A plain FILE is called diff2ct if it is the only one."""
+    files: dict[str, Path | None] = {}
+    for option in options:
+        name, separator, file = option.rpartition("=")
+        name = name if separator else DIFFUSION if len(options) == 1 else Path(file).stem
+        if name in files:
+            raise ValueError(f"--checkpoint: got the name {name!r} twice, accepted are NAME=FILE with different names")
+        files[name] = Path(file)
+    return files or {DIFFUSION: None}
+
+
+def check_methods(names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """ValueError if one of `names` is not known."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--method: got {name!r}, accepted are {', '.join(known)}")

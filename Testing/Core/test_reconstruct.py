@@ -1,0 +1,118 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
+
+from diff2ct.checkpoint import Checkpoint, load_checkpoint
+from diff2ct.diffusion import Cancelled
+from diff2ct.geometry import ConeBeam, View
+from diff2ct.phantom import make_phantom
+from diff2ct.projector import project
+from diff2ct.radiograph import Radiograph
+from diff2ct.reconstruct import frontal_and_lateral, reconstruct, reproject, sample_seed
+from diff2ct.units import hu_to_mu
+from diff2ct.volume import CtVolume, VolumeGrid
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return tiny_checkpoint()
+
+
+def test_volume_lies_on_the_grid_about_the_isocentre(checkpoint: Checkpoint) -> None:
+    isocenter = (30.0, -20.0, 550.0)
+    x, y, z = GRID.origin_lps
+    grid = replace(GRID, origin_lps=(x + 30, y - 20, z + 550))
+    result = reconstruct(tiny_radiographs(tiny_body(grid), isocenter), checkpoint, num_steps=2)
+    assert result.volume.grid == grid
+    assert result.volume.hu.min() >= -1000 and result.volume.hu.max() <= 4096
+    assert result.sd_hu is None
+    assert "not for diagnosis" in result.provenance["Notice"]
+
+
+def test_same_seed_same_volume_whatever_the_number_of_samples(checkpoint: Checkpoint) -> None:
+    pair = tiny_radiographs(tiny_body())
+    one, again, other = (reconstruct(pair, checkpoint, num_steps=2, seed=s).volume.hu for s in (4, 4, 5))
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - other).max() > 1
+    several = reconstruct(pair, checkpoint, num_steps=2, seed=4, num_samples=3)
+    singles = [reconstruct(pair, checkpoint, num_steps=2, seed=sample_seed(4, n)).volume.hu for n in range(3)]
+    np.testing.assert_array_equal(singles[0], one)
+    np.testing.assert_allclose(several.volume.hu, np.mean(singles, axis=0), atol=1e-3)
+    np.testing.assert_allclose(several.sd_hu, np.std(singles, axis=0, ddof=1), atol=1e-2)
+
+
+def test_order_of_the_views_does_not_matter(checkpoint: Checkpoint) -> None:
+    pair = tiny_radiographs(tiny_body())
+    first, second = (reconstruct(p, checkpoint, num_steps=2) for p in (pair, pair[::-1]))
+    np.testing.assert_array_equal(first.volume.hu, second.volume.hu)
+    assert first.reprojection == second.reprojection
+
+
+def test_gain_and_offset_do_not_change_the_volume(checkpoint: Checkpoint) -> None:
+    pair = tiny_radiographs(tiny_body())
+    louder = [replace(r, line_integral=3.0 * r.line_integral + 2.0) for r in pair]
+    plain, loud = (reconstruct(p, checkpoint, num_steps=2).volume.hu for p in (pair, louder))
+    assert np.abs(plain - loud).mean() < 5  # bfloat16 rounds; gain and offset themselves would move everything
+
+
+def test_progress_counts_all_samples_and_cancel_stops_between_steps(checkpoint: Checkpoint) -> None:
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(Cancelled):
+        reconstruct(
+            tiny_radiographs(tiny_body()),
+            checkpoint,
+            num_steps=2,
+            num_samples=3,
+            on_step=lambda done, steps: seen.append((done, steps)),
+            is_cancelled=lambda: len(seen) == 5,
+        )
+    assert seen == [(1, 6), (2, 6), (3, 6), (4, 6), (5, 6)]
+
+
+def test_two_frontal_views_are_refused() -> None:
+    with pytest.raises(ValueError, match="AP, PA"):
+        frontal_and_lateral(tiny_radiographs(tiny_body(), views=(View.AP, View.PA)))
+    with pytest.raises(ValueError, match="one frontal"):
+        frontal_and_lateral(tiny_radiographs(tiny_body(), views=(View.AP,)))
+    ap, lateral = tiny_radiographs(tiny_body(), views=(View.RL, View.PA))[::-1]
+    assert frontal_and_lateral([lateral, ap]) == (ap, lateral)
+
+
+@pytest.mark.parametrize("option", [{"num_steps": 0}, {"num_samples": 0}, {"sampler": "euler"}], ids=str)
+def test_bad_options_are_refused_by_name(checkpoint: Checkpoint, option: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        reconstruct(tiny_radiographs(tiny_body()), checkpoint, **option)
+
+
+def test_the_truth_explains_its_own_radiograph() -> None:
+    ct = tiny_body()
+    for radiograph in tiny_radiographs(ct):
+        score = reproject(ct, radiograph)
+        assert score["relative_l2"] < 0.05 and score["ncc"] > 0.998, "16 mm voxels; the radiograph is averaged down to them"
+        mirrored = reproject(CtVolume(ct.hu[:, ::-1, ::-1], GRID), radiograph)
+        assert mirrored["relative_l2"] > 3 * score["relative_l2"], "a mirrored patient must not fit"
+
+
+def test_embedded_checkpoint_reconstructs_the_left_on_the_left() -> None:
+    """Laterality with the real model: a body that is only on the patient's left must come out on the left."""
+    embedded = load_checkpoint()
+    phantom = make_phantom(5)
+    grid = VolumeGrid.centered((48, 72, 104), 4.0)
+    ct = phantom.render(grid).hu
+    hu = ct.hu.copy()
+    hu[:, :, :40] = -1000  # nothing right of x = -48 mm
+    pair = []
+    for view in (View.AP, View.LL):
+        beam = ConeBeam.from_view(
+            view, source_to_detector_mm=1150, source_to_isocenter_mm=900, detector_spacing_mm=(3, 3), detector_size=(120, 170)
+        )
+        line_integral = project(hu_to_mu(torch.from_numpy(hu)), ct.grid, beam).numpy()
+        pair.append(Radiograph(line_integral, beam, source=view.value))
+    result = reconstruct(pair, embedded, num_steps=1).volume.hu
+    middle, side = slice(48, 80), 24
+    left, right = result[middle, 40:90, -side:], result[middle, 40:90, :side]
+    assert (left > -500).mean() > 3 * (right > -500).mean()

@@ -1,0 +1,116 @@
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
+
+from diff2ct import worker
+from diff2ct.checkpoint import save_checkpoint
+from diff2ct.radiograph import write_radiograph
+from diff2ct.volume_io import read_ct
+
+
+@pytest.fixture
+def request_values(tmp_path: Path) -> dict:
+    for name, radiograph in zip(("ap", "lateral"), tiny_radiographs(tiny_body()), strict=True):
+        write_radiograph(radiograph, tmp_path / f"{name}.dcm")
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_checkpoint())
+    names = {"ap": "ap.dcm", "lateral": "lateral.dcm", "checkpoint": "tiny.safetensors", "output": "out.nrrd"}
+    return {**{key: str(tmp_path / name) for key, name in names.items()}, "steps": 3}
+
+
+class OpenInput(io.StringIO):
+    """Standard input of a parent that lives on: it never ends."""
+
+    def readline(self, *args) -> str:
+        line = super().readline(*args)
+        while not line:
+            time.sleep(60)
+        return line
+
+
+def run(values: dict) -> tuple[int, list[dict]]:
+    out = io.StringIO()
+    code = worker.main(OpenInput(json.dumps(values) + "\n"), out)
+    assert out.getvalue().isascii()
+    return code, [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_a_request_gives_progress_and_a_volume(request_values: dict) -> None:
+    code, events = run(request_values)
+    assert code == 0
+    assert [e["event"] for e in events] == ["progress"] * 3 + ["done"]
+    assert [(e["step"], e["steps"]) for e in events[:3]] == [(1, 3), (2, 3), (3, 3)]
+    assert read_ct(request_values["output"]).grid.size == GRID.size
+    assert events[-1]["provenance"]["Seed"] == "0"
+    assert len(events[-1]["reprojection"]) == 2
+
+
+def test_samples_give_an_sd_volume(request_values: dict, tmp_path: Path) -> None:
+    code, events = run({**request_values, "samples": 2, "steps": 1, "sd_output": str(tmp_path / "sd.nrrd")})
+    assert code == 0 and events[-1]["event"] == "done"
+    assert (tmp_path / "sd.nrrd").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"ap": "nowhere.dcm"}, "nowhere.dcm"),
+        ({"sampels": 3}, "sampels"),
+        ({"output": None}, "output"),
+        ({"steps": 0}, "num_steps"),
+        ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors"),
+    ],
+    ids=str,
+)
+def test_bad_requests_are_one_error_event(request_values: dict, change: dict, named: str) -> None:
+    values = {k: v for k, v in {**request_values, **change}.items() if v is not None}
+    code, events = run(values)
+    assert code == 2
+    assert [e["event"] for e in events] == ["error"]
+    assert named in events[0]["message"]
+
+
+def test_garbage_is_an_error_event() -> None:
+    out = io.StringIO()
+    assert worker.main(io.StringIO("not json\n"), out) == 2
+    assert json.loads(out.getvalue())["event"] == "error"
+
+
+def test_nothing_is_overwritten_unasked(request_values: dict) -> None:
+    output = Path(request_values["output"])
+    output.write_text("precious")
+    code, events = run(request_values)
+    assert code == 2 and "exists" in events[-1]["message"]
+    assert output.read_text() == "precious"
+    code, _ = run({**request_values, "overwrite": True})
+    assert code == 0 and output.read_bytes() != b"precious"
+
+
+def test_a_cancel_file_stops_it_without_output(request_values: dict, tmp_path: Path) -> None:
+    (tmp_path / "cancel").touch()
+    code, events = run({**request_values, "cancel": str(tmp_path / "cancel")})
+    assert (code, [e["event"] for e in events]) == (0, ["cancelled"])
+    assert not Path(request_values["output"]).exists()
+
+
+def test_as_a_process_it_stops_when_its_parent_goes_away(request_values: dict) -> None:
+    """Standard input closed after the request: a parent that died. The worker must stop and leave nothing."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run(
+        [sys.executable, "-m", "diff2ct.worker"],
+        input=json.dumps({**request_values, "steps": 1000}) + "\n",
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout.splitlines()[-1])["event"] == "cancelled"
+    assert not Path(request_values["output"]).exists()

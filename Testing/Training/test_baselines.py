@@ -1,0 +1,132 @@
+"""Baselines: what physics they must get right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diff2ct.projector import project
+from diff2ct.radiograph import Radiograph
+from diff2ct.units import hu_to_mu
+from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct_training import baselines
+from diff2ct_training.drr import BiplanarSetup, render_radiographs
+
+SETUP = BiplanarSetup(pixels=96)
+ORIGIN = (0.0, 0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def pair(trunk: CtVolume) -> tuple[Radiograph, Radiograph]:
+    return render_radiographs(trunk, SETUP.beams(ORIGIN), "trunk")
+
+
+def axes(grid: VolumeGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y, z [mm], each broadcasting to (D, H, W)."""
+    z, y, x = (o + s * np.arange(n) for o, s, n in zip(grid.origin_lps[::-1], grid.spacing_mm[::-1], grid.size, strict=True))
+    return x[None, None, :], y[None, :, None], z[:, None, None]
+
+
+def test_hull_covers_the_body_and_is_a_box_around_it(pair: tuple[Radiograph, ...], small_grid: VolumeGrid) -> None:
+    hu = baselines.flat_body(pair, small_grid)
+    assert set(np.unique(hu)) == {-1000.0, 40.0}
+    x, y, _ = axes(small_grid)
+    body = np.broadcast_to((x / 94) ** 2 + (y / 69) ** 2 < 1, hu.shape)
+    assert (hu[body] == 40.0).all()
+    assert (hu[np.broadcast_to((abs(x) > 112) | (abs(y) > 87), hu.shape)] == -1000.0).all()
+    assert (hu[np.broadcast_to((abs(x) < 85) & (abs(y) < 60), hu.shape)] == 40.0).all()  # corners two views cannot rule out
+
+
+def test_hull_is_the_same_at_any_gain_and_offset(pair: tuple[Radiograph, ...], small_grid: VolumeGrid) -> None:
+    changed = [replace(r, line_integral=7.0 * r.line_integral - 3.0, scale_known=False) for r in pair]
+    assert np.array_equal(baselines.flat_body(changed, small_grid), baselines.flat_body(pair, small_grid))
+
+
+def test_silhouette_survives_noise_and_metal(pair: tuple[Radiograph, ...]) -> None:
+    rng = np.random.default_rng(0)
+    noisy = pair[0].line_integral + rng.normal(0, 0.01, pair[0].line_integral.shape)
+    noisy[40:44, 40:44] = 40.0
+    difference = baselines.silhouette(replace(pair[0], line_integral=noisy)) ^ baselines.silhouette(pair[0])
+    assert difference.mean() < 0.01
+
+
+def test_hull_does_not_end_at_the_collimator(pair: tuple[Radiograph, ...], small_grid: VolumeGrid) -> None:
+    valid = np.ones(pair[0].line_integral.shape, bool)
+    valid[:, :48] = False
+    image = np.where(valid, pair[0].line_integral, 0.0)
+    hu = baselines.flat_body([replace(pair[0], valid=valid, line_integral=image), pair[1]], small_grid)
+    assert (hu >= baselines.flat_body(pair, small_grid)).all()
+    assert hu[16, 16, 2] == 40.0  # 108 mm to the right: air for the whole AP view, unknown for the collimated one
+
+
+def reprojection_error(hu: np.ndarray, grid: VolumeGrid, pair: tuple[Radiograph, ...]) -> float:
+    errors = []
+    for radiograph in pair:
+        image = project(hu_to_mu(torch.from_numpy(hu)), grid, radiograph.geometry).numpy()
+        errors.append(np.linalg.norm(image - radiograph.line_integral) / np.linalg.norm(radiograph.line_integral))
+    return float(np.mean(errors))
+
+
+def test_sirt_explains_the_radiographs_better_with_each_iteration(trunk: CtVolume, small_grid: VolumeGrid) -> None:
+    """On a body that lies in the cube, so that the cube's own projection is all there is."""
+    short = trunk.hu.copy()
+    short[:25], short[75:] = -1000.0, -1000.0
+    pair = render_radiographs(CtVolume(short, trunk.grid), SETUP.beams(ORIGIN), "short")
+    errors = [
+        reprojection_error(baselines.sirt(pair, small_grid, num_iterations=n), small_grid, pair) for n in (1, 5, 30)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.1
+
+
+def test_sirt_keeps_tissue_beside_the_cube_out_of_it() -> None:
+    """A patient wider than the cube: what the lateral rays cross outside must not be pressed into the inside."""
+    grid = VolumeGrid.centered((60, 40, 100), 4.0)
+    x, y, _ = axes(grid)
+    water = CtVolume(np.where(np.broadcast_to((abs(x) < 180) & (abs(y) < 70), grid.size), 0.0, -1000.0), grid)
+    pair = render_radiographs(water, BiplanarSetup(pixels=96, detector_mm=600.0).beams(ORIGIN), "water")
+    cube = VolumeGrid.centered(32, 8.0)
+    center = (slice(12, 20), slice(10, 22), slice(8, 24))
+    assert abs(baselines.sirt(pair, cube, num_iterations=20)[center].mean()) < 80.0
+
+
+def test_backprojection_is_brightest_at_the_bead(small_grid: VolumeGrid) -> None:
+    hu = np.full((64, 64, 64), -1000.0)
+    grid = VolumeGrid.centered(64, 4.0)
+    hu[40:42, 20:22, 44:46] = 3000.0
+    bead = (grid.ijk_to_lps @ [44.5, 20.5, 40.5, 1])[:3]
+    pair = render_radiographs(CtVolume(hu, grid), SETUP.beams(ORIGIN), "bead")
+    found = baselines.backprojection(pair, small_grid)
+    k, j, i = np.unravel_index(found.argmax(), found.shape)
+    assert np.allclose((small_grid.ijk_to_lps @ [i, j, k, 1])[:3], bead, atol=8.0)
+
+
+def test_backprojection_keeps_the_total_attenuation(pair: tuple[Radiograph, ...], small_grid: VolumeGrid) -> None:
+    hu = baselines.backprojection(pair, small_grid)
+    x, y, z = axes(small_grid)
+    inside = np.broadcast_to((x / 100) ** 2 + (y / 75) ** 2 + 0 * z < 1, hu.shape)
+    assert -350 < hu[inside].mean() < 100  # the hull is a box of 1.27 times the ellipse's area
+
+
+@pytest.mark.parametrize("method", [baselines.backprojection, baselines.sirt])
+def test_uncalibrated_radiographs_are_refused(method, pair: tuple[Radiograph, ...], small_grid: VolumeGrid) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="scale"):
+        method([replace(r, scale_known=False) for r in pair], small_grid)
+
+
+def test_surrounding_grid_keeps_voxels_in_place(small_grid: VolumeGrid) -> None:
+    wide = baselines.surrounding_grid(small_grid, (20.0, 0.0, 9.0))
+    assert wide.size == (32 + 4, 32, 32 + 6)
+    assert np.allclose((wide.ijk_to_lps @ [3, 0, 2, 1])[:3], small_grid.origin_lps)
+
+
+def test_train_mean_is_the_mean(small_grid: VolumeGrid) -> None:
+    from diff2ct.phantom import make_phantom
+
+    coarse = VolumeGrid.centered(16, 16.0)
+    expected = np.mean([make_phantom(seed).render(coarse).hu.hu for seed in (10000, 10001)], axis=0)
+    assert np.allclose(baselines.train_mean((10000, 10001), coarse), expected, atol=0.01)
+    with pytest.raises(ValueError, match="seeds"):
+        baselines.train_mean((), coarse)

@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diff2ct.diffusion import add_noise, eps_from_x0, v_target
+from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
+from diff2ct_training.pairs import Pair
+from diff2ct_training.recipes import RECIPES, debug, paper
+
+
+def a_batch(size: int = 2) -> Pair:
+    generator = torch.Generator().manual_seed(0)
+    pairs = [
+        Pair(torch.randn(6, 8, 8, 8, generator=generator), torch.rand(1, 8, 8, 8, generator=generator), torch.ones(1, 8, 8, 8, dtype=torch.bool))
+        for _ in range(size)
+    ]
+    return batch_of(pairs)
+
+
+@pytest.mark.parametrize("prediction", ["x_0", "v", "eps"])
+def test_a_perfect_network_has_no_loss(prediction: str) -> None:
+    recipe = replace(debug(), diffusion=replace(debug().diffusion, prediction=prediction, zero_terminal_snr=False))
+    batch = a_batch()
+    t, eps = draw_noise(torch.Generator().manual_seed(1), batch, 1000)
+    alpha_bar = recipe.diffusion.alpha_bar[t].float().view(-1, 1, 1, 1, 1)
+
+    def perfect(x_t: torch.Tensor, times: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        torch.testing.assert_close(x_t, add_noise(batch.x_0, eps, alpha_bar))
+        true_eps = eps_from_x0(batch.x_0, x_t, alpha_bar)
+        return {"x_0": batch.x_0, "v": v_target(batch.x_0, eps, alpha_bar), "eps": true_eps}[prediction]
+
+    terms = denoising_loss(perfect, batch, t, eps, recipe)
+    assert float(terms["loss"]) < 1e-4
+    wrong = denoising_loss(lambda x, times, c: perfect(x, times, c) + 0.1, batch, t, eps, recipe)
+    assert float(wrong["mse"]) == pytest.approx(0.01, rel=0.05)
+    assert float(wrong["loss"]) > float(wrong["mse"])
+
+
+def test_clean_times_weigh_more_up_to_the_limit() -> None:
+    recipe, batch = replace(debug(), projection_weight=0.0, loss_weight_limit=5.0), a_batch(1)
+    eps = torch.zeros_like(batch.x_0)
+    losses = [
+        float(denoising_loss(lambda x, times, c: batch.x_0 + 1, batch, torch.tensor([t]), eps, recipe)["loss"]) for t in (1000, 600, 1)
+    ]
+    assert losses[0] == pytest.approx(1.0, rel=1e-4)
+    assert 1 < losses[1] < 5
+    assert losses[2] == pytest.approx(5.0, rel=1e-4)
+
+
+def test_the_papers_loss_is_eps_plus_a_third_of_three_projections() -> None:
+    recipe, batch = paper(), a_batch(1)
+    t, eps = torch.tensor([500]), torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(4))
+    terms = denoising_loss(lambda x, times, c: torch.zeros_like(x), batch, t, eps, recipe)
+    expected = eps.square().mean() + sum(eps.mean(a).square().mean() for a in (2, 3, 4)) / 3
+    assert float(terms["loss"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_noise_is_drawn_over_all_times() -> None:
+    batch = a_batch(2)
+    rng = torch.Generator().manual_seed(0)
+    times = torch.cat([draw_noise(rng, batch, 10)[0] for _ in range(100)])
+    assert set(times.tolist()) == set(range(1, 11))
+
+
+def test_recipes_are_consistent() -> None:
+    for name, recipe in RECIPES.items():
+        assert recipe().name == name
+        assert all(n % recipe().network.size_multiple == 0 for n in recipe().grid.size)

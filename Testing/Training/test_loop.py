@@ -1,0 +1,99 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_body, tiny_radiographs
+
+from diff2ct.checkpoint import load_checkpoint
+from diff2ct.reconstruct import reconstruct
+from diff2ct.volume import VolumeGrid
+from diff2ct_training.cases import Case, write_case
+from diff2ct_training.loop import learning_rate, train
+from diff2ct_training.recipes import Recipe, debug, default
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cases")
+    for kind in ("ct", "phantom"):
+        body = tiny_body(VolumeGrid.centered(40, 8.0))
+        hu = np.where(body.hu > -500, body.hu + 40, body.hu).astype(np.int16)
+        write_case(folder, Case(f"{kind}_tiny", kind, hu, body.grid, (0.0, 0.0, 0.0), "made here"))
+    return folder
+
+
+def recipe(**changes) -> Recipe:
+    return replace(debug(), precision="32-true", learning_rate=1e-3, **changes)
+
+
+def losses(output: Path) -> list[float]:
+    with (output / "log" / "metrics.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+
+
+def test_a_run_leaves_a_checkpoint_that_reconstructs(cases: Path, tmp_path: Path) -> None:
+    steps: list[int] = []
+    file = train(recipe(num_steps=2), cases, tmp_path / "run", on_step=lambda step, of, loss: steps.append(step))
+    assert steps == [1, 2]
+    checkpoint = load_checkpoint(file)
+    assert checkpoint.provenance["steps"] == 2 and checkpoint.provenance["phantoms"] == 1
+    assert checkpoint.provenance["cts"] == ["made here"]
+    assert reconstruct(tiny_radiographs(tiny_body()), checkpoint, num_steps=1).volume.hu.shape == (16, 16, 16)
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["name"] == "debug"
+    assert (tmp_path / "run" / "step_000002.png").exists()
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(cases: Path, tmp_path: Path) -> None:
+    whole = train(recipe(num_steps=6, save_every=2, picture_every=100), cases, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_four(step: int, of: int, loss: float) -> None:
+        if step == 4:
+            raise Stop
+
+    run = recipe(num_steps=6, save_every=2, picture_every=100)
+    with pytest.raises(Stop):
+        train(run, cases, tmp_path / "stopped", on_step=stop_after_four)
+    resumed = train(run, cases, tmp_path / "stopped")
+    a, b = (load_checkpoint(f).network.state_dict() for f in (whole, resumed))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_training_learns(cases: Path, tmp_path: Path) -> None:
+    run = recipe(num_steps=80, save_every=1000, picture_every=1000)
+    train(replace(run, learning_rate=3e-3, projection_weight=0.0), cases, tmp_path / "run")
+    found = losses(tmp_path / "run")
+    assert np.mean(found[-15:]) < 0.5 * np.mean(found[:15])
+
+
+def test_a_run_can_start_from_a_checkpoint(cases: Path, tmp_path: Path) -> None:
+    first = train(recipe(num_steps=1), cases, tmp_path / "first")
+    second = train(recipe(num_steps=1, seed=1), cases, tmp_path / "second", start_from=first)
+    a, b = (load_checkpoint(f).network.state_dict() for f in (first, second))
+    assert max(float((a[n] - b[n]).abs().max()) for n in a) < 0.02, "one small step away from where it started"
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_case(cases: Path, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="_tiny"):
+        train(replace(recipe(num_steps=30), learning_rate=1e30, gradient_clip=0.0), cases, tmp_path / "run")
+
+
+def test_an_empty_folder_stops_early(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no prepared case"):
+        train(recipe(), tmp_path, tmp_path / "run")
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    run = replace(default(), num_steps=1000, warmup_steps=100, learning_rate=1.0)
+    rates = [learning_rate(run, s) for s in (1, 50, 100, 500, 1000)]
+    assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4]
+    assert rates[4] == pytest.approx(0.05)
+    assert learning_rate(replace(run, learning_rate_decay="constant"), 1000) == 1.0

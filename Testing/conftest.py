@@ -5,6 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))  # on small tensors more threads only wait
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -50,12 +50,12 @@ _REQUIRED = {
     "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
     "parallel": {"detector_spacing_mm", "primary_angle_deg"},
 }
-HEADER_ONLY = {"patient_spacing_mm", "magnification", "column_direction"}
+HEADER_ONLY = {"patient_spacing_mm", "magnification", "column_direction", "row_direction"}
 """Facts that a file header may state although no beam has such a field.
 
 patient_spacing_mm: (row, column) pixel spacing calibrated in the patient, at the isocentre [mm].
 magnification: source_to_detector_mm / source_to_isocenter_mm.
-column_direction: LPS vector (3,) along which columns increase.
+column_direction, row_direction: LPS vectors (3,) along which columns and rows increase.
 """
 
 
@@ -83,9 +83,8 @@ def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: 
         raise ValueError(f"{name}: geometry is {geometry!r}, accepted are a beam or a mapping of its fields")
     stated = {key: value for key, value in values.items() if value is not None}
     for key in stated.keys() - {"kind", "view"}:
-        if not all(
-            isinstance(value, int | float | np.number) for value in np.atleast_1d(np.asarray(stated[key], object)).ravel()
-        ):
+        parts = stated[key] if isinstance(stated[key], list | tuple) else [stated[key]]
+        if not all(isinstance(part, int | float | np.number) for part in parts):
             raise ValueError(f"{name}: {key} is {stated[key]!r}, accepted are numbers")
     views = [_parse_view(name, v) for v in (view, stated.get("view")) if v is not None]
     if "primary_angle_deg" in stated:
@@ -123,12 +122,13 @@ def resolve_beam(
 ) -> tuple[Beam, list[str], list[str]]:
     """(beam, assumed, warnings) of an image `name` of `size` (H, W).
 
-    stated: by the caller or a side file, from `stated_geometry`. If complete, it is taken at its word.
+    stated: by the caller or a side file, from `stated_geometry`. If complete, it is taken at its word; only which side is left
+        still comes from the header where `stated` is silent about it.
     found: in the image header: the same keys and `HEADER_ONLY`.
     setup: fills what is still missing.
     """
     check_detector_size(name, stated, size)
-    complete = is_complete(stated)
+    complete = is_complete(stated) and ("mirrored" in stated or "column_direction" not in found)
     result = Resolution(name, {**({} if complete else found), **stated, "detector_size": size})
     if not complete:
         view = _resolve_angles(result, stated, found)
@@ -156,9 +156,12 @@ def with_earlier_assumptions(
 
 def check_detector_size(name: str, stated: Mapping[str, Any], size: tuple[int, int]) -> None:
     """ValueError if the stated detector has another number of pixels than the image."""
-    if stated.get("detector_size") is None or tuple(stated["detector_size"]) == size:
+    stated_size = stated.get("detector_size", size)
+    if not isinstance(stated_size, list | tuple) or len(stated_size) != 2:
+        raise ValueError(f"{name}: detector_size is {stated_size!r}, accepted is (H, W)")
+    height, width = stated_size
+    if (height, width) == size:
         return
-    height, width = stated["detector_size"]
     message = f"{name}: the image has {size[0]} x {size[1]} pixels, the geometry's detector_size is {height} x {width}"
     if abs(height * size[1] - width * size[0]) < max(size):
         factor = height / size[0]
@@ -194,8 +197,9 @@ def _contradictions(name: str, beam: Beam, stated: Mapping[str, Any], found: Map
             sentences.append(f"{name}: {fact} is {found[fact]} in the file, the given {stated[fact]} is used")
     if "view" in stated and found.get("view", stated["view"]) != stated["view"]:
         sentences.append(f"{name}: the view is {found['view']} in the file, the given {stated['view']} is used")
-    if "mirrored" in stated and "column_direction" in found and beam.detector_axes[0] @ found["column_direction"] < 0:
-        sentences.append(f"{name}: left and right are the other way round in the file; the given geometry is used")
+    for axis, fact in zip(beam.detector_axes, ("column_direction", "row_direction"), strict=True):
+        if fact in found and axis @ found[fact] < 0:
+            sentences.append(f"{name}: {fact.replace('_', ' ')} is the opposite in the file; the given geometry is used")
     return sentences
 
 

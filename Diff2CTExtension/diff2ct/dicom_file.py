@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 try:
@@ -19,20 +20,36 @@ except ImportError:  # pydicom 2.4
     from pydicom.pixel_data_handlers.util import apply_modality_lut  # type: ignore[no-redef]
 
 from diff2ct import __version__
-from diff2ct.image_file import check_file, quiet_itk
+from diff2ct.image_file import quiet_itk
 
 NOT_FOR_DIAGNOSIS = "Research use only - not for diagnosis"
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0D2D, "DIFF2CT", 0x01
 
 
-def open_dicom(path: Path, **options: Any) -> Dataset:
-    """`pydicom.dcmread` with one ValueError for every way in which a file can be broken."""
-    check_file(path)
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turns whatever pydicom raises on a damaged file into one ValueError with the file's name.
+
+    pydicom interprets elements when they are first asked for, so damage shows anywhere in the block, not only on opening.
+    """
     try:
-        return pydicom.dcmread(path, **options)
+        yield
     except InvalidDicomError as error:
         raise ValueError(f"{path.name}: not a DICOM file") from error
-    except (EOFError, ValueError, KeyError, NotImplementedError, struct.error) as error:
+    except ValueError as error:
+        if path.name in str(error):
+            raise
+        raise ValueError(f"{path.name}: damaged DICOM file ({error})") from error
+    except (
+        AttributeError,
+        BytesLengthException,
+        EOFError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        struct.error,
+    ) as error:
         raise ValueError(f"{path.name}: damaged DICOM file ({error})") from error
 
 
@@ -53,15 +70,12 @@ def number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def stored_pixels(dataset: Dataset, path: Path) -> np.ndarray:
-    """(N, H, W) stored pixel values of a grey image, before any modality or display transformation."""
+    """(N, H, W) stored pixel values of a grey image, before any modality or display transformation. Use in `damage_named`."""
     kind = dataset.get("PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"{path.name}: PhotometricInterpretation is {kind}, accepted are MONOCHROME1 and MONOCHROME2")
-    try:
-        compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
-        array = _decompressed(dataset, path) if compressed else dataset.pixel_array
-    except (AttributeError, KeyError, ValueError, TypeError, NotImplementedError, RuntimeError, struct.error) as error:
-        raise ValueError(f"{path.name}: its pixels cannot be read, they are missing, damaged or truncated ({error})") from error
+    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    array = _decompressed(dataset, path) if compressed else dataset.pixel_array
     return array.reshape(-1, *array.shape[-2:])
 
 

@@ -64,12 +64,15 @@ class Diffusion:
     schedule: "paper", "ddpm" or "cosine". num_timesteps: T.
     zero_terminal_snr: rescale so that x_T is pure noise; then a network cannot predict eps.
     prediction: what the network returns, "eps", "x_0" or "v".
+    scale_input: the network is given sqrt(alpha_bar) x_t instead of x_t. At zero SNR x_t says nothing and then is not heard: the
+        first step is a plain regression on the condition, where a network that hears the noise takes long to learn to ignore it.
     """
 
     schedule: str = "cosine"
     num_timesteps: int = 1000
     zero_terminal_snr: bool = True
     prediction: str = "x_0"
+    scale_input: bool = True
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -90,7 +93,7 @@ class Diffusion:
         return torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)])
 
 
-PAPER = Diffusion(schedule="paper", zero_terminal_snr=False, prediction="eps")
+PAPER = Diffusion(schedule="paper", zero_terminal_snr=False, prediction="eps", scale_input=False)
 """The paper's process: T = 1000, 1e-7..1e-2, eps."""
 
 # The forward process and conversions. `alpha_bar` is a float or a tensor that broadcasts against x.
@@ -117,6 +120,11 @@ def x0_from(prediction: str, output: torch.Tensor, x_t: torch.Tensor, alpha_bar:
     raise ValueError(f"prediction: got {prediction!r}, accepted are {', '.join(PREDICTIONS)}")
 
 
+def network_input(diffusion: Diffusion, x_t: torch.Tensor, alpha_bar: torch.Tensor | float) -> torch.Tensor:
+    """What the network is given for x_t."""
+    return _root(alpha_bar) * x_t if diffusion.scale_input else x_t
+
+
 def eps_from_x0(x_0: torch.Tensor, x_t: torch.Tensor, alpha_bar: torch.Tensor | float) -> torch.Tensor:
     """The noise that takes x_0 to x_t; alpha_bar < 1."""
     return (x_t - _root(alpha_bar) * x_0) / _root(1 - alpha_bar)
@@ -131,7 +139,7 @@ def predict_x0(network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], di
     alpha_bar = diffusion.alpha_bar.tolist()
 
     def denoiser(x_t: torch.Tensor, t: int) -> torch.Tensor:
-        output = network(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
+        output = network(network_input(diffusion, x_t, alpha_bar[t]), torch.full((x_t.shape[0],), t, device=x_t.device))
         x_0 = x0_from(diffusion.prediction, output, x_t, alpha_bar[t])
         return x_0.clamp(-1, 1) if clip else x_0
 

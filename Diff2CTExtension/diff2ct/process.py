@@ -27,6 +27,17 @@ def tune_allocator() -> bool:
     return all(result == 1 for result in done)
 
 
+def check_device(device: str) -> None:
+    """ValueError if torch has no such device here."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"device: got {device!r}, accepted are cpu and what torch finds here, such as cuda ({reason})") from None
+
+
 def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, in MB (10^6 bytes)."""
     if sys.platform == "win32":

@@ -1,7 +1,7 @@
 """An X-ray image with its geometry: the form in which every radiograph, real or rendered, enters Diff2CT.
 
-Reading and writing is split by format: `radiograph_dicom`, `radiograph_image`. What neither the file nor the caller tells is taken
-from `assumptions`, listed in `Radiograph.assumed` and explained in `Radiograph.warnings`.
+Reading and writing is split by format: `radiograph_dicom`, `radiograph_image`. What neither the file nor the caller tells is
+taken from `assumptions`, listed in `Radiograph.assumed` and explained in `Radiograph.warnings`.
 """
 
 from __future__ import annotations

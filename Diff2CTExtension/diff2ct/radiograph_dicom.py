@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset
 
 from diff2ct.assumptions import C_ARM, FILM, is_complete, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
-from diff2ct.dicom_file import modality_values, number, numbers, open_dicom, private_text, stored_pixels
+from diff2ct.dicom_file import damage_named, modality_values, number, numbers, private_text, stored_pixels
 from diff2ct.dicom_shutter import visible_pixels
 from diff2ct.geometry import Beam, View
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
@@ -69,8 +70,23 @@ def read_dicom_radiograph(
     polarity: str = "auto",
     intensity: str = "auto",
 ) -> Radiograph:
-    """See `radiograph.read_radiograph`. A complete `geometry` speaks about the image as stored, else it is turned upright."""
-    dataset = open_dicom(path)
+    """See `radiograph.read_radiograph`. A complete `geometry` that states `mirrored` speaks about the image as stored,
+    else the image is turned upright as the header tells.
+    """
+    with damage_named(path):
+        dataset = pydicom.dcmread(path)
+        return _radiograph(path, dataset, view, geometry, frame, polarity, intensity)
+
+
+def _radiograph(
+    path: Path,
+    dataset: Dataset,
+    view: View | str | None,
+    geometry: Beam | Mapping[str, Any] | None,
+    frame: int | None,
+    polarity: str,
+    intensity: str,
+) -> Radiograph:
     header = _Header(path.name)
     is_scout = _check_modality(dataset, path.name)
     frames = stored_pixels(dataset, path)
@@ -86,17 +102,18 @@ def read_dicom_radiograph(
         _read_scout_plane(dataset, header, pixels.shape)
     _read_orientation(dataset, header)
     stated, _ = overrule(stated_geometry(path.name, geometry, view), own.get("geometry", {}), {})
-    if not is_complete(stated):
-        pixels, valid = _turn_upright(header, pixels, valid)
+    if header.directions and not (is_complete(stated) and "mirrored" in stated):
+        pixels, valid = _turn_upright(header, header.directions, pixels, valid)
     elif header.directions:
-        header.facts["column_direction"] = header.directions[0]
+        header.facts["column_direction"], header.facts["row_direction"] = header.directions
     stated, found = overrule(stated_geometry(path.name, geometry, view), own.get("geometry", {}), header.facts)
     setup = C_ARM if dataset.Modality in _C_ARM_MODALITIES else FILM
     beam, assumed, warnings = resolve_beam(path.name, pixels.shape, stated=stated, found=found, setup=setup)
     if own:
         if (polarity, intensity) != ("auto", "auto"):
             raise ValueError(f"{path.name}: written by Diff2CT with its scale, so polarity and intensity must be 'auto'")
-        line_integral = modality_values(dataset, pixels).clip(*_range_of(modality_values(dataset, pixels[valid])))
+        line_integral = modality_values(dataset, pixels)
+        line_integral = line_integral.clip(line_integral[valid].min(), line_integral[valid].max())
         assumed, warnings = with_earlier_assumptions(path.name, own["assumed"], assumed, warnings)
     else:
         line_integral = _line_integral(dataset, header, pixels, valid, polarity, intensity)
@@ -223,11 +240,11 @@ def _read_orientation(dataset: Dataset, header: _Header) -> None:
         header.directions = (np.array(vectors[0], float), np.array(vectors[1], float))
 
 
-def _turn_upright(header: _Header, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _turn_upright(
+    header: _Header, directions: tuple[np.ndarray, np.ndarray], pixels: np.ndarray, valid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Transposes and flips so that rows run toward the feet; the column direction becomes a fact."""
-    if header.directions is None:
-        return pixels, valid
-    columns, rows = header.directions
+    columns, rows = directions
     if abs(columns[2]) > abs(rows[2]):
         pixels, valid, columns, rows = pixels.T, valid.T, rows, columns
         for fact in ("detector_spacing_mm", "patient_spacing_mm"):
@@ -278,7 +295,3 @@ def _line_integral(
         )
     except ValueError as error:
         raise ValueError(f"{header.name}: {error}") from error
-
-
-def _range_of(values: np.ndarray) -> tuple[float, float]:
-    return float(values.min()), float(values.max())

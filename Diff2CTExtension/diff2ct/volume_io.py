@@ -10,6 +10,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -72,14 +73,15 @@ def write_volume(
     if suffix not in (".nrrd", ".nii.gz", ".mha"):
         raise ValueError(f"{path.name}: {suffix!r} cannot be written, accepted are .nrrd, .nii.gz, .mha and a DICOM folder")
     image = to_sitk(ct)
-    if suffix == ".nii.gz":
-        if attributes:
-            with replacing_file(path.with_name(path.name + ".json"), overwrite=overwrite) as temporary:
-                temporary.write_text(json.dumps(attributes, indent=1), encoding="utf-8")
-    else:
-        for key, value in attributes.items():
-            image.SetMetaData(key, value.replace("\n", " "))
-    with replacing_file(path, overwrite=overwrite) as temporary, quiet_itk():
+    beside = suffix == ".nii.gz" and bool(attributes)
+    for key, value in ({} if beside else attributes).items():
+        image.SetMetaData(key, value.replace("\n", " "))
+    with ExitStack() as stack:
+        temporary = stack.enter_context(replacing_file(path, overwrite=overwrite))
+        if beside:
+            side = stack.enter_context(replacing_file(path.with_name(path.name + ".json"), overwrite=overwrite))
+            side.write_text(json.dumps(attributes, indent=1), encoding="utf-8")
+        stack.enter_context(quiet_itk())
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:

@@ -23,7 +23,7 @@ from diff2ct.diffusion import (
 )
 
 ALL = [
-    Diffusion(schedule=s, zero_terminal_snr=z, prediction=p)
+    Diffusion(schedule=s, zero_terminal_snr=z, prediction=p, scale_input=False)
     for s in diffusion.SCHEDULES
     for z in (False, True)
     for p in PREDICTIONS
@@ -177,3 +177,17 @@ def test_wrong_timesteps_are_refused() -> None:
     for times in ([], [5, 5], [2000], [3, 7]):
         with pytest.raises(ValueError, match="timesteps"):
             sample_ddim(lambda x, t: x, PAPER.alpha_bar, times, SampleNoise([0], (2,)))
+
+
+def test_scaled_input_goes_quiet_at_zero_snr() -> None:
+    heard: list[float] = []
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        heard.append(float(x.std()))
+        return torch.zeros_like(x)
+
+    process = Diffusion(scale_input=True)
+    denoiser = predict_x0(network, process)
+    for t in (1000, 500, 1):
+        denoiser(torch.randn(1000, generator=torch.Generator().manual_seed(0)), t)
+    assert heard == pytest.approx([float(process.alpha_bar[t].sqrt()) for t in (1000, 500, 1)], rel=0.05, abs=1e-6)

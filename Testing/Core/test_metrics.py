@@ -186,6 +186,25 @@ def test_values_beyond_the_window_are_clipped_on_both_sides():
     assert scores["bias_hu_whole"] == 0
 
 
+def test_ssim_in_the_body_sees_bone_but_no_difference_in_lung_or_metal():
+    truth = body_phantom()
+    unseen = torch.where(truth > 2500, 1500.0, torch.where(truth == -800, -400.0, truth))  # all beyond the window
+    scores = evaluate_volume(unseen, truth)
+    assert scores["ssim_3d_body"] == pytest.approx(1.0, abs=1e-6)
+    assert scores["ssim_3d_wide"] < 0.99
+    assert evaluate_volume(torch.where(truth == 600, 250.0, truth), truth)["ssim_3d_body"] < 0.999
+
+
+def test_ssim_in_the_body_has_no_windows_centred_outside():
+    truth = body_phantom()
+    truth = torch.nn.functional.pad(truth, (0, 8), value=-1000.0)
+    prediction = truth.clone()
+    prediction[..., 42:] = 500.0  # the skin is at 36, windows centred in the body end at 41
+    scores = evaluate_volume(prediction, truth)
+    assert scores["ssim_3d_body"] == pytest.approx(1.0, abs=1e-6)
+    assert scores["ssim_3d_wide"] < 0.99
+
+
 def test_x2ct_psnr_truncates_averages_over_slices_and_divides_by_4095():
     truth = torch.full((4, 5, 6), 100.0)
     prediction = truth + 0.7

@@ -273,6 +273,7 @@ def test_side_file_gives_geometry_and_scale(tmp_path: Path, naming: str) -> None
         ('{"view": "AP", "source_to_detector_mm": "1 m"}', "accepted are numbers"),
         ('{"view": "AP", "primary_angle_deg": 90}', "contradict"),
         ('{"view": "AP", "detector_size": [440, 360]}', "same shape.*multiply detector_spacing_mm by 2"),
+        ('{"view": "AP", "detector_size": [100]}', r"accepted is \(H, W\)"),
         ('{"view": "AP", "detector_size": [100, 360]}', "the image has 220 x 180 pixels"),
     ],
 )
@@ -462,7 +463,7 @@ def test_real_chest_films_are_read_with_assumptions() -> None:
     assert frontal.line_integral.shape == (2207, 1929) and "detector_spacing_mm" in frontal.assumed
     small = frontal.resized(spacing_mm=1.5)
     height, width = small.line_integral.shape
-    # The heart points to the patient's left, which hangs on the right: more tissue right of the spine than left, above the diaphragm.
+    # The heart points to the patient's left, which hangs on the right: there is more tissue on that side above the diaphragm.
     band = small.line_integral[int(0.55 * height) : int(0.72 * height)]
     right_lung, left_lung = (
         band[:, int(0.15 * width) : int(0.4 * width)].mean(),

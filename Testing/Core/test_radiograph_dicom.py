@@ -43,7 +43,7 @@ def marked_codes(geometry: ConeBeam) -> np.ndarray:
 
 
 def save_dicom(path: Path, codes: np.ndarray, **elements: Any) -> Path:
-    """A DX file, described as fully as DX allows for an AP beam of `beam`, unless `elements` says otherwise (None removes one)."""
+    """A DX file with all that DX can say about an AP `beam`; `elements` overrules that, None removes an element."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -102,7 +102,7 @@ OPPOSITE = {"L": "R", "P": "A", "F": "H"}
 def test_left_stays_left_however_the_image_is_stored(
     tmp_path: Path, view: View, flip_columns: bool, flip_rows: bool, transpose: bool
 ) -> None:
-    """All eight ways in which the same film can be stored, told by Patient Orientation, show the marker at the same LPS point."""
+    """All eight ways to store the same film, told by Patient Orientation, show the marker at the same LPS point."""
     codes, letters = marked_codes(beam(view)), [LETTERS[view], "F"]
     spacing = [2.0, 2.1]
     if flip_columns:
@@ -118,7 +118,7 @@ def test_left_stays_left_however_the_image_is_stored(
     assert_marker_in_place(film)
     assert film.geometry.view is view and film.line_integral.shape == SIZE
     assert film.geometry.detector_axes[1][2] == pytest.approx(-1.0)  # rows run toward the feet
-    # The marker lies on the patient's left and in front: in LPS terms this must hold whatever the storage.
+    # In LPS terms: the marker lies on the patient's left, in front, toward the head.
     spot = np.argwhere(film.line_integral == film.line_integral.max())[0][None, :].astype(float)
     from_center = film.geometry.pixel_to_lps(spot)[0] - film.geometry.pixel_to_lps(np.array(film.geometry.principal_point))  # type: ignore[union-attr]
     across = from_center[1] if view.is_lateral else from_center[0]
@@ -144,7 +144,20 @@ def test_a_complete_given_geometry_speaks_about_the_stored_image(tmp_path: Path)
     assert film.geometry == head_down
     assert_marker_in_place(film)
     wrong_side = read_radiograph(path, geometry=replace(head_down, mirrored=not head_down.mirrored))
-    assert any("other way round" in w for w in wrong_side.warnings)
+    assert any("column direction is the opposite in the file" in w for w in wrong_side.warnings)
+    upside_down = read_radiograph(path, geometry=replace(head_down, roll_deg=0.0))
+    assert any("row direction is the opposite in the file" in w for w in upside_down.warnings)
+
+
+def test_the_file_tells_the_side_where_the_caller_does_not(tmp_path: Path) -> None:
+    """Distances and view given by hand must not overrule an orientation that the file knows."""
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))[::-1, ::-1], PatientOrientation=["R", "H"])
+    values = beam(View.AP).to_dict()
+    for fact in ("mirrored", "principal_point", "primary_angle_deg"):
+        del values[fact]
+    film = read_radiograph(path, view="AP", geometry=values)
+    assert_marker_in_place(film)
+    assert "mirrored" not in film.assumed
 
 
 # Views and angles

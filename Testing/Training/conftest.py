@@ -42,8 +42,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = X2NoiseNetConfig(
         condition_channels=condition_channels("geometric"), widths=(8, 8), blocks=(1, 1), attention=False
     )
+    network = X2NoiseNet(config)
+    with torch.no_grad():
+        for weight in network.parameters():  # some start at zero, and a constant volume would test nothing
+            weight += 0.05 * torch.randn_like(weight)
     checkpoint = Checkpoint(
-        network=X2NoiseNet(config), network_name="x2noisenet", diffusion=Diffusion(), hu_map=HuMap(), condition="geometric",
+        network=network, network_name="x2noisenet", diffusion=Diffusion(), hu_map=HuMap(), condition="geometric",
         grid=SMALL_GRID, provenance={"recipe": "untrained, for tests"},
     )  # fmt: skip
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"

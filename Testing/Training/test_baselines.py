@@ -32,10 +32,11 @@ def axes(grid: VolumeGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_hull_covers_the_body_and_is_a_box_around_it(pair: tuple[Radiograph, ...], small_grid: VolumeGrid) -> None:
     hu = baselines.flat_body(pair, small_grid)
     assert set(np.unique(hu)) == {-1000.0, 40.0}
-    x, y, _ = axes(small_grid)
+    x, y, z = axes(small_grid)
     body = np.broadcast_to((x / 94) ** 2 + (y / 69) ** 2 < 1, hu.shape)
     assert (hu[body] == 40.0).all()
-    assert (hu[np.broadcast_to((abs(x) > 112) | (abs(y) > 87), hu.shape)] == -1000.0).all()
+    beside = ((abs(x) > 112) & (abs(y) < 90)) | ((abs(y) > 87) & (abs(x) < 90))
+    assert (hu[beside & (abs(z) < 90)] == -1000.0).all()  # the cube's edges are off both detectors
     assert (hu[np.broadcast_to((abs(x) < 85) & (abs(y) < 60), hu.shape)] == 40.0).all()  # corners two views cannot rule out
 
 
@@ -70,15 +71,17 @@ def reprojection_error(hu: np.ndarray, grid: VolumeGrid, pair: tuple[Radiograph,
 
 
 def test_sirt_explains_the_radiographs_better_with_each_iteration(trunk: CtVolume, small_grid: VolumeGrid) -> None:
-    """On a body that lies in the cube, so that the cube's own projection is all there is."""
+    """On a body that lies in the cube and is seen whole, so that the cube's own projection is all there is."""
     short = trunk.hu.copy()
     short[:25], short[75:] = -1000.0, -1000.0
-    pair = render_radiographs(CtVolume(short, trunk.grid), SETUP.beams(ORIGIN), "short")
+    beams = BiplanarSetup(pixels=96, detector_mm=700.0).beams(ORIGIN)
+    pair = render_radiographs(CtVolume(short, trunk.grid), beams, "short")
     errors = [
         reprojection_error(baselines.sirt(pair, small_grid, num_iterations=n), small_grid, pair) for n in (1, 5, 30)
     ]
-    assert errors[0] > errors[1] > errors[2]
-    assert errors[2] < 0.1
+    assert errors[0] > 2 * errors[1]
+    assert errors[1] > errors[2]
+    assert errors[2] < 0.04  # what is left are the body's edges in voxels of 8 mm
 
 
 def test_sirt_keeps_tissue_beside_the_cube_out_of_it() -> None:

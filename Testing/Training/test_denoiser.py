@@ -20,7 +20,8 @@ def a_batch(size: int = 2) -> Pair:
 
 @pytest.mark.parametrize("prediction", ["x_0", "v", "eps"])
 def test_a_perfect_network_has_no_loss(prediction: str) -> None:
-    recipe = replace(debug(), diffusion=replace(debug().diffusion, prediction=prediction, zero_terminal_snr=False))
+    process = replace(debug().diffusion, prediction=prediction, zero_terminal_snr=False, scale_input=False)
+    recipe = replace(debug(), diffusion=process)
     batch = a_batch()
     t, eps = draw_noise(torch.Generator().manual_seed(1), batch, 1000)
     alpha_bar = recipe.diffusion.alpha_bar[t].float().view(-1, 1, 1, 1, 1)

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
+from torch.nn.functional import avg_pool3d, interpolate, scaled_dot_product_attention, silu
 
 from diff2ct.networks.haar import haar, inverse_haar, space_to_depth
 from diff2ct.networks.norm import group_norm
@@ -52,7 +52,8 @@ class X2NoiseNetConfig:
 class X2NoiseNet(nn.Module):
     """(x_t (B, 1, D, H, W), t (B,), condition (B, C, D, H, W)) -> (B, 1, D, H, W) of the parameterisation it was trained for.
 
-    The condition enters through a convolution of its own, so that sampling computes its part once: see `embed_condition`.
+    The condition enters at every resolution through convolutions of its own, so that no level has to fish it out of the noise and
+    sampling computes its part once: see `embed_condition`.
     """
 
     def __init__(self, config: X2NoiseNetConfig) -> None:
@@ -62,7 +63,9 @@ class X2NoiseNet(nn.Module):
         time_width = 4 * widths[0]
         self.time = nn.Sequential(nn.Linear(64, time_width), nn.SiLU(), nn.Linear(time_width, time_width), nn.SiLU())
         self.enter = nn.Conv3d(bands, widths[0], 3, padding=1)
-        self.enter_condition = nn.Conv3d(bands * config.condition_channels, widths[0], 3, padding=1, bias=False)
+        finest = nn.Conv3d(bands * config.condition_channels, widths[0], 3, padding=1, bias=False)
+        coarser = (nn.Conv3d(config.condition_channels, width, 3, padding=1, bias=False) for width in widths[1:])
+        self.enter_condition = nn.ModuleList([finest, *coarser])
 
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
@@ -81,25 +84,30 @@ class X2NoiseNet(nn.Module):
         self.leave_norm = Norm(widths[0])
         self.leave = _zero(nn.Conv3d(widths[0], bands, 3, padding=1))
 
-    def embed_condition(self, condition: torch.Tensor) -> torch.Tensor:
-        """The condition's share of the first layer; it does not change from step to step."""
-        return self.enter_condition(space_to_depth(condition, self.config.haar_levels))
+    def embed_condition(self, condition: torch.Tensor) -> list[torch.Tensor]:
+        """The condition's share of each resolution's input, finest first; it does not change from step to step."""
+        embedded = [self.enter_condition[0](space_to_depth(condition, self.config.haar_levels))]
+        pooled = avg_pool3d(condition, 2**self.config.haar_levels) if self.config.haar_levels else condition
+        for enter in self.enter_condition[1:]:
+            pooled = avg_pool3d(pooled, 2)
+            embedded.append(enter(pooled))
+        return embedded
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         return self.denoise(x_t, t, self.embed_condition(condition))
 
-    def denoise(self, x_t: torch.Tensor, t: torch.Tensor, embedded_condition: torch.Tensor) -> torch.Tensor:
+    def denoise(self, x_t: torch.Tensor, t: torch.Tensor, embedded_condition: list[torch.Tensor]) -> torch.Tensor:
         """`forward` with the condition already embedded."""
         self._check_size(x_t)
         time = self.time(_sinusoidal(t, 64).to(x_t.dtype))
-        h = self.enter(haar(x_t, self.config.haar_levels)) + embedded_condition
+        h = self.enter(haar(x_t, self.config.haar_levels)) + embedded_condition[0]
         skips = []
         for level, blocks in enumerate(self.down):
             for block in blocks:
                 h = block(h, time)
             if level < len(self.shrink):
                 skips.append(h)
-                h = self.shrink[level](h)
+                h = self.shrink[level](h) + embedded_condition[level + 1]
         h = self.middle(self.attention(h), time)
         for blocks, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
             h = skips.pop() + _double(grow(h))

@@ -1,6 +1,6 @@
 """The trunk around the spine: outer surface, subcutaneous fat, abdominal wall, and the cavity inside.
 
-Sizes: trunk widths and depths of adults at waist and hip (NHANES III body measurements), CT muscle 45-65 HU, fat -110 to -90 HU.
+Sizes: adult waist and hip widths and depths (NHANES III body measurements); CT muscle 45 to 65 HU, fat -110 to -90 HU.
 """
 
 from __future__ import annotations
@@ -51,13 +51,18 @@ class Body:
         heights = np.array([-230.0, -150, -90, -45, 0, 45, 90, 140, 230])
         hips, chest = rng.uniform(1.0, 1.1) + 0.03 * anatomy.female, rng.uniform(0.94, 1.04)
         waist = rng.uniform(0.90, 1.0)
-        profile = np.array([hips, hips, (hips + waist) / 2 + 0.01, waist + 0.01, waist, waist, (waist + chest) / 2, chest, chest])
+        profile = np.array(
+            [hips, hips, (hips + waist) / 2 + 0.01, waist + 0.01, waist, waist, (waist + chest) / 2, chest, chest]
+        )
         half_width = width / 2 * profile / profile.max()
         belly = rng.uniform(-0.02, 0.10) * (0.3 + obesity)
         shape = np.array([0.93, 0.95, 1.0 + belly, 1.02 + belly, 1.02 + belly, 1.0 + belly / 2, 0.98, 0.95, 0.93])
         posterior_fat = 8 + 34 * obesity * rng.uniform(0.5, 1.1)
         tips = [v.pose.to_lps([0, v.size.spinous_length, -0.6 * v.size.pedicle_height]) for v in anatomy.vertebrae]
-        tips = [*(anatomy.sacrum.to_lps(np.array([0, y, z]) * anatomy.size) for y, z in ((27, -80), (34, -50), (44, -12))), *tips]
+        tips = [
+            *(anatomy.sacrum.to_lps(np.array([0, y, z]) * anatomy.size) for y, z in ((27, -80), (34, -50), (44, -12))),
+            *tips,
+        ]
         tip_z, tip_y = np.array(tips)[:, 2], np.array(tips)[:, 1]
         order = np.argsort(tip_z)
         envelope = np.array([np.interp(h + np.linspace(-35, 35, 9), tip_z[order], tip_y[order]).max() for h in heights])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from diff2ct.phantom import shapes
 from diff2ct.units import HU_AIR
@@ -18,11 +19,11 @@ class Pose:
     rotation: np.ndarray
     center_lps: np.ndarray
 
-    def to_lps(self, points: np.ndarray) -> np.ndarray:
+    def to_lps(self, points: ArrayLike) -> np.ndarray:
         """(..., 3) body coordinates [mm] -> (..., 3) LPS [mm]."""
         return np.asarray(points, dtype=np.float64) @ self.rotation.T + self.center_lps
 
-    def from_lps(self, points_lps: np.ndarray) -> np.ndarray:
+    def from_lps(self, points_lps: ArrayLike) -> np.ndarray:
         """(..., 3) LPS [mm] -> (..., 3) body coordinates [mm]."""
         return (np.asarray(points_lps, dtype=np.float64) - self.center_lps) @ self.rotation
 
@@ -58,8 +59,7 @@ class Canvas:
         self.labels = np.zeros(grid.size, dtype=np.uint8)
         counts = grid.size[::-1]
         self.axes = tuple(
-            (o + s * np.arange(n)).astype(np.float32)
-            for o, s, n in zip(grid.origin_lps, grid.spacing_mm, counts, strict=True)
+            (o + s * np.arange(n)).astype(np.float32) for o, s, n in zip(grid.origin_lps, grid.spacing_mm, counts, strict=True)
         )
         self.voxel_mm = float(np.prod(grid.spacing_mm) ** (1 / 3))
         self.edge_mm = float(np.hypot(self.voxel_mm, blur_mm))
@@ -87,18 +87,18 @@ class Canvas:
         x, y, z = self.axes
         return Region((slice(None),) * 3, x[None, None, :], y[None, :, None], z[:, None, None])
 
-    def occupancy(self, distance: np.ndarray) -> np.ndarray:
-        """Signed distance [mm] -> part of each voxel that lies inside."""
-        return shapes.occupancy(distance, self.edge_mm)
+    def occupancy(self, distance: np.ndarray, edge_mm: float | None = None) -> np.ndarray:
+        """Signed distance [mm] -> part of each voxel that lies inside. edge_mm: softness if not the scanner's."""
+        return shapes.occupancy(distance, self.edge_mm if edge_mm is None else edge_mm)
 
     def blend(self, region: Region, part: np.ndarray, hu: np.ndarray | float) -> None:
         """Mix `hu` into the region with weight `part` (0 to 1)."""
         target = self.hu[region.slices]
         target += part * (hu - target)
 
-    def paint(self, region: Region, distance: np.ndarray, hu: np.ndarray | float) -> None:
+    def paint(self, region: Region, distance: np.ndarray, hu: np.ndarray | float, edge_mm: float | None = None) -> None:
         """Fill the inside of a signed distance with `hu`."""
-        self.blend(region, self.occupancy(distance), hu)
+        self.blend(region, self.occupancy(distance, edge_mm), hu)
 
     def label(self, region: Region, distance: np.ndarray, value: int) -> None:
         """Mark the inside of a signed distance."""

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diff2ct.phantom import bowel, canal, muscles, organs, pelvis, ribs, screws, vertebra
+from diff2ct.phantom import bowel, canal, lungs, muscles, organs, pelvis, ribs, screws, vertebra, vessels
 from diff2ct.phantom.anatomy import LumbarAnatomy
 from diff2ct.phantom.body import HALF_HEIGHT_MM, Body, body_fields, paint_body
 from diff2ct.phantom.bowel import Gut
 from diff2ct.phantom.canvas import Canvas
 from diff2ct.phantom.muscles import Muscles
 from diff2ct.phantom.noise import LatticeNoise
-from diff2ct.phantom.organs import Organs
+from diff2ct.phantom.organs import Abdomen, Organ
 from diff2ct.phantom.screws import Hardware, PedicleScrew
 from diff2ct.phantom.tubes import Curve
+from diff2ct.phantom.vessels import Vessels
 from diff2ct.units import HU_WINDOW
 from diff2ct.volume import CtVolume, VolumeGrid
 
@@ -24,7 +25,8 @@ _AIR_BORDER_MM = 12.0
 
 @dataclass(frozen=True, eq=False)
 class PhantomImage:
-    """hu: CT; labels: (D, H, W) uint8, `anatomy.LABELS` (TotalSegmentator's numbers), 0 elsewhere. Implants keep the bone's label."""
+    """hu: CT; labels: (D, H, W) uint8, `anatomy.LABELS` (TotalSegmentator's numbers), 0 elsewhere. Implants keep
+    the bone's label."""
 
     hu: CtVolume
     labels: np.ndarray
@@ -34,17 +36,21 @@ class PhantomImage:
 class LumbarPhantom:
     """One synthetic patient, lying on the back, arms out of the way; L3 is near (0, 0, 0).
 
-    noise_hu: standard deviation of the CT noise. Everything is a function of position, so grids may be cut and shifted freely.
+    noise_hu: deviation of the CT noise; bias_hu: of its slow drift; blur_mm: width of edges. Everything is a
+    function of position, so grids may be cut and shifted freely.
     """
 
     seed: int
     anatomy: LumbarAnatomy
     body: Body
     muscles: Muscles
-    organs: Organs
+    abdomen: Abdomen
+    organs: tuple[Organ, ...]
+    vessels: Vessels
     ribs: tuple[Curve, ...]
     bowel: tuple[Gut, ...]
     hardware: Hardware
+    lung_hu: float
     noise_hu: float
     bias_hu: float
     blur_mm: float
@@ -59,7 +65,10 @@ class LumbarPhantom:
         cx, cy, half_width, front, back = self.body.section(np.linspace(-HALF_HEIGHT_MM, HALF_HEIGHT_MM, 65))
         low = np.array([(cx - half_width).min(), (cy - front).min()]) - _AIR_BORDER_MM
         high = np.array([(cx + half_width).max(), (cy + back).max()]) + _AIR_BORDER_MM
-        counts = [int(np.ceil((b - a) / spacing_mm)) + 1 for a, b in zip((*low, -HALF_HEIGHT_MM), (*high, HALF_HEIGHT_MM), strict=True)]
+        counts = [
+            int(np.ceil((b - a) / spacing_mm)) + 1
+            for a, b in zip((*low, -HALF_HEIGHT_MM), (*high, HALF_HEIGHT_MM), strict=True)
+        ]
         middle = (float(low[0] + high[0]) / 2, float(low[1] + high[1]) / 2, 0.0)
         return VolumeGrid.centered((counts[2], counts[1], counts[0]), spacing_mm, middle)
 
@@ -69,10 +78,12 @@ class LumbarPhantom:
         fine, medium, coarse = (LatticeNoise(self.seed * 8 + i, mm) for i, mm in enumerate((1.6, 3.2, 14.0)))
         fields = body_fields(canvas, self.body, coarse)
         paint_body(canvas, self.body, fields, medium)
-        organs.paint_lungs(canvas, self.anatomy, self.organs, self.body, fields, coarse, medium)
+        lungs.paint_lungs(
+            canvas, self.anatomy, self.body, self.abdomen.dome, self.lung_hu, self.vessels.vein_hu, fields, coarse, medium
+        )
         organs.paint_organs(canvas, self.organs, fields, coarse, medium)
         bowel.paint_bowel(canvas, self.bowel, fields, LatticeNoise(self.seed * 8 + 4, 5.0))
-        organs.paint_vessels(canvas, self.organs, LatticeNoise(self.seed * 8 + 5, 4.0))
+        vessels.paint_vessels(canvas, self.vessels, LatticeNoise(self.seed * 8 + 5, 4.0))
         muscles.paint_muscles(canvas, self.anatomy, self.muscles, fields, coarse, LatticeNoise(self.seed * 8 + 6, 3.5), medium)
         pelvis.paint_ilia(canvas, self.anatomy, medium, self.body.muscle_hu - 8, fields.fascia)
         ribs.paint_ribs(canvas, self.anatomy, list(self.ribs))
@@ -89,23 +100,27 @@ class LumbarPhantom:
 
 
 def make_phantom(seed: int, *, num_screws: int | None = None) -> LumbarPhantom:
-    """Draw one synthetic patient; the same seed gives the same patient.
+    """Draw one synthetic patient; the same seed gives the same patient, whatever the number of screws.
 
     num_screws: pedicle screws from S1 to L1, None for a random number from 0 to 10.
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(7)]
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(8)]
     anatomy = LumbarAnatomy.draw(streams[0])
     body = Body.draw(streams[1], anatomy)
+    abdomen = Abdomen.draw(streams[3], anatomy, body)
     return LumbarPhantom(
         seed=seed,
         anatomy=anatomy,
         body=body,
         muscles=Muscles.draw(streams[2], anatomy, body),
-        organs=Organs.draw(streams[3], anatomy, body),
+        abdomen=abdomen,
+        organs=organs.draw_organs(streams[3], anatomy, abdomen),
+        vessels=Vessels.draw(streams[3], anatomy, abdomen.contrast),
         ribs=tuple(ribs.rib_curves(streams[4], anatomy, body)),
         bowel=bowel.draw_bowel(streams[5], anatomy, body),
         hardware=Hardware.draw(streams[6], anatomy, num_screws),
-        noise_hu=float(streams[6].uniform(3, 22)),
-        bias_hu=float(streams[6].uniform(0, 4)),
-        blur_mm=float(streams[6].uniform(0.5, 2.2)),
+        lung_hu=float(streams[7].uniform(-870, -740)),
+        noise_hu=float(streams[7].uniform(3, 22)),
+        bias_hu=float(streams[7].uniform(0, 4)),
+        blur_mm=float(streams[7].uniform(0.5, 2.2)),
     )

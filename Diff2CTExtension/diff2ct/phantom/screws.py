@@ -77,7 +77,11 @@ class Hardware:
             if {segment.upper, segment.lower} <= levels and rng.random() < 0.3:
                 cages.append((segment, float(rng.choice([130.0, 2600.0], p=[0.6, 0.4]))))
         return cls(
-            screws=screws, rods=tuple(rods), crosslink=link, cages=tuple(cages), metal_hu=float(np.clip(rng.uniform(3050, 4500), 0, 4096))
+            screws=screws,
+            rods=tuple(rods),
+            crosslink=link,
+            cages=tuple(cages),
+            metal_hu=float(np.clip(rng.uniform(3050, 4500), 0, 4096)),
         )
 
 
@@ -132,8 +136,8 @@ def paint_cages(canvas: Canvas, hardware: Hardware) -> None:
             continue
         x, y, z = region.local(segment.pose)
         y = y + 2.0
-        canvas.paint(region, shapes.box(x, y, z, tuple(half), 3.0), hu)
-        canvas.paint(region, shapes.box(x, y, z, (6.5, 7.0, 30.0), 3.0) * 1.0 + 0.0, 180.0)
+        canvas.paint(region, shapes.box(x, y, z, (half[0], half[1], half[2]), 3.0), hu)
+        canvas.paint(region, shapes.box(x, y, z, (6.5, 7.0, half[2]), 3.0), 180.0)
         for marker in (-10.0, 10.0):
             pin = shapes.capsule(x, y, z, (0, marker, -half[2] + 1), (0, marker, half[2] - 1), (0.7, 0.7))
             canvas.paint(region, pin, hardware.metal_hu)
@@ -146,11 +150,11 @@ def paint_hardware(canvas: Canvas, hardware: Hardware) -> None:
     for rod in hardware.rods:
         painted = tubes(canvas, [(rod, np.full(len(rod), _ROD_RADIUS_MM))])
         if painted is not None:
-            canvas.paint(*painted, hardware.metal_hu)
+            canvas.paint(*painted, hardware.metal_hu, canvas.voxel_mm)
     if hardware.crosslink is not None:
         painted = tubes(canvas, [(np.array(hardware.crosslink), np.array([2.4, 2.4]))])
         if painted is not None:
-            canvas.paint(*painted, hardware.metal_hu)
+            canvas.paint(*painted, hardware.metal_hu, canvas.voxel_mm)
 
 
 def _paint_screw(canvas: Canvas, screw: PedicleScrew, hu: float) -> None:
@@ -168,11 +172,13 @@ def _paint_screw(canvas: Canvas, screw: PedicleScrew, hu: float) -> None:
     radius = np.sqrt(u * u + w * w)
     major, minor = screw.diameter_mm / 2, 0.72 * screw.diameter_mm / 2
     thread = 0.5 + 0.5 * np.cos(np.arctan2(w, u) - 2 * np.pi * t / np.float32(_PITCH_MM))
-    core = minor * np.clip((screw.length_mm - t) / 6.0, 0.25, 1) + (major - minor) * thread * np.clip((screw.length_mm - t) / 9.0, 0, 1)
+    core = minor * np.clip((screw.length_mm - t) / 5.0, 0.5, 1) + (major - minor) * thread * np.clip(
+        (screw.length_mm - t) / 9.0, 0, 1
+    )
     middle = screw.length_mm / 2
     shaft = np.maximum(radius - core, np.abs(t - middle) - middle)
     tulip = np.maximum(radius - _TULIP_RADIUS_MM, np.abs(t + _TULIP_MM / 2 - 1) - _TULIP_MM / 2)
     slot = np.maximum(np.abs(u) - 2.9, t + 5.0)  # open to the back, along the rod
     nut = np.maximum(radius - 4.4, np.abs(t + 12.0) - 2.0)
     metal = np.minimum(np.minimum(shaft, np.maximum(tulip, -slot)), nut)
-    canvas.paint(region, metal, hu)
+    canvas.paint(region, metal, hu, canvas.voxel_mm)  # metal blooms rather than blurs

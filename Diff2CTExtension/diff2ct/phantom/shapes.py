@@ -5,17 +5,16 @@ Distances are exact near the surface (what partial volume and shells need) and o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 FAR_MM = np.float32(1e3)
 """Signed distance of "nowhere near"."""
 
 
-def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, semi_axes: Sequence[float]) -> np.ndarray:
+def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, semi_axes: ArrayLike) -> np.ndarray:
     """Signed distance of an axis-aligned ellipsoid at the origin: (r - 1) / |grad r| with r the scaled radius."""
-    a, b, c = semi_axes
+    a, b, c = np.asarray(semi_axes, dtype=np.float32)
     r = np.sqrt((x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2) + np.float32(1e-6)
     slope = np.sqrt((x / a**2) ** 2 + (y / b**2) ** 2 + (z / c**2) ** 2) + np.float32(1e-6)
     return (r - 1) * r / slope
@@ -38,7 +37,7 @@ def superellipse(x: np.ndarray, y: np.ndarray, a: float | np.ndarray, b: float |
     return (r - 1) / slope
 
 
-def box(x: np.ndarray, y: np.ndarray, z: np.ndarray, half_sizes: Sequence[float], rounding: float) -> np.ndarray:
+def box(x: np.ndarray, y: np.ndarray, z: np.ndarray, half_sizes: tuple[float, float, float], rounding: float) -> np.ndarray:
     """Signed distance of a box with edges and corners of radius `rounding`."""
     qx, qy, qz = (np.abs(c) - (h - rounding) for c, h in zip((x, y, z), half_sizes, strict=True))
     outside = np.sqrt(np.maximum(qx, 0) ** 2 + np.maximum(qy, 0) ** 2 + np.maximum(qz, 0) ** 2)
@@ -49,8 +48,8 @@ def capsule(
     x: np.ndarray,
     y: np.ndarray,
     z: np.ndarray,
-    start: Sequence[float],
-    end: Sequence[float],
+    start: ArrayLike,
+    end: ArrayLike,
     radii: tuple[float, float],
     flatten: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> np.ndarray:
@@ -84,9 +83,9 @@ def smooth_intersection(first: np.ndarray, second: np.ndarray, blend_mm: float) 
     return np.maximum(first, second) + h * h / (4 * blend_mm)
 
 
-def occupancy(distance: np.ndarray, voxel_mm: float) -> np.ndarray:
+def occupancy(distance: np.ndarray, edge_mm: float) -> np.ndarray:
     """Part of a voxel that lies inside, 0 to 1: the partial volume effect."""
-    return np.clip(np.float32(0.5) - distance / np.float32(voxel_mm), 0, 1)
+    return np.clip(np.float32(0.5) - distance / np.float32(edge_mm), 0, 1)
 
 
 def smooth_curve(points: np.ndarray, num_points: int) -> np.ndarray:

@@ -55,7 +55,12 @@ def _paint_vertebra(canvas: Canvas, v: Vertebra, below: Segment, above: Segment 
 
 
 def _paint_shell(
-    canvas: Canvas, region: Region, bone: np.ndarray, thickness: np.ndarray | float, cortical_hu: float, core_hu: np.ndarray | float
+    canvas: Canvas,
+    region: Region,
+    bone: np.ndarray,
+    thickness: np.ndarray | float,
+    cortical_hu: float,
+    core_hu: np.ndarray | float,
 ) -> None:
     """Cortex of the given thickness around a core."""
     canvas.paint(region, bone, cortical_hu)
@@ -97,7 +102,9 @@ def pedicle_axis(v: Vertebra, side: float) -> tuple[np.ndarray, np.ndarray]:
     """Isthmus centre and unit direction (from back to front, converging), both (3,) in body coordinates; side +1 is left."""
     s = v.size
     angle = np.radians(s.pedicle_angle_deg)
-    middle = np.array([side * (s.canal_width + s.pedicle_width) / 2, s.depth / 2 + 1.5, s.height / 2 - s.pedicle_height / 2 - 1.0])
+    middle = np.array(
+        [side * (s.canal_width + s.pedicle_width) / 2, s.depth / 2 + 1.5, s.height / 2 - s.pedicle_height / 2 - 1.0]
+    )
     return middle, np.array([-side * np.sin(angle), -np.cos(angle), 0.0])
 
 
@@ -111,12 +118,16 @@ def _arch_distance(v: Vertebra, below: Segment, above: Segment | None, bone: Uni
         tube = partial(_pedicle, middle, direction, s.pedicle_width, s.pedicle_height)
         bone.add(tube, np.stack([middle - 12 * direction, middle + 17 * direction]), s.pedicle_height / 2 + 3, 1.0)
         junction = middle + [side * 1.0, 0.70 * s.canal_depth, -2.0]
-        pars = np.array([side * (s.canal_width / 2 + 1.5), s.depth / 2 + 0.86 * s.canal_depth, middle[2] - 0.62 * s.pedicle_height])
+        pars = np.array(
+            [side * (s.canal_width / 2 + 1.5), s.depth / 2 + 0.86 * s.canal_depth, middle[2] - 0.62 * s.pedicle_height]
+        )
         _add_rod(bone, junction, pars, (5.2 * k, 4.6 * k), 3.0)
         if not v.laminectomy:
             ridge = np.array([0.0, s.depth / 2 + s.canal_depth + 5.0, pars[2] - 7.0])
             bone.add(partial(_lamina, v, side, pars), np.stack([pars, ridge]), 0.42 * s.height + 2, 3.0)
-        tip = np.array([side * s.transverse_width / 2, s.depth / 2 + 0.80 * s.canal_depth, middle[2] + (2.0 if lumbar else 4.0)])
+        tip = np.array(
+            [side * s.transverse_width / 2, s.depth / 2 + 0.80 * s.canal_depth, middle[2] + (2.0 if lumbar else 4.0)]
+        )
         root = middle + [side * 2.0, 0.55 * s.canal_depth, -1.0]
         thick = (8.5, 4.0) if v.name == "L5" else (6.5, 4.0) if lumbar else (6.0, 5.0)
         _add_rod(bone, root, tip, thick, 3.0, (1.0, 0.55, 1.0))
@@ -182,15 +193,16 @@ def _add_articular(v: Vertebra, segment: Segment, index: int, up: float, root: n
     thick, wide, tall = (3.6 * grown, 6.8 * grown, 8.2 * grown) if lumbar else (2.6, 5.5, 7.0)
     gap = 1.1 - 0.6 * segment.degeneration
     normal = segment.facet_normals_lps[index]
-    center = v.pose.from_lps(segment.facets_lps[index] + up * normal * (gap + thick))
+    center = v.pose.from_lps(segment.facets_lps[index] + up * normal * (gap + thick)).astype(np.float32)
     n = normal @ v.pose.rotation
     upward = np.array([0.0, 0.0, 1.0]) - n[2] * n
     upward /= np.linalg.norm(upward)
-    frame = np.stack([np.cross(upward, n), n, upward])
+    frame = np.stack([np.cross(upward, n), n, upward]).astype(np.float32)
 
     def plate(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         dx, dy, dz = x - center[0], y - center[1], z - center[2]
-        return shapes.ellipsoid(*(dx * a[0] + dy * a[1] + dz * a[2] for a in frame), semi_axes=(wide, thick, tall))
+        u, v, w = (dx * a[0] + dy * a[1] + dz * a[2] for a in frame)
+        return shapes.ellipsoid(u, v, w, (wide, thick, tall))
 
     bone.add(plate, center[None], max(wide, tall), 2.0)
     _add_rod(bone, root, center - [0, 0, 2.0 * up], (4.8 if lumbar else 3.5, 3.4 * grown if lumbar else 2.6), 2.0)
@@ -200,7 +212,9 @@ def _spinous_ends(v: Vertebra) -> tuple[np.ndarray, np.ndarray]:
     """Root and tip of the spinous process, (3,) each."""
     s = v.size
     root = np.array([0.0, s.depth / 2 + s.canal_depth + 3.0, s.height / 2 - 1.35 * s.pedicle_height])
-    return root, np.array([0.0, s.spinous_length, root[2] - (s.spinous_length - root[1]) * np.tan(np.radians(s.spinous_tilt_deg))])
+    return root, np.array(
+        [0.0, s.spinous_length, root[2] - (s.spinous_length - root[1]) * np.tan(np.radians(s.spinous_tilt_deg))]
+    )
 
 
 def _spinous(v: Vertebra, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -208,7 +222,7 @@ def _spinous(v: Vertebra, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.nda
     s = v.size
     tilt = np.radians(s.spinous_tilt_deg)
     root, tip = _spinous_ends(v)
-    length = np.linalg.norm(tip - root)
+    length = float(np.linalg.norm(tip - root))
     along = (y - root[1]) * np.cos(tilt) - (z - root[2]) * np.sin(tilt)
     upward = (y - root[1]) * np.sin(tilt) + (z - root[2]) * np.cos(tilt)
     bend = np.float32(np.random.default_rng(v.seed + 1).normal(0, 1.5) / length) * along  # rarely straight
@@ -220,7 +234,7 @@ def _spinous(v: Vertebra, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.nda
 
 
 def _paint_disc(canvas: Canvas, segment: Segment, texture: LatticeNoise) -> None:
-    """Fibrous ring and softer nucleus between the endplates (painted first, so the vertebrae cut its faces); gas if worn out."""
+    """Fibrous ring, softer nucleus, gas if worn out. Painted first and too tall: the vertebrae then cut its faces."""
     half = np.array([segment.width / 2 + 4, segment.depth / 2 + 4, segment.disc_height / 2 + 6])
     region = canvas.pose_region(segment.pose, -half, half)
     if region is None:

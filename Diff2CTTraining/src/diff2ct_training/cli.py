@@ -169,6 +169,54 @@ def evaluate(
     typer.echo(summary)
 
 
+@main.command()
+def prepare(
+    output: Output,
+    phantoms: Annotated[int, typer.Option(help="Training phantoms to render, seeds from 10000.")] = 0,
+    first_seed: Annotated[int, typer.Option(help="First phantom seed; below 1000 is kept for evaluation.")] = 10_000,
+    cts: Annotated[list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")] = None,
+    variants: Annotated[int, typer.Option(help="Cases per CT: itself and randomly bent and scaled copies.")] = 1,
+) -> None:
+    """Phantoms and CTs as plain arrays that `train` reads. Goes on where it stopped."""
+    from diff2ct_training.prepare import prepare as prepare_all
+    from diff2ct_training.train_command import find_cts
+
+    with one_line_errors():
+        paths, seeds = find_cts(list(cts or ())), range(first_seed, first_seed + phantoms)
+        with progress_bar("preparing", total=len(paths) + len(seeds)) as update:
+            names = prepare_all(
+                output, phantom_seeds=seeds, ct_paths=paths, num_variants=variants, on_case=lambda name: update(description=name)
+            )
+    typer.echo(f"{len(names)} cases in {output}")
+
+
+@main.command()
+def train(
+    cases: Annotated[Path, typer.Option(help="Folder that `prepare` wrote.")],
+    output: Output,
+    recipe: Annotated[str, typer.Option(help="default, coarse, paper or debug.")] = "default",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
+    ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Checkpoint whose weights to start with.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes on each node.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Nodes.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that make samples; 0 makes them in the training process.")] = 0,
+) -> None:
+    """Train a model; a run that was stopped goes on where it was saved."""
+    from diff2ct_training.train_command import TrainingRequest, run_training
+
+    request = TrainingRequest(
+        recipe=recipe, cases=cases, output=output, num_steps=steps, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
+        accelerator=accelerator, devices=devices, num_nodes=nodes, num_workers=workers, start_from=start_from,
+    )  # fmt: skip
+    with one_line_errors(), progress_bar("training") as update:
+        checkpoint = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))
+    typer.echo(str(checkpoint))
+
+
 def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, parallel: bool):  # type: ignore[no-untyped-def]
     """`BiplanarSetup` of the options."""
     from diff2ct.geometry import View

@@ -10,6 +10,9 @@ PROGRAM = "diff2ct"
 EXIT_BAD_INPUT = 2
 
 
+_TORCH_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch has no MemoryError of its own on the CPU
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Bad input, a full disk or too little memory end the program with one line and exit status 2. Anything else is our
@@ -20,6 +23,10 @@ def one_line_errors() -> Iterator[None]:
         _fail("not enough memory")
     except (ValueError, OSError) as error:
         _fail(" ".join(str(error).split()))
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _TORCH_OUT_OF_MEMORY):
+            raise
+        _fail("not enough memory")
 
 
 def _fail(message: str) -> None:

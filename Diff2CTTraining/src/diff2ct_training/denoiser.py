@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from diff2ct.diffusion import Diffusion, add_noise, v_target
+from diff2ct.diffusion import Diffusion, add_noise, network_input, v_target
 from diff2ct_training.losses import axis_projection_loss, weighted_mse
 from diff2ct_training.pairs import Pair
 
@@ -21,9 +21,14 @@ def batch_of(pairs: list[Pair], device: torch.device | str = "cpu") -> Pair:
     return Pair(condition.contiguous(memory_format=torch.channels_last_3d), x_0, known)
 
 
-def draw_noise(rng: torch.Generator, batch: Pair, num_timesteps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(t (B,) in 1..T, eps like x_0), drawn on the CPU so that every device sees the same."""
-    t = torch.randint(1, num_timesteps + 1, (batch.x_0.shape[0],), generator=rng)
+def draw_noise(rng: torch.Generator, batch: Pair, num_timesteps: int, power: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(t (B,) in 1..T, eps like x_0), drawn on the CPU so that every device sees the same.
+
+    power: 1 draws t uniformly; above, the density grows like t^(power - 1). Few steps are taken mostly at high noise, where the
+    condition must say what x_t does not.
+    """
+    u = torch.rand(batch.x_0.shape[0], generator=rng, dtype=torch.float64)
+    t = (num_timesteps * u ** (1 / power)).ceil().long().clamp(1, num_timesteps)
     return t.to(batch.x_0.device), torch.randn(batch.x_0.shape, generator=rng).to(batch.x_0.device)
 
 
@@ -32,7 +37,8 @@ def denoising_loss(network: nn.Module, batch: Pair, t: torch.Tensor, eps: torch.
     diffusion = recipe.diffusion
     alpha_bar = diffusion.alpha_bar.to(t.device)[t].float().view(-1, 1, 1, 1, 1)
     x_t = add_noise(batch.x_0, eps, alpha_bar)
-    error = network(x_t, t, batch.condition).float() - _target(diffusion, batch.x_0, eps, alpha_bar)
+    output = network(network_input(diffusion, x_t, alpha_bar), t, batch.condition).float()
+    error = output - _target(diffusion, batch.x_0, eps, alpha_bar)
     weight = _weight(diffusion.prediction, alpha_bar.flatten(), recipe.loss_weight_limit)
     terms = {"mse": weighted_mse(error.detach(), torch.ones_like(weight), batch.known)}
     terms["loss"] = weighted_mse(error, weight, batch.known)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from diff2ct.process import tune_allocator
+from diff2ct.process import check_device, tune_allocator
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.outputs import output_folder
 
@@ -43,6 +43,7 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
     if request.num_phantoms + len(scans) < 1:
         raise ValueError("cases: got none, accepted is at least one phantom or CT")
     tune_allocator()
+    check_device(request.device)
     from diff2ct.checkpoint import load_checkpoint
     from diff2ct_training import evaluation
     from diff2ct_training.drr import BiplanarSetup

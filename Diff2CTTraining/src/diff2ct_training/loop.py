@@ -45,7 +45,7 @@ def train(
     start_from: checkpoint whose weights the network starts with; its config must be the recipe's.
     Raises ValueError on bad data and FloatingPointError, naming the case, if the loss is not finite.
     """
-    fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=recipe.precision, loggers=_loggers(output))
+    fabric = fabric or make_fabric(recipe, output, "cpu")
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network: nn.Module = X2NoiseNet(recipe.network)
@@ -64,7 +64,7 @@ def train(
     for step, (batch, names, noise_rng) in enumerate(stream, start=first + 1):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        t, eps = draw_noise(noise_rng, batch, recipe.diffusion.num_timesteps)
+        t, eps = draw_noise(noise_rng, batch, recipe.diffusion.num_timesteps, recipe.time_power)
         terms = denoising_loss(network, batch, t, eps, recipe)
         if not torch.isfinite(terms["loss"]):
             raise FloatingPointError(f"step {step}: the loss is {float(terms['loss'].detach())} on {', '.join(names)}")
@@ -89,6 +89,13 @@ def train(
     for logger in fabric.loggers:
         logger.finalize("success")
     return output / "checkpoint.safetensors"
+
+
+def make_fabric(recipe: Recipe, output: Path, accelerator: str = "auto", devices: int = 1, num_nodes: int = 1) -> Fabric:
+    """Fabric for this machine or this launcher, logging to `output`."""
+    return Fabric(
+        accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=recipe.precision, loggers=_loggers(output)
+    )
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -75,7 +75,11 @@ class Acquisition:
 
 
 def acquire_views(case: Case, rng: np.random.Generator, config: PairConfig, grid: VolumeGrid) -> Acquisition:
-    """X-ray `case` about a random isocentre, to which `grid`, the model grid around the origin, is moved."""
+    """X-ray `case` about a random isocentre, to which `grid`, the model grid around the origin, is moved.
+
+    A case finer than `grid` by a whole factor is averaged down to it first: coarse models are trained at their own cost.
+    """
+    case = _coarsened(case, max(1, round(grid.spacing_mm[0] / case.grid.spacing_mm[0])))
     hu = torch.from_numpy(case.hu.astype(np.float32))
     if case.kind == "ct":
         hu = torch.where(hu > 150, 150 + (hu - 150) * float(rng.uniform(*config.bone_gain)), hu)
@@ -91,6 +95,18 @@ def make_pair(acquisition: Acquisition, rng: np.random.Generator, config: PairCo
     slab = _random_slab(a.cube, rng, config.slab)
     truth, known = _crop(a.hu, a.case, slab)
     return Pair(CONDITIONS[condition](a.images, a.valid, a.beams, slab), hu_map.to_x(truth)[None], known[None])
+
+
+def _coarsened(case: Case, factor: int) -> Case:
+    if factor == 1:
+        return case
+    depth, height, width = (n // factor for n in case.hu.shape)
+    whole = torch.from_numpy(case.hu[: depth * factor, : height * factor, : width * factor].astype(np.float32))
+    hu = torch.nn.functional.avg_pool3d(whole[None], factor)[0].numpy()
+    shift = (factor - 1) / 2 * np.array(case.grid.spacing_mm)
+    spacing = tuple(s * factor for s in case.grid.spacing_mm)
+    origin = tuple(np.array(case.grid.origin_lps) + shift)
+    return replace(case, hu=hu, grid=replace(case.grid, size=(depth, height, width), spacing_mm=spacing, origin_lps=origin))
 
 
 def _random_cube(
@@ -173,20 +189,15 @@ def _extended(mu: torch.Tensor, grid: VolumeGrid, count: int) -> tuple[torch.Ten
 
 
 def _crop(hu: torch.Tensor, case: Case, target: VolumeGrid) -> tuple[torch.Tensor, torch.Tensor]:
-    """(HU, known) on `target`, both its size. Coarser targets are averaged. Beside the scan there is air; above and below, nothing known."""
-    factor = round(target.spacing_mm[0] / case.grid.spacing_mm[0])
-    fine = tuple(n * factor for n in target.size)
-    offset = (np.array(target.origin_lps) - case.grid.origin_lps) / case.grid.spacing_mm - (factor - 1) / 2
+    """(HU, known) on `target`, whose voxels are voxels of the case. Beside the scan there is air; above and below, nothing is known."""
+    offset = (np.array(target.origin_lps) - case.grid.origin_lps) / case.grid.spacing_mm
     start = np.round(offset).astype(int)[::-1]
-    out, known = torch.full(fine, HU_AIR), torch.zeros(fine, dtype=torch.bool)
+    out, known = torch.full(target.size, HU_AIR), torch.zeros(target.size, dtype=torch.bool)
     source, into = [], []
-    for first, wanted, there in zip(start, fine, hu.shape, strict=True):
+    for first, wanted, there in zip(start, target.size, hu.shape, strict=True):
         low, high = max(0, int(first)), min(there, int(first) + wanted)
         source.append(slice(low, max(low, high)))
         into.append(slice(low - int(first), max(low, high) - int(first)))
     out[tuple(into)] = hu[tuple(source)]
     known[into[0]] = True
-    if factor > 1:
-        out = torch.nn.functional.avg_pool3d(out[None, None], factor)[0, 0]
-        known = known[factor // 2 :: factor, ::factor, ::factor]
     return out, known

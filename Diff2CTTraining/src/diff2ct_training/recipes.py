@@ -16,7 +16,7 @@ from diff2ct_training.pairs import PairConfig
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """num_steps: optimiser steps. learning_rate: after `warmup_steps`, then a cosine down to a twentieth ("constant": stays).
-    loss_weight_limit: see `denoiser`. projection_weight, projection_reduction: see `losses.axis_projection_loss`.
+    time_power: see `denoiser.draw_noise`. loss_weight_limit: see `denoiser`. projection_weight, projection_reduction: see `losses.axis_projection_loss`.
     ct_share: share of samples from CTs where both CTs and phantoms are given. save_every, picture_every: in steps.
     """
 
@@ -35,6 +35,7 @@ class Recipe:
     weight_decay: float = 0.0
     ema_decay: float = 0.999
     gradient_clip: float = 1.0
+    time_power: float = 1.0
     loss_weight_limit: float = 5.0
     projection_weight: float = 0.0
     projection_reduction: str = "mean"
@@ -61,6 +62,8 @@ def default() -> Recipe:
         network=X2NoiseNetConfig(condition_channels=6, haar_levels=1, widths=(32, 64, 112, 128), blocks=(1, 2, 2, 2)),
         diffusion=Diffusion(schedule="cosine", zero_terminal_snr=True, prediction="x_0"),
         hu_map=HuMap("asinh"),
+        time_power=3.0,
+        loss_weight_limit=1.5,
         projection_weight=1.0,
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diff2ct.process import peak_memory_mb, tune_allocator
+from diff2ct.process import check_device, peak_memory_mb, tune_allocator
 from diff2ct_training.outputs import check_outputs
 
 NAMES_OF_VIEWS = ("ap", "lateral")
@@ -52,6 +52,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     if request.sd_output is not None and request.num_samples < 2:
         raise ValueError(f"--sd-output: got {request.num_samples} sample, accepted with --samples 2 or more")
     tune_allocator()
+    check_device(request.device)
     from diff2ct.checkpoint import load_checkpoint
     from diff2ct.radiograph import check_pair, read_radiograph
     from diff2ct.reconstruct import reconstruct

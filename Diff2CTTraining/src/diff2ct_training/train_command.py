@@ -2,32 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from diff2ct.process import tune_allocator
-from diff2ct_training.recipes import RECIPES, Recipe
+
+CT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
-def find_recipe(name: str, **changes: Any) -> Recipe:
-    """A named recipe with the given fields changed; None leaves a field as it is."""
-    if name not in RECIPES:
-        raise ValueError(f"recipe: got {name!r}, accepted are {', '.join(RECIPES)}")
-    return replace(RECIPES[name](), **{k: v for k, v in changes.items() if v is not None})
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """recipe: a name of `recipes.RECIPES`; num_steps, learning_rate, ct_share, seed: None leaves what the recipe says.
+
+    accelerator, devices, num_nodes: as Lightning Fabric takes them. start_from: checkpoint to start the weights from.
+    """
+
+    recipe: str
+    cases: Path
+    output: Path
+    num_steps: int | None = None
+    learning_rate: float | None = None
+    ct_share: float | None = None
+    seed: int | None = None
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    num_workers: int = 0
+    start_from: Path | None = None
 
 
-def run_training(
-    recipe: Recipe, cases: Path, output: Path, *, accelerator: str, devices: int, num_nodes: int, num_workers: int, start_from: Path | None, on_step: Any
-) -> Path:
-    """Set Fabric up for this machine and train."""
-    from lightning_fabric import Fabric
-
-    from diff2ct_training.loop import _loggers, train
-
+def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], None] | None = None) -> Path:
+    """Train, or go on with the run that `output` holds; returns the checkpoint file."""
     tune_allocator()
-    fabric = Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=recipe.precision, loggers=_loggers(output)
-    )
+    from diff2ct_training.loop import make_fabric, train
+    from diff2ct_training.recipes import RECIPES
+
+    if request.recipe not in RECIPES:
+        raise ValueError(f"recipe: got {request.recipe!r}, accepted are {', '.join(RECIPES)}")
+    changes: dict[str, Any] = {k: getattr(request, k) for k in ("num_steps", "learning_rate", "ct_share", "seed")}
+    recipe = replace(RECIPES[request.recipe](), **{k: v for k, v in changes.items() if v is not None})
+    fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes)
     fabric.launch()
-    return train(recipe, cases, output, start_from=start_from, fabric=fabric, num_workers=num_workers, on_step=on_step)
+    return train(
+        recipe,
+        request.cases,
+        request.output,
+        start_from=request.start_from,
+        fabric=fabric,
+        num_workers=request.num_workers,
+        on_step=on_step,
+    )
+
+
+def find_cts(paths: list[Path]) -> list[Path]:
+    """CT files as given, and every CT file inside given folders; a folder without one is taken as a DICOM series."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(p for p in path.iterdir() if p.name.endswith(CT_SUFFIXES)) if path.is_dir() else []
+        found += inside or [path]
+    return found

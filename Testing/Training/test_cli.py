@@ -1,0 +1,228 @@
+"""The command line: what is on stdout, what is on stderr, exit status, and that nothing is written over."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from diff2ct.radiograph import write_radiograph
+from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import read_ct, write_volume
+from diff2ct_training import cli
+from diff2ct_training.drr import BiplanarSetup, render_radiographs
+from typer.testing import CliRunner
+
+
+@pytest.fixture(scope="module")
+def files(trunk: CtVolume, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ap.dcm, lateral.dcm, ct.nrrd of one body."""
+    folder = tmp_path_factory.mktemp("case")
+    for name, radiograph in zip(
+        ("ap", "lateral"), render_radiographs(trunk, BiplanarSetup(pixels=64).beams((0, 0, 0)), "trunk"), strict=True
+    ):
+        write_radiograph(radiograph, folder / f"{name}.dcm")
+    write_volume(trunk, folder / "ct.nrrd")
+    return folder
+
+
+@pytest.fixture()
+def call(files: Path, tiny_checkpoint: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """call("--json", ...) runs `diff2ct reconstruct` on the case; options given twice: the last one counts."""
+
+    def run(*options: object, ap: Path = files / "ap.dcm", lateral: Path = files / "lateral.dcm"):  # type: ignore[no-untyped-def]
+        arguments = ["reconstruct", ap, lateral, "--output", tmp_path / "out.nrrd", "--checkpoint", tiny_checkpoint, "--steps", 2]
+        return CliRunner().invoke(cli.main, [str(a) for a in (*arguments, *options)])
+
+    return run
+
+
+def assert_one_line(result, *words: str) -> None:  # type: ignore[no-untyped-def]
+    """Exit status 2, nothing on stdout, and one line of plain words on stderr (the progress bar's lines aside)."""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("diff2ct: ")]
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert len(lines) == 1
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def test_json_is_the_only_thing_on_stdout(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = call("--json", "--truth", files / "ct.nrrd", "--figure", tmp_path / "out.png")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert set(report) == {"output", "seconds", "peak_memory_mb", "metrics", "reprojection", "warnings", "provenance"}
+    assert report["seconds"] > 0 and report["peak_memory_mb"] > 50
+    assert report["metrics"]["mae_hu_body"] > 0
+    assert report["metrics"]["mae_hu_metal"] is None  # the truth has no metal, and NaN is no JSON
+    assert len(report["reprojection"]) == 2
+    assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+def test_volume_is_hu_around_the_isocenter_and_says_what_it_is(call, small_grid: VolumeGrid, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = call()
+    assert result.exit_code == 0, result.output
+    assert "out.nrrd" in result.stdout and "not for diagnosis" in result.stdout
+    volume = read_ct(tmp_path / "out.nrrd")
+    assert volume.grid == small_grid
+    assert volume.hu.min() >= -1000 and volume.hu.max() <= 4096
+    image = sitk.ReadImage(str(tmp_path / "out.nrrd"))
+    assert "not for diagnosis" in image.GetMetaData("Notice")
+    assert len(image.GetMetaData("CheckpointSha256")) == 64
+
+
+def test_seed_decides(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    volumes = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert call("--seed", seed, "--output", tmp_path / f"{name}.nrrd").exit_code == 0
+        volumes.append(read_ct(tmp_path / f"{name}.nrrd").hu)
+    assert np.array_equal(volumes[0], volumes[1])
+    assert not np.array_equal(volumes[0], volumes[2])
+
+
+def test_samples_give_a_standard_deviation(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = call("--samples", 2, "--sd-output", tmp_path / "sd.nrrd")
+    assert result.exit_code == 0, result.output
+    sd = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "sd.nrrd")))
+    assert sd.min() >= 0 and sd.mean() > 0
+    assert_one_line(call("--sd-output", tmp_path / "sd2.nrrd", "--output", tmp_path / "out2.nrrd"), "--sd-output", "1 sample")
+
+
+def test_geometry_file_overrules_the_image(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    distances = {"source_to_detector_mm": 1100.0, "source_to_isocenter_mm": 800.0}
+    (tmp_path / "g.json").write_text(json.dumps({"ap": {**distances, "isocenter_lps": [0, 0, 8]}, "lateral": {"isocenter_lps": [0, 0, 8]}}))
+    result = call("--geometry", tmp_path / "g.json")
+    assert result.exit_code == 0, result.output
+    assert np.allclose(read_ct(tmp_path / "out.nrrd").grid.center_lps, (0, 0, 8))
+    assert "source_to_detector_mm" in result.stderr  # the file said something else: a warning
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("{", "no JSON"),
+        ("[1]", "accepted is"),
+        ('{"front": {}}', "front"),
+        ('{"ap": {"sid": 1000}}', "sid"),
+        ('{"ap": {"source_to_detector_mm": "far"}}', "source_to_detector_mm"),
+    ],
+)
+def test_bad_geometry_file(call, tmp_path: Path, text: str, word: str) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "g.json").write_text(text)
+    assert_one_line(call("--geometry", tmp_path / "g.json"), word)
+    assert not (tmp_path / "out.nrrd").exists()
+
+
+def test_existing_output_is_refused_and_kept(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for name in ("out.nrrd", "out.png"):
+        (tmp_path / name).write_text("mine")
+        assert_one_line(call("--figure", tmp_path / "out.png"), name, "--overwrite")
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+    (tmp_path / "out.nrrd").write_text("mine")
+    assert call("--overwrite").exit_code == 0
+    assert read_ct(tmp_path / "out.nrrd").hu.size == 32**3
+
+
+def test_missing_and_foreign_inputs(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert_one_line(call(ap=tmp_path / "none.dcm"), "none.dcm", "no such file")
+    (tmp_path / "notes.dcm").write_text("not an X-ray")
+    assert_one_line(call(ap=tmp_path / "notes.dcm"), "notes.dcm")
+    assert_one_line(call(ap=files / "ct.nrrd"), "ct.nrrd")  # a volume is no radiograph
+    assert_one_line(call("--truth", files / "ap.dcm"), "ap.dcm")  # a radiograph is no CT
+    assert_one_line(call("--output", tmp_path / "no" / "out.nrrd"), "no")
+    assert_one_line(call("--output", tmp_path / "out.jpg"), "out.jpg")
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_corrupt_checkpoint(call, tiny_checkpoint: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "cut.safetensors").write_bytes(tiny_checkpoint.read_bytes()[:1000])
+    assert_one_line(call("--checkpoint", tmp_path / "cut.safetensors"), "checkpoint", "cut.safetensors")
+    assert_one_line(call("--checkpoint", tmp_path / "none.safetensors"), "none.safetensors")
+
+
+def test_views_that_do_not_make_a_pair(call, files: Path) -> None:  # type: ignore[no-untyped-def]
+    assert_one_line(call(lateral=files / "ap.dcm"), "same image")
+    swapped = call("--json", ap=files / "lateral.dcm", lateral=files / "ap.dcm")
+    assert swapped.exit_code == 0
+    assert "swapped" in swapped.stderr
+    assert any("swapped" in warning for warning in json.loads(swapped.stdout)["warnings"])
+
+
+def test_truth_elsewhere_is_no_truth(call, trunk: CtVolume, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    far = CtVolume(trunk.hu, VolumeGrid(trunk.grid.size, trunk.grid.spacing_mm, (900.0, 0.0, 0.0)))
+    write_volume(far, tmp_path / "far.nrrd")
+    assert_one_line(call("--truth", tmp_path / "far.nrrd"), "frame of reference")
+
+
+@pytest.mark.parametrize("options", [("--steps", 0), ("--samples", 0), ("--device", "warp-drive")])
+def test_bad_options(call, options: tuple) -> None:  # type: ignore[no-untyped-def]
+    assert_one_line(call(*options))
+
+
+def test_our_own_mistakes_keep_their_traceback(call, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    import diff2ct_training.reconstruct_command as command
+
+    def broken(*args, **kwargs):  # type: ignore[no-untyped-def]
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(command, "reconstruct_files", broken)
+    assert isinstance(call().exception, KeyError)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), OSError(28, "No space left on device")])
+def test_full_disk_and_memory_are_one_line(call, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:  # type: ignore[no-untyped-def]
+    import diff2ct_training.reconstruct_command as command
+
+    def failing(*args, **kwargs):  # type: ignore[no-untyped-def]
+        raise error
+
+    monkeypatch.setattr(command, "reconstruct_files", failing)
+    assert_one_line(call(), "No space left" if isinstance(error, OSError) else "not enough memory")
+
+
+def test_drr_command_writes_a_pair_that_reconstructs(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    arguments = ["drr", files / "ct.nrrd", "--output", tmp_path / "drr", "--pixels", 64, "--view-lateral", "RL", "--format", "png"]
+    result = CliRunner().invoke(cli.main, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [str(tmp_path / "drr" / f"{n}.png{s}") for n in ("ap", "lateral") for s in ("", ".json")]
+    again = CliRunner().invoke(cli.main, [str(a) for a in arguments])
+    assert_one_line(again, "ap.png", "--overwrite")
+    reconstructed = call(ap=tmp_path / "drr" / "ap.png", lateral=tmp_path / "drr" / "lateral.png")
+    assert reconstructed.exit_code == 0, reconstructed.output
+
+
+@pytest.mark.parametrize(
+    ("options", "word"), [(("--view-lateral", "AP"), "LL"), (("--format", "bmp"), "bmp"), (("--isocenter", "1,2"), "isocenter")]
+)
+def test_drr_command_refuses(files: Path, tmp_path: Path, options: tuple[str, str], word: str) -> None:
+    arguments = ["drr", str(files / "ct.nrrd"), "--output", str(tmp_path / "drr"), *options]
+    assert_one_line(CliRunner().invoke(cli.main, arguments), word)
+    assert not (tmp_path / "drr").exists()
+
+
+def test_phantom_command_refuses_too_many_screws(tmp_path: Path) -> None:
+    assert_one_line(CliRunner().invoke(cli.main, ["phantom", "--output", str(tmp_path), "--screws", "99"]), "num_screws")
+
+
+def test_help_is_quick() -> None:
+    """Nothing heavy is imported before a command runs."""
+    code = "import sys, diff2ct_training.cli; print(sorted({'torch', 'numpy', 'SimpleITK', 'matplotlib'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_exit_status_of_the_process(tmp_path: Path) -> None:
+    """The same through a real process: 2, and no traceback."""
+    arguments = ["reconstruct", "a.dcm", "b.dcm", "--output", str(tmp_path / "out.nrrd")]
+    result = subprocess.run(
+        [sys.executable, "-m", "diff2ct_training.cli", *arguments], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "diff2ct: a.dcm: no such file" in result.stderr and "Traceback" not in result.stderr

@@ -35,7 +35,9 @@ def check_device(device: str) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"device: got {device!r}, accepted are cpu and what torch finds here, such as cuda ({reason})") from None
+        raise ValueError(
+            f"device: got {device!r}, accepted are cpu and what torch finds here, such as cuda ({reason})"
+        ) from None
 
 
 def peak_memory_mb() -> float:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from diff2ct.process import check_device, peak_memory_mb
 
 

@@ -1,5 +1,7 @@
-"""Small stand-ins: a body that projects in milliseconds and a model that samples in milliseconds. Untrained: it tests the path, not
-the picture."""
+"""Small stand-ins: a body that projects in milliseconds and a model that samples in milliseconds.
+
+The model is untrained: it tests the path, not the picture.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from diff2ct.checkpoint import Checkpoint, save_checkpoint
 from diff2ct.condition import condition_channels
 from diff2ct.diffusion import Diffusion
@@ -39,9 +42,7 @@ def trunk() -> CtVolume:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained denoiser for `SMALL_GRID`."""
     torch.manual_seed(0)
-    config = X2NoiseNetConfig(
-        condition_channels=condition_channels("geometric"), widths=(8, 8), blocks=(1, 1), attention=False
-    )
+    config = X2NoiseNetConfig(condition_channels=condition_channels("geometric"), widths=(8, 8), blocks=(1, 1), attention=False)
     network = X2NoiseNet(config)
     with torch.no_grad():
         for weight in network.parameters():  # some start at zero, and a constant volume would test nothing

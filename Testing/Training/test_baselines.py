@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.units import hu_to_mu
@@ -76,9 +77,7 @@ def test_sirt_explains_the_radiographs_better_with_each_iteration(trunk: CtVolum
     short[:25], short[75:] = -1000.0, -1000.0
     beams = BiplanarSetup(pixels=96, detector_mm=700.0).beams(ORIGIN)
     pair = render_radiographs(CtVolume(short, trunk.grid), beams, "short")
-    errors = [
-        reprojection_error(baselines.sirt(pair, small_grid, num_iterations=n), small_grid, pair) for n in (1, 5, 30)
-    ]
+    errors = [reprojection_error(baselines.sirt(pair, small_grid, num_iterations=n), small_grid, pair) for n in (1, 5, 30)]
     assert errors[0] > 2 * errors[1]
     assert errors[1] > errors[2]
     assert errors[2] < 0.04  # what is left are the body's edges in voxels of 8 mm

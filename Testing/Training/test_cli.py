@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from typer.testing import CliRunner
+
 from diff2ct.radiograph import write_radiograph
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training import cli
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
-from typer.testing import CliRunner
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,17 @@ def call(files: Path, tiny_checkpoint: Path, tmp_path: Path):  # type: ignore[no
     """call("--json", ...) runs `diff2ct reconstruct` on the case; options given twice: the last one counts."""
 
     def run(*options: object, ap: Path = files / "ap.dcm", lateral: Path = files / "lateral.dcm"):  # type: ignore[no-untyped-def]
-        arguments = ["reconstruct", ap, lateral, "--output", tmp_path / "out.nrrd", "--checkpoint", tiny_checkpoint, "--steps", 2]
+        arguments = [
+            "reconstruct",
+            ap,
+            lateral,
+            "--output",
+            tmp_path / "out.nrrd",
+            "--checkpoint",
+            tiny_checkpoint,
+            "--steps",
+            2,
+        ]
         return CliRunner().invoke(cli.main, [str(a) for a in (*arguments, *options)])
 
     return run
@@ -95,7 +106,9 @@ def test_samples_give_a_standard_deviation(call, tmp_path: Path) -> None:  # typ
 
 def test_geometry_file_overrules_the_image(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     distances = {"source_to_detector_mm": 1100.0, "source_to_isocenter_mm": 800.0}
-    (tmp_path / "g.json").write_text(json.dumps({"ap": {**distances, "isocenter_lps": [0, 0, 8]}, "lateral": {"isocenter_lps": [0, 0, 8]}}))
+    (tmp_path / "g.json").write_text(
+        json.dumps({"ap": {**distances, "isocenter_lps": [0, 0, 8]}, "lateral": {"isocenter_lps": [0, 0, 8]}})
+    )
     result = call("--geometry", tmp_path / "g.json")
     assert result.exit_code == 0, result.output
     assert np.allclose(read_ct(tmp_path / "out.nrrd").grid.center_lps, (0, 0, 8))
@@ -175,7 +188,14 @@ def test_our_own_mistakes_keep_their_traceback(call, monkeypatch: pytest.MonkeyP
     assert isinstance(call().exception, KeyError)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+        OSError(28, "No space left on device"),
+    ],
+)
 def test_full_disk_and_memory_are_one_line(call, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:  # type: ignore[no-untyped-def]
     import diff2ct_training.reconstruct_command as command
 
@@ -187,7 +207,18 @@ def test_full_disk_and_memory_are_one_line(call, monkeypatch: pytest.MonkeyPatch
 
 
 def test_drr_command_writes_a_pair_that_reconstructs(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    arguments = ["drr", files / "ct.nrrd", "--output", tmp_path / "drr", "--pixels", 64, "--view-lateral", "RL", "--format", "png"]
+    arguments = [
+        "drr",
+        files / "ct.nrrd",
+        "--output",
+        tmp_path / "drr",
+        "--pixels",
+        64,
+        "--view-lateral",
+        "RL",
+        "--format",
+        "png",
+    ]
     result = CliRunner().invoke(cli.main, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [str(tmp_path / "drr" / f"{n}.png{s}") for n in ("ap", "lateral") for s in ("", ".json")]

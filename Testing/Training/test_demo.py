@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
+
 from diff2ct.radiograph import read_radiograph
 from diff2ct.volume_io import read_ct
 from diff2ct_training.demo import DEMO_SCREWS, DEMO_SEED, run_demo
 from diff2ct_training.evaluation import EVALUATION_SEEDS, FIRST_TRAINING_SEED
-from matplotlib.image import imread
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,9 @@ def demo(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 def test_demo_lists_what_it_wrote(demo: tuple[Path, list[Path], dict]) -> None:
     folder, files, _ = demo
     assert {path.name for path in files} == {path.name for path in folder.iterdir()}
-    assert {"ap.dcm", "lateral.dcm", "ap.png", "lateral.png", "truth.nrrd", "reconstruction.nrrd", "demo.png"} <= {p.name for p in files}
+    assert {"ap.dcm", "lateral.dcm", "ap.png", "lateral.png", "truth.nrrd", "reconstruction.nrrd", "demo.png"} <= {
+        p.name for p in files
+    }
 
 
 def test_demo_phantom_is_not_of_the_training() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from diff2ct.geometry import ConeBeam, ParallelBeam, View
 from diff2ct.radiograph import check_pair, read_radiograph
 from diff2ct.units import MU_WATER_PER_MM

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training import evaluation
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
-from diff2ct_training.evaluate_command import EvaluationRequest, ct_files, named_checkpoints, run_evaluation
-from diff2ct_training.tables import bootstrap_interval, compare, format_number, markdown_table, signed_rank_p, summarize, write_rows
+from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoints, run_evaluation
+from diff2ct_training.tables import (
+    bootstrap_interval,
+    compare,
+    format_number,
+    markdown_table,
+    signed_rank_p,
+    summarize,
+    write_rows,
+)
 
 SETUP = BiplanarSetup(pixels=64)
 
@@ -24,7 +33,9 @@ def trunk_case(trunk: CtVolume, small_grid: VolumeGrid) -> evaluation.Evaluation
     from diff2ct.volume_io import resample
 
     radiographs = render_radiographs(trunk, SETUP.beams((0, 0, 0)), "trunk")
-    return evaluation.EvaluationCase("trunks", "trunk", radiographs, resample(trunk, small_grid), np.ones(small_grid.size, bool))
+    return evaluation.EvaluationCase(
+        "trunks", "trunk", radiographs, resample(trunk, small_grid), np.ones(small_grid.size, bool)
+    )
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -128,13 +139,6 @@ def test_checkpoint_names() -> None:
     }  # fmt: skip
 
 
-def test_folder_of_ct_files_is_opened(tmp_path: Path) -> None:
-    for name in ("b.nii.gz", "a.nrrd", "notes.txt"):
-        (tmp_path / name).touch()
-    assert ct_files((tmp_path,)) == [tmp_path / "a.nrrd", tmp_path / "b.nii.gz"]
-    assert ct_files((tmp_path / "b.nii.gz",)) == [tmp_path / "b.nii.gz"]
-
-
 def rows_of(method: str, values: list[float], dataset: str = "d") -> list[dict]:
     return [{"dataset": dataset, "case": f"c{n}", "method": method, "mae": value} for n, value in enumerate(values)]
 
@@ -192,7 +196,9 @@ def test_rows_with_missing_metrics_keep_their_columns(tmp_path: Path) -> None:
     assert read_csv(tmp_path / "rows.csv") == [{"case": "a", "x": "1", "y": ""}, {"case": "b", "x": "", "y": "2"}]
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.1234, "0.123"), (2.345, "2.35"), (45.67, "45.7"), (123.4, "123"), (math.nan, "-")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.1234, "0.123"), (2.345, "2.35"), (45.67, "45.7"), (123.4, "123"), (math.nan, "-")]
+)
 def test_numbers_in_tables(value: float, text: str) -> None:
     assert format_number(value) == text
 

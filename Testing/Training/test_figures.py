@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
+
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.figures import Shown, methods_figure, plane, reconstruction_figure
-from matplotlib.image import imread
 
 GRID = VolumeGrid.centered((20, 24, 28), 4.0)
 

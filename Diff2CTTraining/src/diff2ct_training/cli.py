@@ -19,7 +19,7 @@ main = typer.Typer(
 )
 
 Checkpoint = Annotated[Path | None, typer.Option(help="Trained model (.safetensors). Default: the embedded one.")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: as the model was made for.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: 10.")]
 Samples = Annotated[int, typer.Option(help="Volumes to draw; the result is their mean.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same volume.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]

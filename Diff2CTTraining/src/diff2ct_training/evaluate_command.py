@@ -10,15 +10,15 @@ from pathlib import Path
 from diff2ct.process import check_device, tune_allocator
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.outputs import output_folder
+from diff2ct_training.train_command import find_cts
 
-CT_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha")
 DIFFUSION = "diff2ct"
 TRAIN_MEAN = "train-mean"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """num_phantoms: seeds 0, 1, ... cts: files, or folders of them. checkpoints: [NAME=]FILE, none for the embedded one.
+    """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. checkpoints: [NAME=]FILE, none for the embedded one.
     methods: names, none for all. num_mean_phantoms: how many training phantoms make the train-mean. Others:
     `diff2ct.reconstruct`.
     """
@@ -39,7 +39,10 @@ class EvaluationRequest:
 def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, str], None]) -> str:
     """Evaluate and write; returns the summary (Markdown). on_progress(done, total, what) counts reconstructions."""
     output_folder(request.output, ("per_case.csv", "summary.csv", "summary.md"), overwrite=request.overwrite)
-    scans = ct_files(request.cts)
+    scans = find_cts(list(request.cts))
+    missing = [str(path) for path in scans if not path.exists()]
+    if missing:
+        raise ValueError(f"--cts: {', '.join(missing)}: no such file or folder")
     if request.num_phantoms + len(scans) < 1:
         raise ValueError("cases: got none, accepted is at least one phantom or CT")
     tune_allocator()
@@ -85,17 +88,6 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
 
     evaluation.evaluate(cases, methods, request.output, count)
     return (request.output / "summary.md").read_text(encoding="ascii")
-
-
-def ct_files(paths: tuple[Path, ...]) -> list[Path]:
-    """Every CT: files as they are, folders opened (a folder without volume files is one DICOM series)."""
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"--cts: {path}: no such file or folder")
-        inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(CT_SUFFIXES)) if path.is_dir() else []
-        found += inside or [path]
-    return found
 
 
 def named_checkpoints(options: tuple[str, ...]) -> dict[str, Path | None]:

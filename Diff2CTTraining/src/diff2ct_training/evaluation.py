@@ -80,6 +80,7 @@ def ct_case(path: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> Evaluat
 
 def diff2ct_method(checkpoint: Checkpoint, *, num_steps: int | None, num_samples: int, seed: int, device: str) -> Method:
     """The whole inference path that the module and the command line run."""
+
     def method(case: EvaluationCase) -> np.ndarray:
         result = reconstruct(
             case.radiographs, checkpoint, num_steps=num_steps, num_samples=num_samples, seed=seed, device=device

@@ -141,7 +141,7 @@ def screw_list(phantom: LumbarPhantom) -> list[dict[str, Any]]:
 
 
 def parse_point(text: str) -> tuple[float, float, float]:
-    """"x,y,z" in LPS [mm]."""
+    """ "x,y,z" in LPS [mm]."""
     try:
         x, y, z = (float(part) for part in text.split(","))
     except ValueError:

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from diff2ct.condition import CONDITIONS, condition_channels
 from diff2ct.diffusion import Diffusion
-from diff2ct.networks import NETWORKS
+from diff2ct.networks import NETWORKS, X2NoiseNet
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
 
@@ -33,7 +32,7 @@ class Checkpoint:
     sha256: of the file it came from, "" before it is saved.
     """
 
-    network: nn.Module
+    network: X2NoiseNet
     network_name: str
     diffusion: Diffusion
     hu_map: HuMap
@@ -85,25 +84,23 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
     network_class, config_class = NETWORKS[header["network"]["name"]]
     try:
         config = config_class(**{k: v for k, v in header["network"].items() if k != "name"})
-        fields = {
-            "diffusion": Diffusion(**header["diffusion"]),
-            "hu_map": HuMap(**header["hu_map"]),
-            "grid": VolumeGrid(**header["grid"]),
-        }
+        diffusion, hu_map, grid = Diffusion(**header["diffusion"]), HuMap(**header["hu_map"]), VolumeGrid(**header["grid"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: the header of {path} does not validate: {error}") from None
     with torch.device("meta"):
         network = network_class(config)
     _check_tensors(path, network.state_dict(), tensors)
     network.load_state_dict({name: t.float() for name, t in tensors.items()}, assign=True)
-    network = network.to(device=device, memory_format=torch.channels_last_3d).eval().requires_grad_(False)
+    network = network.to(device).channels_last().eval().requires_grad_(False)
     return Checkpoint(
         network=network,
         network_name=header["network"]["name"],
+        diffusion=diffusion,
+        hu_map=hu_map,
         condition=header["condition"],
+        grid=grid,
         provenance=header["provenance"],
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        **fields,
     )
 
 

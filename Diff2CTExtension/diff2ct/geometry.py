@@ -40,7 +40,7 @@ class View(str, Enum):
     def parse(cls, name: str) -> View:
         """View from its DICOM or everyday name; "LAT" and "LATERAL" are refused as they do not tell the side."""
         try:
-            return cls(str(name).strip().upper())
+            return name if isinstance(name, View) else cls(str(name).strip().upper())
         except ValueError:
             raise ValueError(f"view: got {name!r}, accepted are {', '.join(v.value for v in cls)}") from None
 
@@ -67,14 +67,14 @@ class _Beam:
     secondary_angle_deg: float = 0.0
     roll_deg: float = 0.0
     mirrored: bool = False
-    principal_point: tuple[float, float] | None = None
+    principal_point: tuple[float, float] = None  # type: ignore[assignment]  # two numbers after __post_init__
     isocenter_lps: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     KIND: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if self.principal_point is None:
-            height, width = self.detector_size
+            height, width = self.detector_size  # type: ignore[unreachable]
             object.__setattr__(self, "principal_point", ((height - 1) / 2, (width - 1) / 2))
         for name, count in (("detector_spacing_mm", 2), ("principal_point", 2), ("isocenter_lps", 3)):
             value = tuple(float(v) for v in getattr(self, name))
@@ -88,10 +88,10 @@ class _Beam:
             raise ValueError(f"detector_size: got {self.detector_size}, accepted is (H, W) with at least 2 x 2 pixels")
         object.__setattr__(self, "detector_size", size)
         for name in ("primary_angle_deg", "secondary_angle_deg", "roll_deg"):
-            value = float(getattr(self, name))
-            if not math.isfinite(value) or abs(value) > 360:
+            angle = float(getattr(self, name))
+            if not abs(angle) <= 360:  # nor NaN
                 raise ValueError(f"{name}: got {getattr(self, name)}, accepted is an angle in [-360, 360] degrees")
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, angle)
 
     @classmethod
     def from_view(cls, view: View, **kwargs: Any) -> Any:
@@ -244,7 +244,8 @@ def beam_from_dict(values: dict[str, Any]) -> Beam:
     missing = sorted(names - optional - set(given))
     if missing:
         raise ValueError(f"geometry: {', '.join(missing)} missing; a {kind} beam needs {', '.join(sorted(names - optional))}")
-    return classes[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return classes[kind](**arguments)
 
 
 def angle_between_deg(first: Beam, second: Beam) -> float:

@@ -22,7 +22,7 @@ def fastest_dtype(device: str) -> torch.dtype:
 
 @torch.no_grad()
 def _seconds_of_convolution(dtype: torch.dtype) -> float:
-    layer = torch.nn.Conv3d(32, 32, 3, padding=1).to(dtype=dtype, memory_format=torch.channels_last_3d)
+    layer = torch.nn.Conv3d(32, 32, 3, padding=1).to(dtype)
     x = torch.zeros(1, 32, 24, 24, 24, dtype=dtype).to(memory_format=torch.channels_last_3d)
     layer(x)  # the first call also prepares
     times = []

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -184,12 +185,12 @@ class _Project(torch.autograd.Function):
     """(N, D, H, W) -> (N, H, W). Linear, so the derivative is the adjoint and nothing needs to be saved."""
 
     @staticmethod
-    def forward(ctx, volume: torch.Tensor, plan: _Plan) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, volume: torch.Tensor, plan: _Plan) -> torch.Tensor:
         ctx.plan = plan
         return _project_separable(volume, plan) if plan.is_separable else _project_general(volume, plan)
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         return _Backproject.apply(grad, ctx.plan), None
 
 
@@ -197,14 +198,14 @@ class _Backproject(torch.autograd.Function):
     """(N, H, W) -> (N, D, H, W), the adjoint of `_Project`."""
 
     @staticmethod
-    def forward(ctx, image: torch.Tensor, plan: _Plan) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, image: torch.Tensor, plan: _Plan) -> torch.Tensor:
         ctx.plan = plan
         srp = (_backproject_separable if plan.is_separable else _backproject_general)(image, plan)
         inverse = np.argsort(plan.permutation)
         return srp.permute(0, *(int(a) + 1 for a in inverse)).contiguous()
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         return _Project.apply(grad, ctx.plan), None
 
 

@@ -1,7 +1,8 @@
 """`python -m diff2ct.worker`: one reconstruction in a process of its own, so that whoever started it survives it.
 
-Standard input: one line of JSON, the request. Standard output: ASCII JSON lines, the events. The worker stops between two steps when
-standard input ends or when the file named by "cancel" appears, and leaves no output then.
+Standard input: one line of JSON, the request. Standard output: ASCII JSON lines, the events; what image libraries print there from C
+goes to standard error. The worker stops between two steps when standard input ends or when the file named by "cancel" appears, and
+leaves no output then.
 
 Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}}, "checkpoint",
 "steps", "samples", "seed", "device", "sd_output": FILE.nrrd, "cancel": FILE, "overwrite": bool.
@@ -12,6 +13,7 @@ Events: {"event": "progress", "step", "steps", "seconds"}, then one of {"event":
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -118,5 +120,12 @@ def _cancel_check(request: dict[str, Any], stdin: TextIO) -> Callable[[], bool]:
     return lambda: ended.is_set() or (cancel_file is not None and Path(cancel_file).exists())
 
 
+def _private_stdout() -> TextIO:
+    """Standard output for the events alone; descriptor 1, which C libraries write to, becomes standard error."""
+    events = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+    return events
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(stdout=_private_stdout()))

@@ -42,7 +42,7 @@ def main() -> int:
     rng, config = np.random.default_rng(0), PairConfig(slab=None, detector_pixels=96)
     batch = batch_of([make_pair(acquire_views(case, rng, config, grid), rng, config, recipe.hu_map, recipe.condition)])
 
-    network = X2NoiseNet(recipe.network).to(memory_format=torch.channels_last_3d)
+    network = X2NoiseNet(recipe.network).channels_last()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
     noise_rng, start = torch.Generator().manual_seed(1), time.monotonic()

@@ -23,14 +23,14 @@ class _GroupNorm(torch.autograd.Function):
     """One sample (1, C, D, H, W); scale and shift (C,)."""
 
     @staticmethod
-    def forward(ctx, x, num_groups, scale, shift, eps):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x, num_groups, scale, shift, eps):  # type: ignore[no-untyped-def]
         scale, shift = (v.float() if x.dtype == torch.bfloat16 else v.to(x.dtype) for v in (scale, shift))
         y, mean, rstd = torch.native_group_norm(x, scale, shift, 1, x.shape[1], x[0, 0].numel(), num_groups, eps)
         ctx.save_for_backward(x, scale, mean, rstd)
         return y
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
         x, scale, mean, rstd = ctx.saved_tensors
         channels, num_groups = x.shape[1], mean.shape[1]
         mean, rstd = (v[0].float().repeat_interleave(channels // num_groups) for v in (mean, rstd))

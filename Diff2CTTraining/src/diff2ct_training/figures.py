@@ -21,6 +21,8 @@ WINDOW_HU = (-250.0, 850.0)
 """Bone and soft tissue at once."""
 DIFFERENCE_HU = 600.0
 BONE_HU = 300.0
+STEP_MM = 30.0
+"""Distance of the planes that are shown where there is no truth to be shown."""
 NOTICE = "synthetic - research use only - not for diagnosis"
 PLANES = ("axial", "coronal", "sagittal")
 
@@ -55,6 +57,11 @@ class Shown:
         columns = np.nonzero(bone)[2]
         return cls(int(bone.sum((1, 2)).argmax()), int(bone.sum((0, 2)).argmax()), int(np.median(columns)))
 
+    def moved(self, voxels: int, grid: VolumeGrid) -> Shown:
+        """Higher, further back and further left by that many voxels, at most to the grid's last plane."""
+        k, j, i = (min(max(n + voxels, 0), size - 1) for n, size in zip((self.k, self.j, self.i), grid.size, strict=True))
+        return Shown(k, j, i)
+
 
 def plane(hu: np.ndarray, name: str, at: Shown) -> np.ndarray:
     """One slice (rows, columns) of (D, H, W), turned for display."""
@@ -77,32 +84,31 @@ def reconstruction_figure(
     title: str = "Diff2CT: two X-rays in, one CT volume out",
     at: Shown | None = None,
 ) -> None:
-    """X-rays on the left; to their right the reconstruction, and the truth and the difference if `truth` is given, in three
-    planes.
+    """X-rays on the left; to their right reconstruction, truth and difference in three planes, or, without `truth`, the
+    reconstruction in three planes each.
 
     text: (name, value) lines below the X-rays. The suffix of `path` says the format; an existing file is replaced.
     """
     at = at or Shown.through_spine(truth or prediction)
-    rows = _rows(prediction, truth)
-    figure = Figure(figsize=(13.2, 3.25 * max(len(rows), 2) + 1.0), facecolor=_BACKGROUND)
-    outer = figure.add_gridspec(
-        1, 2, width_ratios=(1.0, 3.35), wspace=0.09, left=0.015, right=0.93, top=1 - 0.75 / figure.get_figheight(), bottom=0.03
+    figure = Figure(figsize=(13.2, 9.96), facecolor=_BACKGROUND)
+    top = 1 - 0.75 / figure.get_figheight()
+    cells = figure.add_gridspec(
+        3, 5, width_ratios=(1, 0.11, 1, 1, 1), hspace=0.03, wspace=0.03, left=0.015, right=0.935, top=top, bottom=0.015
     )
-    left = outer[0].subgridspec(3, 1, hspace=0.13, height_ratios=(1, 1, 0.85))
-    for cell, radiograph in zip(left, radiographs, strict=False):
-        _show_radiograph(figure.add_subplot(cell), radiograph)
-    _show_text(figure.add_subplot(left[2]), text)
-    right = outer[1].subgridspec(len(rows), 3, hspace=0.04, wspace=0.03)
-    for r, (label, hu, style) in enumerate(rows):
+    for r, radiograph in enumerate(radiographs):
+        _show_radiograph(figure.add_subplot(cells[r, 0]), radiograph)
+    _show_text(figure.add_subplot(cells[2, 0]), text)
+    for r, row in enumerate(_rows(prediction, truth, at)):
         for c, name in enumerate(PLANES):
-            axes = figure.add_subplot(right[r, c])
-            drawn = _show_plane(axes, hu, name, at, prediction.grid, style)
+            axes = figure.add_subplot(cells[r, c + 2])
+            drawn = _show_plane(axes, row.hu, name, row.at, prediction.grid, row.style)
             if r == 0:
                 axes.set_title(f"mid-{name}", color=_TEXT, fontsize=11)
             if c == 0:
-                axes.set_ylabel(label, color=_TEXT, fontsize=12)
+                axes.set_ylabel(row.label, color=_TEXT, fontsize=12)
             _mark_sides(axes, name)
-        bar = figure.add_axes((0.94, axes.get_position().y0 + 0.02, 0.011, axes.get_position().height - 0.04))
+        place = axes.get_position()
+        bar = figure.add_axes((0.942, place.y0 + 0.02, 0.011, place.height - 0.05))
         figure.colorbar(drawn, cax=bar).ax.tick_params(colors=_FAINT, labelsize=8)
         bar.set_title("HU", color=_FAINT, fontsize=8)
     _title(figure, title)
@@ -137,11 +143,28 @@ _WINDOW: dict[str, Any] = {"cmap": "gray", "vmin": WINDOW_HU[0], "vmax": WINDOW_
 _DIFFERENCE: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -DIFFERENCE_HU, "vmax": DIFFERENCE_HU}
 
 
-def _rows(prediction: CtVolume, truth: CtVolume | None) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
-    rows = [("reconstruction", prediction.hu, _WINDOW)]
+@dataclass(frozen=True, eq=False)
+class _Row:
+    label: str
+    hu: np.ndarray
+    style: dict[str, Any]
+    at: Shown
+
+
+def _rows(prediction: CtVolume, truth: CtVolume | None, at: Shown) -> list[_Row]:
+    """Reconstruction, truth and difference; without a truth the reconstruction before, at and behind the middle."""
     if truth is not None:
-        rows += [("truth", truth.hu, _WINDOW), ("reconstruction - truth", prediction.hu - truth.hu, _DIFFERENCE)]
-    return rows
+        return [
+            _Row("reconstruction", prediction.hu, _WINDOW, at),
+            _Row("truth", truth.hu, _WINDOW, at),
+            _Row("reconstruction - truth", prediction.hu - truth.hu, _DIFFERENCE, at),
+        ]
+    step = round(STEP_MM / min(prediction.grid.spacing_mm))
+    places = [
+        (f"{sign * STEP_MM:+.0f} mm" if sign else "reconstruction", at.moved(sign * step, prediction.grid))
+        for sign in (-1, 0, 1)
+    ]
+    return [_Row(label, prediction.hu, _WINDOW, place) for label, place in places]
 
 
 def _show_plane(axes: Axes, hu: np.ndarray, name: str, at: Shown, grid: VolumeGrid, style: dict[str, Any]) -> Any:
@@ -168,7 +191,7 @@ def _show_radiograph(axes: Axes, radiograph: Radiograph) -> None:
 def _show_text(axes: Axes, lines: Sequence[tuple[str, str]]) -> None:
     axes.set_axis_off()
     for n, (name, value) in enumerate(lines):
-        y = 0.98 - n / max(len(lines), 10)
+        y = 0.93 - 0.93 * n / max(len(lines), 11)
         axes.text(0.0, y, name, color=_FAINT, fontsize=9, va="top", transform=axes.transAxes)
         axes.text(1.0, y, value, color=_TEXT, fontsize=9, va="top", ha="right", transform=axes.transAxes)
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
-from torch import nn
 
 from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diff2ct.networks import X2NoiseNet
@@ -48,13 +47,11 @@ def train(
     fabric = fabric or make_fabric(recipe, output, "cpu")
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network: nn.Module = X2NoiseNet(recipe.network)
+    bare = X2NoiseNet(recipe.network).channels_last()
     if start_from is not None:
-        network.load_state_dict(load_checkpoint(start_from).network.state_dict())
-    network = network.to(memory_format=torch.channels_last_3d)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    bare = network
-    network, optimizer = fabric.setup(network, optimizer)
+        bare.load_state_dict(load_checkpoint(start_from).network.state_dict())
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    network, optimizer = fabric.setup(bare, optimizer)
     ema = Ema(bare, recipe.ema_decay)
     state_file = output / "state.safetensors"
     first = load_state(state_file, bare, ema, optimizer) if state_file.exists() else 0
@@ -93,9 +90,8 @@ def train(
 
 def make_fabric(recipe: Recipe, output: Path, accelerator: str = "auto", devices: int = 1, num_nodes: int = 1) -> Fabric:
     """Fabric for this machine or this launcher, logging to `output`."""
-    return Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=recipe.precision, loggers=_loggers(output)
-    )
+    precision: Any = recipe.precision
+    return Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=precision, loggers=_loggers(output))
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -145,7 +141,7 @@ def _batches(
     if recipe.batch_size % world:
         raise ValueError(f"batch_size: got {recipe.batch_size}, accepted are multiples of the {world} processes")
     stream = _Stream(recipe, folder, first_step * recipe.batch_size)
-    per_step = [range(s, s + recipe.batch_size)[rank::world] for s in range(0, len(stream), recipe.batch_size)]
+    per_step = [list(range(s, s + recipe.batch_size)[rank::world]) for s in range(0, len(stream), recipe.batch_size)]
     loader = torch.utils.data.DataLoader(stream, batch_sampler=per_step, num_workers=num_workers, collate_fn=list)
     for items in loader:
         pairs, names, seeds = zip(*items, strict=True)

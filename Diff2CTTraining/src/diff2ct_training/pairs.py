@@ -104,9 +104,18 @@ def _coarsened(case: Case, factor: int) -> Case:
     whole = torch.from_numpy(case.hu[: depth * factor, : height * factor, : width * factor].astype(np.float32))
     hu = torch.nn.functional.avg_pool3d(whole[None], factor)[0].numpy()
     shift = (factor - 1) / 2 * np.array(case.grid.spacing_mm)
-    spacing = tuple(s * factor for s in case.grid.spacing_mm)
-    origin = tuple(np.array(case.grid.origin_lps) + shift)
-    return replace(case, hu=hu, grid=replace(case.grid, size=(depth, height, width), spacing_mm=spacing, origin_lps=origin))
+    grid = replace(
+        case.grid,
+        size=(depth, height, width),
+        spacing_mm=_triple(np.array(case.grid.spacing_mm) * factor),
+        origin_lps=_triple(case.grid.origin_lps + shift),
+    )
+    return replace(case, hu=hu, grid=grid)
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in values)
+    return x, y, z
 
 
 def _random_cube(
@@ -120,8 +129,7 @@ def _random_cube(
     first = wanted + np.array(grid.origin_lps)
     steps = np.round((first - case.grid.origin_lps) / case.grid.spacing_mm)
     origin = np.array(case.grid.origin_lps) + steps * case.grid.spacing_mm
-    isocenter = origin - np.array(grid.origin_lps)
-    return replace(grid, origin_lps=tuple(origin)), (float(isocenter[0]), float(isocenter[1]), float(isocenter[2]))
+    return replace(grid, origin_lps=_triple(origin)), _triple(origin - np.array(grid.origin_lps))
 
 
 def _random_slab(cube: VolumeGrid, rng: np.random.Generator, slab: int | None) -> VolumeGrid:
@@ -171,7 +179,7 @@ def _render(
     images, masks = [], []
     for beam in beams:
         shifted = np.array(beam.isocenter_lps) + rng.normal(0, config.pose_error_mm, 3)
-        true_beam = replace(_tilted(beam, rng, config.pose_error_deg), isocenter_lps=tuple(shifted))
+        true_beam = replace(_tilted(beam, rng, config.pose_error_deg), isocenter_lps=_triple(shifted))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         strength = 0.0 if rng.random() < config.ideal_detector else config.detector_strength
         model = random_detector(generator, strength)

@@ -52,7 +52,7 @@ def test_channels_last_gives_the_same() -> None:
     network = shaken(small())
     x, t, condition = torch.randn(1, 1, 8, 8, 8), torch.tensor([3]), torch.randn(1, 2, 8, 8, 8)
     plain = network(x, t, condition)
-    last = network.to(memory_format=torch.channels_last_3d)(x, t, condition.to(memory_format=torch.channels_last_3d))
+    last = network.channels_last()(x, t, condition.to(memory_format=torch.channels_last_3d))
     torch.testing.assert_close(plain, last, rtol=1e-4, atol=1e-4)
 
 

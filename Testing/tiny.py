@@ -40,7 +40,7 @@ def tiny_radiographs(
 def tiny_checkpoint() -> Checkpoint:
     """Random weights from a fixed seed."""
     torch.manual_seed(3)
-    network = X2NoiseNet(X2NoiseNetConfig(condition_channels=6, widths=(8, 16), blocks=(1, 1)))
+    network = X2NoiseNet(X2NoiseNetConfig(condition_channels=13, widths=(8, 16), blocks=(1, 1)))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return Checkpoint(

@@ -6,15 +6,19 @@ C channels, V views, D x H x W voxels (k, j, i), Hd x Wd detector.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch.nn.functional import grid_sample
 
-from diff2ct.geometry import Beam
-from diff2ct.simulate import standardize
+from diff2ct.geometry import Beam, ParallelBeam
+from diff2ct.simulate import gaussian_blur, standardize
 from diff2ct.volume import VolumeGrid
 
-CHANNELS_PER_VIEW = 3
+BAND_EDGES_MM = (2.0, 7.0, 25.0)
+"""Detail is split into bands between Gaussians of these SDs at the isocentre: cortex and screws; vertebrae and ribs."""
+CHANNELS_PER_VIEW = 2 + len(BAND_EDGES_MM)
+SHARED_CHANNELS = len(BAND_EDGES_MM)
 _DEPTH_UNIT_MM = 128.0  # half the model grid: depth runs about -1..1
 
 
@@ -24,16 +28,32 @@ def geometric_condition(
     """Each voxel looks up each view where its own ray hits the detector (PerX2CT, ICASSP 2023; field practice since).
 
     images: per view (Hd, Wd) line integrals, gain and offset unknown; valid: per view (Hd, Wd) bool.
-    Returns (V * 3, D, H, W) float32; per view: standardised line integral (0 where not seen), seen or not (1 or 0), and the signed
-    depth along the beam from the isocentre in units of 128 mm.
+    Returns (5 V + 3, D, H, W) float32. Per view: the standardised image and its two detail bands (0 where not seen), seen or not (1
+    or 0), and the signed depth along the beam from the isocentre in units of 128 mm. Then what all views agree on: the least of
+    image and of each band over the views. A body, a vertebra, a screw is bright in all of them; a sum of views does not tell, and
+    a network takes long to find this out.
     """
-    channels = []
+    channels, looks = [], []
     for image, mask, beam in zip(images, valid, beams, strict=True):
-        seen_image = standardize(image.float(), mask)
-        value, seen = lift([seen_image, mask.float()], beam, grid)
+        *look, seen = lift([*image_and_bands(image.float(), mask, beam), mask.float()], beam, grid)
         seen = (seen > 0.99).float()
-        channels += [value * seen, seen, _depth(beam, grid).to(value)]
-    return torch.stack(channels)
+        looks.append(torch.stack(look) * seen)
+        channels += [*looks[-1], seen, _depth(beam, grid).to(seen)]
+    return torch.stack([*channels, *torch.stack(looks).amin(0)])
+
+
+def image_and_bands(image: torch.Tensor, valid: torch.Tensor, beam: Beam) -> list[torch.Tensor]:
+    """The image and its detail in each band of `BAND_EDGES_MM`, finest first, each (Hd, Wd) and standardised by itself: bone is a
+    small contrast on a large body, and without its own scale it would be a whisper."""
+    weight = valid.to(image)[None]
+    centered = standardize(image, valid)[None]
+    blurred = []
+    for sigma_mm in BAND_EDGES_MM:
+        sigma, pixel = sigma_mm * beam.magnification, min(beam.detector_spacing_mm)
+        share = gaussian_blur(weight, sigma, pixel).clamp(min=1e-3)
+        blurred.append(gaussian_blur(centered * weight, sigma, pixel) / share)
+    bands = [fine - coarse for fine, coarse in pairwise(blurred)]
+    return [centered[0], *(standardize(band[0], valid) for band in bands)]
 
 
 def added_condition(images: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], beams: Sequence[Beam], grid: VolumeGrid) -> torch.Tensor:
@@ -58,8 +78,6 @@ def scale_to_unit(image: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 
 def isocenter_parallel(beam: Beam) -> Beam:
     """The parallel beam that agrees with `beam` in the plane through the isocentre."""
-    from diff2ct.geometry import ParallelBeam
-
     row_mm, column_mm = beam.detector_spacing_mm
     return ParallelBeam(
         detector_spacing_mm=(row_mm / beam.magnification, column_mm / beam.magnification),
@@ -103,4 +121,4 @@ def condition_channels(kind: str, num_views: int = 2) -> int:
     """Channels that `CONDITIONS[kind]` returns."""
     if kind not in CONDITIONS:
         raise ValueError(f"condition: got {kind!r}, accepted are {', '.join(CONDITIONS)}")
-    return 1 if kind == "added" else CHANNELS_PER_VIEW * num_views
+    return 1 if kind == "added" else CHANNELS_PER_VIEW * num_views + SHARED_CHANNELS

@@ -236,12 +236,12 @@ def _expose(line_integral: Tensor, valid: Tensor, pixel_mm: float, model: Detect
     primary = torch.exp(-line_integral / (1.0 + model.beam_hardening * line_integral)) * valid
     scatter_to_primary = model.scatter_fraction / (1.0 - model.scatter_fraction)
     scatter_source = primary * line_integral * (scatter_to_primary / REFERENCE_LINE_INTEGRAL)
-    transmission = _smooth(primary, model.focal_blur_mm, pixel_mm)
+    transmission = gaussian_blur(primary, model.focal_blur_mm, pixel_mm)
     if model.scatter_fraction > 0:
-        transmission = transmission + _smooth(scatter_source, model.scatter_sigma_mm, pixel_mm)
+        transmission = transmission + gaussian_blur(scatter_source, model.scatter_sigma_mm, pixel_mm)
     if math.isfinite(model.photons_per_pixel):
         transmission = _add_quantum_noise(transmission, model.photons_per_pixel, generator)
-    return _smooth(transmission, model.detector_blur_mm, pixel_mm).clamp_max(model.saturation)
+    return gaussian_blur(transmission, model.detector_blur_mm, pixel_mm).clamp_max(model.saturation)
 
 
 def _add_quantum_noise(transmission: Tensor, photons_per_pixel: float, generator: torch.Generator) -> Tensor:
@@ -273,8 +273,8 @@ def _film(attenuation: Tensor, valid: Tensor, pixel_mm: float, model: DetectorMo
     """Attenuation (V, H, W) -> film signal (V, H, W) in [0, 1], dense = high."""
     if model.local_contrast > 0:
         sigma = model.local_contrast_sigma_mm
-        weight = _smooth(valid.to(attenuation), sigma, pixel_mm).clamp_min(1e-6)
-        attenuation = attenuation - model.local_contrast * _smooth(attenuation * valid, sigma, pixel_mm) / weight
+        weight = gaussian_blur(valid.to(attenuation), sigma, pixel_mm).clamp_min(1e-6)
+        attenuation = attenuation - model.local_contrast * gaussian_blur(attenuation * valid, sigma, pixel_mm) / weight
     low, high = _quantiles(attenuation, valid, (0.01, 0.99))
     window = ((attenuation - low) / (high - low).clamp_min(1e-6)).clamp(0.0, 1.0)
     slope, center = model.film_contrast, model.film_center
@@ -290,7 +290,7 @@ def _quantiles(image: Tensor, valid: Tensor, shares: tuple[float, ...]) -> list[
     return [ordered.gather(-1, (share * (count - 1).clamp_min(0)).round().long())[..., None] for share in shares]
 
 
-def _smooth(image: Tensor, sigma_mm: float, pixel_mm: float) -> Tensor:
+def gaussian_blur(image: Tensor, sigma_mm: float, pixel_mm: float) -> Tensor:
     """Gaussian blur of (V, H, W); the image goes on as it ends at its border. Any sigma costs the same: two matrix products."""
     if sigma_mm == 0:
         return image

@@ -53,12 +53,11 @@ def call(files: Path, tiny_checkpoint: Path, tmp_path: Path):  # type: ignore[no
 
 
 def assert_one_line(result, *words: str) -> None:  # type: ignore[no-untyped-def]
-    """Exit status 2, nothing on stdout, and one line of plain words on stderr (the progress bar's lines aside)."""
-    lines = [line for line in result.stderr.splitlines() if line.startswith("diff2ct: ")]
+    """Exit status 2, nothing on stdout, and one line of plain words on stderr."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    assert len(lines) == 1
-    assert "Traceback" not in result.stderr
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("diff2ct: ")
     for word in words:
         assert word in lines[0]
 
@@ -149,7 +148,8 @@ def test_missing_and_foreign_inputs(call, files: Path, tmp_path: Path) -> None: 
     assert_one_line(call(ap=files / "ct.nrrd"), "ct.nrrd")  # a volume is no radiograph
     assert_one_line(call("--truth", files / "ap.dcm"), "ap.dcm")  # a radiograph is no CT
     assert_one_line(call("--output", tmp_path / "no" / "out.nrrd"), "no")
-    assert_one_line(call("--output", tmp_path / "out.jpg"), "out.jpg")
+    assert_one_line(call("--output", tmp_path / "out.jpg"), "out.jpg", ".nrrd")
+    assert_one_line(call("--figure", tmp_path / "out.doc"), "out.doc", ".png")
     assert list(tmp_path.glob("out*")) == []
 
 
@@ -256,4 +256,18 @@ def test_exit_status_of_the_process(tmp_path: Path) -> None:
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert "diff2ct: a.dcm: no such file" in result.stderr and "Traceback" not in result.stderr
+    assert result.stderr == "diff2ct: a.dcm: no such file\n"
+
+
+def test_progress_goes_to_the_log_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from diff2ct_training import console
+
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress_bar("cases", total=5) as update:
+        for _ in range(4):
+            update()
+        update(5, 5, "last case")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == ["cases 2/5", "cases 4/5"]

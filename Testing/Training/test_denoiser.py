@@ -12,7 +12,7 @@ from diff2ct_training.recipes import RECIPES, debug, paper
 def a_batch(size: int = 2) -> Pair:
     generator = torch.Generator().manual_seed(0)
     pairs = [
-        Pair(torch.randn(6, 8, 8, 8, generator=generator), torch.rand(1, 8, 8, 8, generator=generator), torch.ones(1, 8, 8, 8, dtype=torch.bool))
+        Pair(torch.randn(13, 8, 8, 8, generator=generator), torch.rand(1, 8, 8, 8, generator=generator), torch.ones(1, 8, 8, 8, dtype=torch.bool))
         for _ in range(size)
     ]
     return batch_of(pairs)

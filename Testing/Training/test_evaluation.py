@@ -46,7 +46,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def test_perfect_and_biased_methods_score_as_such(trunk_case: evaluation.EvaluationCase, tmp_path: Path) -> None:
     methods = {"perfect": lambda case: case.truth.hu, "plus-50": lambda case: case.truth.hu + np.float32(50)}
     seen: list[tuple[str, str]] = []
-    rows = evaluation.evaluate([lambda: trunk_case], methods, tmp_path, lambda *what: seen.append(what))
+    rows = evaluation.evaluate([lambda: trunk_case], methods, tmp_path, on_result=lambda *what: seen.append(what))
     assert seen == [("trunk", "perfect"), ("trunk", "plus-50")]
     assert rows[0]["mae_hu_body"] == 0.0 and rows[0]["bone_dice"] == 1.0
     assert rows[1]["bias_hu_whole"] == pytest.approx(50.0, abs=1e-3)

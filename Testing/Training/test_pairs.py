@@ -49,7 +49,7 @@ def test_condition_and_truth_are_of_the_same_body() -> None:
         pair = pair_of(case(), config, seed)
         bone = pair.x_0[0] > float(MAP.to_x(torch.tensor([500.0]))[0])
         assert bone.any()
-        frontal, lateral = pair.condition[0], pair.condition[3]
+        frontal, lateral = pair.condition[0], pair.condition[5]
         assert float(frontal[bone].mean()) > float(frontal[~bone].mean()) + 0.5
         assert float(lateral[bone].mean()) > float(lateral[~bone].mean()) + 0.3
         side = np.nonzero(bone.numpy())[2].mean() - (GRID.size[2] - 1) / 2

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PROGRAM = "diff2ct"
 EXIT_BAD_INPUT = 2
+SECONDS_BETWEEN_LOG_LINES = 30.0
 
 
 _TORCH_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch has no MemoryError of its own on the CPU
@@ -39,19 +45,51 @@ def note(message: str) -> None:
     sys.stderr.write(f"{message}\n")
 
 
-@contextmanager
-def progress_bar(description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A bar on stderr while the block runs. Yields `update(completed=None, total=None, description=None)`; without
-    `completed` it moves on by one."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+class Progress(Protocol):
+    """Tells how far the work is; without `completed` it moves on by one."""
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total)
+    def __call__(self, completed: int | None = None, total: int | None = None, description: str | None = None) -> None: ...
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None = None) -> Iterator[Progress]:
+    """A bar on the terminal while the block runs. Where stderr is no terminal, a line of text now and then, for the log."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with _bar(console, description, total) if console.is_terminal else _log(description, total) as update:
+        yield update
+
+
+@contextmanager
+def _bar(console: Console, description: str, total: int | None) -> Iterator[Progress]:
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+    )
+    with progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(description, total=total)
 
         def update(completed: int | None = None, total: int | None = None, description: str | None = None) -> None:
             advance = 1 if completed is None else None
-            progress.update(task, completed=completed, total=total, description=description, advance=advance)
+            bar.update(task, completed=completed, total=total, description=description, advance=advance)
 
         yield update
+
+
+@contextmanager
+def _log(what: str, count: int | None) -> Iterator[Progress]:
+    done, last = 0, time.monotonic()
+
+    def update(completed: int | None = None, total: int | None = None, description: str | None = None) -> None:
+        nonlocal done, last, count, what
+        done, count, what = done + 1 if completed is None else completed, total or count, description or what
+        if time.monotonic() - last > SECONDS_BETWEEN_LOG_LINES:
+            note(f"{what} {done}/{count or '?'}")
+            last = time.monotonic()
+
+    yield update

@@ -10,7 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diff2ct.checkpoint import load_checkpoint
+from diff2ct.phantom import make_phantom
+from diff2ct_training.drr import BiplanarSetup
+from diff2ct_training.outputs import output_folder
 from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files
+from diff2ct_training.sample_files import PHANTOM_FILES, write_phantom
 
 DEMO_SEED = 7
 DEMO_SCREWS = 6
@@ -31,12 +36,6 @@ def run_demo(
 
     Returns every file written and the report of `reconstruct_files`.
     """
-    from diff2ct.checkpoint import load_checkpoint
-    from diff2ct.phantom import make_phantom
-    from diff2ct_training.drr import BiplanarSetup
-    from diff2ct_training.outputs import output_folder
-    from diff2ct_training.sample_files import PHANTOM_FILES, write_phantom
-
     model_grid = load_checkpoint(checkpoint).grid
     output_folder(folder, PHANTOM_FILES, overwrite=True)
     phantom = make_phantom(DEMO_SEED, num_screws=DEMO_SCREWS)

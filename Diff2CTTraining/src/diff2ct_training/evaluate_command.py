@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.process import check_device, tune_allocator
 from diff2ct.volume import VolumeGrid
+from diff2ct_training import evaluation
+from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.outputs import output_folder
 from diff2ct_training.train_command import find_cts
 
@@ -47,9 +50,6 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         raise ValueError("cases: got none, accepted is at least one phantom or CT")
     tune_allocator()
     check_device(request.device)
-    from diff2ct.checkpoint import load_checkpoint
-    from diff2ct_training import evaluation
-    from diff2ct_training.drr import BiplanarSetup
 
     files = named_checkpoints(request.checkpoints)
     check_methods(request.methods, (*files, TRAIN_MEAN, *evaluation.BASELINES))
@@ -86,8 +86,23 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         done += 1
         on_progress(done, total, f"{case}, {method}")
 
-    evaluation.evaluate(cases, methods, request.output, count)
+    evaluation.evaluate(cases, methods, request.output, settings=settings_of(request, checkpoints, setup), on_result=count)
     return (request.output / "summary.md").read_text(encoding="ascii")
+
+
+def settings_of(request: EvaluationRequest, checkpoints: Mapping[str, Checkpoint], setup: BiplanarSetup) -> str:
+    """How the numbers were made, one Markdown list."""
+    lines = [f"- {name}: checkpoint {checkpoint.sha256[:12]}" for name, checkpoint in checkpoints.items()]
+    lines.append(f"- steps {request.num_steps or 'default'}, samples {request.num_samples}, seed {request.seed}")
+    lines.append(
+        f"- {TRAIN_MEAN}: mean of {request.num_mean_phantoms} training phantoms, seeds from {evaluation.FIRST_TRAINING_SEED}"
+    )
+    lines.append(
+        f"- X-rays: noiseless line integrals of the whole body or scan, AP and {setup.lateral.value}, source to "
+        f"detector {setup.source_to_detector_mm:g} mm, to isocentre {setup.source_to_isocenter_mm:g} mm, detector "
+        f"{setup.detector_mm:g} mm, {setup.pixels} pixels"
+    )
+    return "\n".join(lines)
 
 
 def named_checkpoints(options: tuple[str, ...]) -> dict[str, Path | None]:

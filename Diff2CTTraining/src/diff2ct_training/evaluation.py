@@ -110,10 +110,14 @@ def evaluate(
     cases: Sequence[Callable[[], EvaluationCase]],
     methods: Mapping[str, Method],
     output: Path,
+    *,
+    settings: str = "",
     on_result: Callable[[str, str], None] | None = None,
 ) -> list[Row]:
     """Run every method on every case and write `per_case.csv` (after each case), `summary.csv`, `tests.csv`, `summary.md`
-    and one figure per dataset into the folder `output`. on_result: called with case and method after each.
+    and one figure per dataset into the folder `output`.
+
+    settings: lines on top of the summary that say how it was made. on_result: called with case and method after each.
 
     Returns the per-case rows.
     """
@@ -135,11 +139,11 @@ def evaluate(
         of_dataset = shown.setdefault(case.dataset, [])
         if len(of_dataset) < CASES_IN_FIGURE:
             of_dataset.append((case.name, case.truth, volumes))
-    _write_report(rows, shown, output)
+    _write_report(rows, shown, output, settings)
     return rows
 
 
-def _write_report(rows: Sequence[Row], shown: Mapping[str, Sequence[Any]], output: Path) -> None:
+def _write_report(rows: Sequence[Row], shown: Mapping[str, Sequence[Any]], output: Path, settings: str) -> None:
     from diff2ct_training.figures import methods_figure
 
     write_rows(summarize(rows), output / "summary.csv")
@@ -149,7 +153,7 @@ def _write_report(rows: Sequence[Row], shown: Mapping[str, Sequence[Any]], outpu
         write_rows(tests, output / "tests.csv")
     tables = (markdown_table(rows, HEADLINE_METRICS), markdown_table(rows, WIDE_METRICS))
     text = (
-        f"## Inside the body\n\n{tables[0]}\n## Whole volume\n\n{tables[1]}\n"
+        f"{settings}\n\n## Inside the body\n\n{tables[0]}\n## Whole volume\n\n{tables[1]}\n"
         "SSIM, Dice and PSNR: higher is better; MAE [HU]: lower; bias [HU]: nearer 0.\n"
         "Windows, regions and kernels: diff2ct.metrics. All metrics with bootstrap intervals: summary.csv.\n"
         + (f"Paired Wilcoxon tests of {reference}, Holm-corrected: tests.csv.\n" if tests else "Too few cases for tests.\n")

@@ -6,19 +6,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from diff2ct.image_file import suffix_of
 
-def check_outputs(paths: Iterable[Path | None], *, overwrite: bool) -> None:
-    """ValueError if a file exists and may not be replaced, or if its folder does not exist. None stands for an output not
-    asked for."""
-    for path in paths:
-        if path is None:
-            continue
-        if path.exists() and not overwrite:
-            raise ValueError(f"{path} exists already; --overwrite replaces it")
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder, accepted is a file name")
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"{path}: the folder {path.parent} does not exist")
+VOLUME_SUFFIXES = (".nrrd", ".nii.gz", ".mha", "")
+"""What `write_volume` writes; no suffix is a folder for a DICOM series."""
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def check_output(path: Path | None, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    """ValueError if a file of this kind cannot be written there, or exists and may not be replaced. None is not wanted."""
+    if path is None:
+        return
+    if suffix_of(path) not in suffixes:
+        raise ValueError(f"{path}: cannot be written, accepted suffixes are {', '.join(filter(None, suffixes))}")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists already; --overwrite replaces it")
+    if path.is_dir() and suffix_of(path):
+        raise ValueError(f"{path} is a folder, accepted is a file name")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist")
 
 
 def output_folder(folder: Path, names: Iterable[str], *, overwrite: bool) -> Path:

@@ -42,7 +42,7 @@ class PairConfig:
     pose_error_mm: float = 0.7
     cube_only: float = 0.15
     extend_ends: float = 0.5
-    ideal_detector: float = 0.4
+    ideal_detector: float = 0.6
     detector_strength: float = 1.0
     bone_gain: tuple[float, float] = (0.75, 1.3)
     detector_pixels: int = 176

@@ -59,7 +59,7 @@ def default() -> Recipe:
     """Wavelet net, x_0, zero terminal SNR, views apart, asinh HU; slabs of 64 planes. Made for CPUs and small GPUs."""
     return Recipe(
         name="default",
-        network=X2NoiseNetConfig(condition_channels=6, haar_levels=1, widths=(32, 64, 112, 128), blocks=(1, 2, 2, 2)),
+        network=X2NoiseNetConfig(condition_channels=13, haar_levels=1, widths=(32, 64, 112, 128), blocks=(1, 2, 2, 2)),
         diffusion=Diffusion(schedule="cosine", zero_terminal_snr=True, prediction="x_0"),
         hu_map=HuMap("asinh"),
         time_power=3.0,
@@ -110,7 +110,7 @@ def debug() -> Recipe:
     return Recipe(**{
         **vars(base),
         "name": "debug",
-        "network": X2NoiseNetConfig(condition_channels=6, widths=(8, 16), blocks=(1, 1)),
+        "network": X2NoiseNetConfig(condition_channels=13, widths=(8, 16), blocks=(1, 1)),
         "grid": VolumeGrid.centered(16, 16.0),
         "pairs": PairConfig(slab=8, detector_pixels=24),
         "num_steps": 2,

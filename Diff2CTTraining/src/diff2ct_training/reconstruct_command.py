@@ -10,19 +10,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from diff2ct.checkpoint import load_checkpoint
+from diff2ct.metrics import evaluate_volume
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
-from diff2ct_training.outputs import check_outputs
+from diff2ct.radiograph import check_pair, read_radiograph
+from diff2ct.reconstruct import reconstruct
+from diff2ct.volume import CtVolume
+from diff2ct.volume_io import inside_grid, read_ct, resample, write_volume
+from diff2ct_training.outputs import FIGURE_SUFFIXES, VOLUME_SUFFIXES, check_output
 
 NAMES_OF_VIEWS = ("ap", "lateral")
+MIN_OVERLAP_PERCENT = 5.0
+"""How much of the grid a truth must cover; less is a mistake, not a comparison."""
+SHOWN_METRICS = (
+    ("ssim_3d_body", "SSIM in the body, [-200, 800] HU", ""),
+    ("bone_dice", "bone Dice (> 200 HU)", ""),
+    ("metal_dice", "metal Dice (> 2500 HU)", ""),
+    ("mae_hu_bone", "MAE in bone", " HU"),
+    ("mae_hu_body", "MAE in the body", " HU"),
+    ("bias_hu_body", "bias in the body", " HU"),
+    ("psnr_x2ct", "PSNR, [-1000, 1500] HU", " dB"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionRequest:
     """What to reconstruct from what. Paths of None are not wanted; the other fields are those of `diff2ct.reconstruct`.
 
-    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`; what they leave out
-    comes
-        from the image. ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell.
+    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`; the image tells what
+        they leave out. ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell.
     truth: the patient's CT in the same frame of reference, to be compared with.
     """
 
@@ -45,27 +63,28 @@ class ReconstructionRequest:
 
 
 def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Read, reconstruct, compare, write. Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None
-    without truth), reprojection (per view), warnings, provenance. Nothing is written before everything else has
-    succeeded."""
-    check_outputs((request.output, request.sd_output, request.figure), overwrite=request.overwrite)
+    """Read, reconstruct, compare, write; nothing is written before the reconstruction is there.
+
+    Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None without truth), reprojection (per view),
+    warnings, provenance.
+    """
+    for path, suffixes in (
+        (request.output, VOLUME_SUFFIXES),
+        (request.sd_output, VOLUME_SUFFIXES),
+        (request.figure, FIGURE_SUFFIXES),
+    ):
+        check_output(path, suffixes, overwrite=request.overwrite)
     if request.sd_output is not None and request.num_samples < 2:
         raise ValueError(f"--sd-output: got {request.num_samples} sample, accepted with --samples 2 or more")
     tune_allocator()
     check_device(request.device)
-    from diff2ct.checkpoint import load_checkpoint
-    from diff2ct.radiograph import check_pair, read_radiograph
-    from diff2ct.reconstruct import reconstruct
-    from diff2ct.volume import CtVolume
-    from diff2ct.volume_io import write_volume
-
     with warnings.catch_warnings(record=True) as python_warnings:
         warnings.simplefilter("always", UserWarning)
         geometry = read_geometry(request.geometry)
         files = {"ap": (request.ap, request.ap_view), "lateral": (request.lateral, request.lateral_view)}
         radiographs = [read_radiograph(path, view=view, geometry=geometry.get(name)) for name, (path, view) in files.items()]
         said = [sentence for r in radiographs for sentence in r.warnings] + check_pair(*radiographs)
-        scan = None if request.truth is None else _read_scan(request.truth)
+        scan = None if request.truth is None else read_ct(request.truth)
         result = reconstruct(
             radiographs,
             load_checkpoint(request.checkpoint, device=request.device),
@@ -115,14 +134,8 @@ def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:
     return values
 
 
-def compare_with_scan(volume: Any, scan: Any) -> tuple[Any, dict[str, float | None]]:
-    """(scan on the volume's grid, metrics where the scan has data); both `CtVolume`. Raises ValueError if they do not
-    overlap."""
-    import torch
-
-    from diff2ct.metrics import evaluate_volume
-    from diff2ct.volume_io import inside_grid, resample
-
+def compare_with_scan(volume: CtVolume, scan: CtVolume) -> tuple[CtVolume, dict[str, float | None]]:
+    """(scan on the volume's grid, metrics where the scan has data). Raises ValueError if they hardly overlap."""
     covered = inside_grid(scan, volume.grid)
     percent = 100 * float(covered.mean())
     if percent < MIN_OVERLAP_PERCENT:
@@ -135,14 +148,10 @@ def compare_with_scan(volume: Any, scan: Any) -> tuple[Any, dict[str, float | No
     return truth, _finite(scores)
 
 
-MIN_OVERLAP_PERCENT = 5.0
-"""How much of the grid a truth must cover; less is a mistake, not a comparison."""
-
-
 def caption(seconds: float, metrics: dict[str, float | None] | None) -> list[tuple[str, str]]:
     """(name, value) lines for the figure."""
-    shown = SHOWN_METRICS if metrics else ()
-    return [*((label, _shown(metrics[name], unit)) for name, label, unit in shown), ("reconstruction time", f"{seconds:.1f} s")]
+    lines = [] if metrics is None else [(label, _shown(metrics[name], unit)) for name, label, unit in SHOWN_METRICS]
+    return [*lines, ("reconstruction time", f"{seconds:.1f} s")]
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
@@ -156,27 +165,10 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     return [*lines, report["provenance"]["Notice"]]
 
 
-SHOWN_METRICS = (
-    ("ssim_3d_body", "SSIM in the body, [-200, 800] HU", ""),
-    ("bone_dice", "bone Dice (> 200 HU)", ""),
-    ("metal_dice", "metal Dice (> 2500 HU)", ""),
-    ("mae_hu_bone", "MAE in bone", " HU"),
-    ("mae_hu_body", "MAE in the body", " HU"),
-    ("bias_hu_body", "bias in the body", " HU"),
-    ("psnr_x2ct", "PSNR, [-1000, 1500] HU", " dB"),
-)
-
-
 def _shown(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     return f"{value:.1f}{unit}" if unit else f"{value:.3f}"
-
-
-def _read_scan(path: Path) -> Any:
-    from diff2ct.volume_io import read_ct
-
-    return read_ct(path)
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

@@ -142,8 +142,8 @@ def signed_rank_p(differences: np.ndarray) -> float:
 
 def _paired_test(by_case: dict[tuple[str, str], Row], reference: str, method: str, metric: str) -> Row | None:
     cases = [case for name, case in by_case if name == method and (reference, case) in by_case]
-    pairs = [(by_case[reference, case].get(metric), by_case[method, case].get(metric)) for case in cases]
-    differences = np.array([a - b for a, b in pairs if _is_number(a) and _is_number(b) and math.isfinite(a - b)])
+    pairs = [_values([by_case[reference, case], by_case[method, case]], metric) for case in cases]
+    differences = np.array([pair[0] - pair[1] for pair in pairs if len(pair) == 2])
     if len(differences) < MIN_PAIRS_FOR_A_TEST or not differences.any():
         return None
     return {

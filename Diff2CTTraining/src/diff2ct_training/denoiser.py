@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from diff2ct.diffusion import Diffusion, add_noise, network_input, v_target
+from diff2ct.diffusion import Diffusion, add_noise, network_input, v_target, x0_from
 from diff2ct_training.losses import axis_projection_loss, weighted_mse
 from diff2ct_training.pairs import Pair
 
@@ -45,7 +45,18 @@ def denoising_loss(network: nn.Module, batch: Pair, t: torch.Tensor, eps: torch.
     if recipe.projection_weight > 0:
         terms["projection"] = axis_projection_loss(error * batch.known, weight, recipe.projection_reduction)
         terms["loss"] = terms["loss"] + recipe.projection_weight * terms["projection"]
+    if recipe.body_window_weight > 0:
+        x_0 = x0_from(diffusion.prediction, output, x_t, alpha_bar)
+        body_error = body_window(recipe.hu_map.to_hu(x_0)) - body_window(recipe.hu_map.to_hu(batch.x_0))
+        terms["body"] = weighted_mse(body_error, weight, batch.known)
+        terms["loss"] = terms["loss"] + recipe.body_window_weight * terms["body"]
     return terms
+
+
+def body_window(hu: torch.Tensor) -> torch.Tensor:
+    """HU -> [0, 1] over [-200, 800], the window in which a spine is read. Bone is 5 % of a trunk; over the whole HU range the
+    outlines of gas and body outweigh it, and a network learns them first and bone late."""
+    return ((hu + 200) / 1000).clamp(0, 1)
 
 
 def _target(diffusion: Diffusion, x_0: torch.Tensor, eps: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:

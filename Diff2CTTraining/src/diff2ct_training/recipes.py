@@ -17,6 +17,7 @@ from diff2ct_training.pairs import PairConfig
 class Recipe:
     """num_steps: optimiser steps. learning_rate: after `warmup_steps`, then a cosine down to a twentieth ("constant": stays).
     time_power: see `denoiser.draw_noise`. loss_weight_limit: see `denoiser`. projection_weight, projection_reduction: see `losses.axis_projection_loss`.
+    body_window_weight: of the squared error inside [-200, 800] HU, see `denoiser.body_window`.
     ct_share: share of samples from CTs where both CTs and phantoms are given. save_every, picture_every: in steps.
     """
 
@@ -39,6 +40,7 @@ class Recipe:
     loss_weight_limit: float = 5.0
     projection_weight: float = 0.0
     projection_reduction: str = "mean"
+    body_window_weight: float = 0.0
     ct_share: float = 0.5
     precision: str = "bf16-mixed"
     seed: int = 0
@@ -65,6 +67,7 @@ def default() -> Recipe:
         time_power=3.0,
         loss_weight_limit=1.5,
         projection_weight=1.0,
+        body_window_weight=3.0,
     )
 
 

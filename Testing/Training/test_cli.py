@@ -136,6 +136,8 @@ def test_existing_output_is_refused_and_kept(call, tmp_path: Path) -> None:  # t
         assert_one_line(call("--figure", tmp_path / "out.png"), name, "--overwrite")
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
+    (tmp_path / "out.nii.gz.json").write_text("mine")
+    assert_one_line(call("--output", tmp_path / "out.nii.gz"), "out.nii.gz.json")
     (tmp_path / "out.nrrd").write_text("mine")
     assert call("--overwrite").exit_code == 0
     assert read_ct(tmp_path / "out.nrrd").hu.size == 32**3

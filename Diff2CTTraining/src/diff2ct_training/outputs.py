@@ -25,6 +25,8 @@ def check_output(path: Path | None, suffixes: tuple[str, ...], *, overwrite: boo
         raise ValueError(f"{path} is a folder, accepted is a file name")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"{path}: the folder {path.parent} does not exist")
+    if suffix_of(path) == ".nii.gz":  # its attributes have no place in the file
+        check_output(path.with_name(path.name + ".json"), (".json",), overwrite=overwrite)
 
 
 def output_folder(folder: Path, names: Iterable[str], *, overwrite: bool) -> Path:

@@ -15,7 +15,12 @@ from diff2ct.units import HuMap, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
 GRID = VolumeGrid.centered(16, 16.0)
-CONE = {"source_to_detector_mm": 1000.0, "source_to_isocenter_mm": 800.0, "detector_spacing_mm": (8.0, 8.0), "detector_size": (50, 50)}
+CONE = {
+    "source_to_detector_mm": 1000.0,
+    "source_to_isocenter_mm": 800.0,
+    "detector_spacing_mm": (8.0, 8.0),
+    "detector_size": (50, 50),
+}
 
 
 def tiny_body(grid: VolumeGrid = GRID) -> CtVolume:

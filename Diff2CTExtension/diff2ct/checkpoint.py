@@ -1,4 +1,5 @@
-"""One file that is a trained model: safetensors weights, and a JSON header that says all that using them needs. Never a pickle."""
+"""One file that is a trained model: safetensors weights, and a JSON header that says all that using them needs. Never a
+pickle."""
 
 from __future__ import annotations
 
@@ -42,12 +43,7 @@ class Checkpoint:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        expected = condition_channels(self.condition)
-        if self.network.config.condition_channels != expected:
-            raise ValueError(
-                f"network.condition_channels: got {self.network.config.condition_channels}, "
-                f"accepted is {expected} for condition {self.condition!r}"
-            )
+        _check_channels(self.network.config.condition_channels, self.condition)
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float16) -> None:
@@ -78,13 +74,14 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             header = _header(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"checkpoint: {path} is corrupt, truncated or no safetensors file ({error})") from None
     network_class, config_class = NETWORKS[header["network"]["name"]]
     try:
         config = config_class(**{k: v for k, v in header["network"].items() if k != "name"})
         diffusion, hu_map, grid = Diffusion(**header["diffusion"]), HuMap(**header["hu_map"]), VolumeGrid(**header["grid"])
+        _check_channels(config.condition_channels, header["condition"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: the header of {path} does not validate: {error}") from None
     with torch.device("meta"):
@@ -102,6 +99,12 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
         provenance=header["provenance"],
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
+
+
+def _check_channels(channels: int, condition: str) -> None:
+    expected = condition_channels(condition)
+    if channels != expected:
+        raise ValueError(f"network.condition_channels: got {channels}, accepted is {expected} for condition {condition!r}")
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -28,10 +28,10 @@ def geometric_condition(
     """Each voxel looks up each view where its own ray hits the detector (PerX2CT, ICASSP 2023; field practice since).
 
     images: per view (Hd, Wd) line integrals, gain and offset unknown; valid: per view (Hd, Wd) bool.
-    Returns (5 V + 3, D, H, W) float32. Per view: the standardised image and its two detail bands (0 where not seen), seen or not (1
-    or 0), and the signed depth along the beam from the isocentre in units of 128 mm. Then what all views agree on: the least of
-    image and of each band over the views. A body, a vertebra, a screw is bright in all of them; a sum of views does not tell, and
-    a network takes long to find this out.
+    Returns (5 V + 3, D, H, W) float32. Per view: the standardised image and its two detail bands (0 where not seen), seen or
+    not (1 or 0), and the signed depth along the beam from the isocentre in units of 128 mm. Then what all views agree on: the
+    least of image and of each band over the views. A body, a vertebra, a screw is bright in all of them; a sum of views does
+    not tell, and a network takes long to find this out.
     """
     channels, looks = [], []
     for image, mask, beam in zip(images, valid, beams, strict=True):
@@ -43,8 +43,8 @@ def geometric_condition(
 
 
 def image_and_bands(image: torch.Tensor, valid: torch.Tensor, beam: Beam) -> list[torch.Tensor]:
-    """The image and its detail in each band of `BAND_EDGES_MM`, finest first, each (Hd, Wd) and standardised by itself: bone is a
-    small contrast on a large body, and without its own scale it would be a whisper."""
+    """The image and its detail in each band of `BAND_EDGES_MM`, finest first, each (Hd, Wd) and standardised by itself: bone is
+    a small contrast on a large body, and without its own scale it would be a whisper."""
     weight = valid.to(image)[None]
     centered = standardize(image, valid)[None]
     blurred = []
@@ -56,11 +56,13 @@ def image_and_bands(image: torch.Tensor, valid: torch.Tensor, beam: Beam) -> lis
     return [centered[0], *(standardize(band[0], valid) for band in bands)]
 
 
-def added_condition(images: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], beams: Sequence[Beam], grid: VolumeGrid) -> torch.Tensor:
+def added_condition(
+    images: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], beams: Sequence[Beam], grid: VolumeGrid
+) -> torch.Tensor:
     """The paper's condition: expand each X-ray along its own ray, permute to volume axes, add (arXiv 2408.09731, Sec. 3).
 
-    The rays are taken as parallel to the axes whatever `beams` says, as in the paper: the image is sampled at the grid's in-plane
-    positions in the isocentre plane. Which axis belongs to which view and which way it runs comes from the beam.
+    The rays are taken as parallel to the axes whatever `beams` says, as in the paper: the image is sampled at the grid's
+    in-plane positions in the isocentre plane. Which axis belongs to which view and which way it runs comes from the beam.
     Returns (1, D, H, W) float32 in [-1, 1] per view and averaged over views.
     """
     total = torch.zeros(grid.size)
@@ -92,7 +94,8 @@ def isocenter_parallel(beam: Beam) -> Beam:
 
 
 def lift(images: Sequence[torch.Tensor], beam: Beam, grid: VolumeGrid) -> torch.Tensor:
-    """Value of each image (Hd, Wd) at the detector position of each voxel, bilinear, 0 off the detector -> (len(images), D, H, W)."""
+    """Value of each image (Hd, Wd) at the detector position of each voxel, bilinear, 0 off the detector -> (len(images), D, H,
+    W)."""
     stack = torch.stack(list(images))[None]  # (1, C, Hd, Wd)
     matrix = torch.from_numpy(beam.lps_to_pixel @ grid.ijk_to_lps).to(stack)  # (3, 4)
     k, j, i = (torch.arange(n, device=stack.device, dtype=stack.dtype) for n in grid.size)

@@ -1,8 +1,9 @@
-"""Diffusion: noise schedules, parameterisations and samplers. Symbols of Ho et al. 2020 (DDPM): t, beta, alpha_bar, eps, x_0, x_t.
+"""Diffusion: noise schedules, parameterisations and samplers. Symbols of Ho et al. 2020 (DDPM): t, beta, alpha_bar, eps, x_0,
+x_t.
 
-Time runs t = 0 (clean, alpha_bar = 1) to t = T (noisiest). A denoiser is a function (x_t, t) -> x_0; `predict_x0` makes one from
-a network of any parameterisation. All samplers are free functions of one signature and make as many calls as `timesteps` has
-entries. Randomness is per sample: the same seed gives the same sample whatever the batch size and the device.
+Time runs t = 0 (clean, alpha_bar = 1) to t = T (noisiest). A denoiser is a function (x_t, t) -> x_0; `predict_x0` makes one
+from a network of any parameterisation. All samplers are free functions of one signature and make as many calls as `timesteps`
+has entries. Randomness is per sample: the same seed gives the same sample whatever the batch size and the device.
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ class Diffusion:
     schedule: "paper", "ddpm" or "cosine". num_timesteps: T.
     zero_terminal_snr: rescale so that x_T is pure noise; then a network cannot predict eps.
     prediction: what the network returns, "eps", "x_0" or "v".
-    scale_input: the network is given sqrt(alpha_bar) x_t instead of x_t. At zero SNR x_t says nothing and then is not heard: the
-        first step is a plain regression on the condition, where a network that hears the noise takes long to learn to ignore it.
+    scale_input: the network is given sqrt(alpha_bar) x_t instead of x_t. At zero SNR x_t says nothing and then is not heard:
+    the
+        first step is a plain regression on the condition, where a network that hears the noise takes long to learn to ignore
+        it.
     """
 
     schedule: str = "cosine"
@@ -82,7 +85,9 @@ class Diffusion:
         if not 1 <= self.num_timesteps <= 100_000:
             raise ValueError(f"num_timesteps: got {self.num_timesteps}, accepted is 1 to 100000")
         if self.zero_terminal_snr and self.prediction == "eps":
-            raise ValueError("prediction: got 'eps' with zero_terminal_snr, accepted are 'x_0' and 'v': eps at t = T does not tell x_0")
+            raise ValueError(
+                "prediction: got 'eps' with zero_terminal_snr, accepted are 'x_0' and 'v': eps at t = T does not tell x_0"
+            )
 
     @property
     def alpha_bar(self) -> torch.Tensor:
@@ -134,7 +139,9 @@ def _root(value: torch.Tensor | float) -> torch.Tensor | float:
     return value.clamp(min=0).sqrt() if isinstance(value, torch.Tensor) else math.sqrt(max(value, 0.0))
 
 
-def predict_x0(network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], diffusion: Diffusion, *, clip: bool = True) -> Denoiser:
+def predict_x0(
+    network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], diffusion: Diffusion, *, clip: bool = True
+) -> Denoiser:
     """A denoiser from `network(x_t, t (B,))`. clip: keep x_0 in [-1, 1], as every sampler of bounded data needs."""
     alpha_bar = diffusion.alpha_bar.tolist()
 
@@ -180,7 +187,8 @@ def sample_ddpm(
     on_step: OnStep | None = None,
     is_cancelled: Callable[[], bool] | None = None,
 ) -> torch.Tensor:
-    """Ancestral sampling with the posterior q(x_s | x_t, x_0) (Ho et al. 2020, Algorithm 2, Eq. 7), for any decreasing times."""
+    """Ancestral sampling with the posterior q(x_s | x_t, x_0) (Ho et al. 2020, Algorithm 2, Eq. 7), for any decreasing
+    times."""
     x = noise()
     for t, s, a_t, a_s in _transitions(alpha_bar, timesteps, on_step, is_cancelled):
         x_0 = denoiser(x, t)

@@ -5,8 +5,8 @@ Frames and signs
 * LPS: +x to the patient's left, +y to the back (posterior), +z to the head (superior).
 * The isocentre is the point around which both views turn; the reconstruction cube is centred on it.
 * Angles are DICOM's positioner angles (PS3.3 C.8.7.5): they place the *detector* around the patient. Primary 0 = detector in
-  front of the chest (a PA beam), +90 = detector on the patient's left (LAO), 180 = detector behind (an AP beam). Secondary > 0 =
-  detector toward the head (cranial).
+  front of the chest (a PA beam), +90 = detector on the patient's left (LAO), 180 = detector behind (an AP beam). Secondary > 0
+  = detector toward the head (cranial).
 * Image arrays are (H, W) = (rows, columns); pixel (0, 0) is the centre of the top left pixel; rows go down.
 * Displayed orientation: frontal views have the patient's left on the image's right, lateral views have the front of the patient
   on the image's left, as radiologists hang them. `mirrored` says that this is the view from the source instead of the detector.
@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from enum import Enum
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
 
 
-class View(str, Enum):
+class View(StrEnum):
     """DICOM View Position (0018,5101). AP: the beam enters at the front. LL: the left side lies against the detector."""
 
     AP = "AP"
@@ -40,7 +40,7 @@ class View(str, Enum):
     def parse(cls, name: str) -> View:
         """View from its DICOM or everyday name; "LAT" and "LATERAL" are refused as they do not tell the side."""
         try:
-            return name if isinstance(name, View) else cls(str(name).strip().upper())
+            return cls(str(name).strip().upper())
         except ValueError:
             raise ValueError(f"view: got {name!r}, accepted are {', '.join(v.value for v in cls)}") from None
 
@@ -128,7 +128,8 @@ class _Beam:
 
     @property
     def lps_to_pixel(self) -> np.ndarray:
-        """(3, 4): [x, y, z, 1] [mm] -> [column * w, row * w, w]. w is the depth from the source [mm], or 1 for parallel rays."""
+        """(3, 4): [x, y, z, 1] [mm] -> [column * w, row * w, w]. w is the depth from the source [mm], or 1 for parallel
+        rays."""
         raise AttributeError(f"{type(self).__name__} has no projection matrix")
 
     def to_dict(self) -> dict[str, Any]:
@@ -164,8 +165,9 @@ class ConeBeam(_Beam):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.source_to_isocenter_mm < self.source_to_detector_mm < math.inf:
+            got = f"{self.source_to_detector_mm}, {self.source_to_isocenter_mm}"
             raise ValueError(
-                f"source_to_detector_mm, source_to_isocenter_mm: got {self.source_to_detector_mm}, {self.source_to_isocenter_mm}, "
+                f"source_to_detector_mm, source_to_isocenter_mm: got {got}, "
                 "accepted is 0 < source_to_isocenter_mm < source_to_detector_mm"
             )
 
@@ -226,7 +228,8 @@ Beam = ConeBeam | ParallelBeam
 
 
 def beam_from_dict(values: dict[str, Any]) -> Beam:
-    """Beam from `to_dict` or a hand-written JSON object. "view" may stand for the angles; unknown and missing keys are named."""
+    """Beam from `to_dict` or a hand-written JSON object. "view" may stand for the angles; unknown and missing keys are
+    named."""
     given = dict(values)
     kind = given.pop("kind", "cone")
     classes: dict[str, type[ConeBeam] | type[ParallelBeam]] = {"cone": ConeBeam, "parallel": ParallelBeam}

@@ -1,7 +1,8 @@
 """X-ray projection of a volume and its exact adjoint, for cone and parallel beams in any pose. Differentiable.
 
-`project` is Joseph's method (IEEE TMI 1982): the volume is cut into the index planes most nearly perpendicular to the central ray;
-each ray takes one bilinear sample per plane, times the length of ray between planes. Outside the volume there is nothing (air).
+`project` is Joseph's method (IEEE TMI 1982): the volume is cut into the index planes most nearly perpendicular to the central
+ray; each ray takes one bilinear sample per plane, times the length of ray between planes. Outside the volume there is nothing
+(air).
 
 A plane and the detector are related by a homography, so along one ray the position in the planes is linear in the plane number:
 two 3x3 inverses give every sample position, for cone and parallel beams alike. Where the detector is parallel to the index axes
@@ -144,7 +145,9 @@ def _check_in_front_of_source(ijk_to_pixel: torch.Tensor, grid: VolumeGrid) -> N
     corners = torch.tensor([[i, j, k, 1.0] for i in ends[0] for j in ends[1] for k in ends[2]], dtype=torch.float64)
     nearest = float((corners @ ijk_to_pixel[2]).min())
     if nearest <= 0:
-        raise ValueError(f"beam: the volume reaches {-nearest:.0f} mm behind the source; accepted is a source outside the volume")
+        raise ValueError(
+            f"beam: the volume reaches {-nearest:.0f} mm behind the source; accepted is a source outside the volume"
+        )
 
 
 def _plane_positions(
@@ -282,7 +285,7 @@ def _project_general(volume: torch.Tensor, plan: _Plan) -> torch.Tensor:
 
 
 def _backproject_general(image: torch.Tensor, plan: _Plan) -> torch.Tensor:
-    num_s, num_r, num_p = plan.srp
+    _, num_r, num_p = plan.srp
     weighted = image * plan.length_mm.to(image)
     parts = []
     for _, positions in _general_chunks(plan, image):

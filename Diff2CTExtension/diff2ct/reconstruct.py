@@ -27,7 +27,8 @@ NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 class Reconstruction:
     """volume: HU; the mean of the samples if there are several. sd_hu: (D, H, W) their standard deviation, None for one sample.
 
-    seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after fitting
+    seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after
+    fitting
     gain and offset: {"relative_l2", "ncc"}. provenance: what to write beside the volume, all text.
     """
 
@@ -52,8 +53,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
 
-    num_steps: denoising steps per sample, default 10. seed: the same seed gives the same volume. on_step(done, in all) counts the
-    steps of all samples. Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
+    num_steps: denoising steps per sample, default 10. seed: the same seed gives the same volume. on_step(done, in all) counts
+    the steps of all samples. Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
     """
     start = time.perf_counter()
     num_steps = DEFAULT_STEPS if num_steps is None else num_steps
@@ -126,8 +127,8 @@ def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device
 
 
 def reproject(volume: CtVolume, radiograph: Radiograph) -> dict[str, float]:
-    """How well the volume's own X-ray agrees with the measured one, gain and offset fitted; only where all tissue lies in the cube
-    can it be perfect."""
+    """How well the volume's own X-ray agrees with the measured one, gain and offset fitted; only where all tissue lies in the
+    cube can it be perfect."""
     small = radiograph.resized(spacing_mm=min(volume.grid.spacing_mm) * radiograph.geometry.magnification)
     image = project(hu_to_mu(torch.from_numpy(volume.hu)), volume.grid, small.geometry)
     measured, valid = torch.from_numpy(small.line_integral)[None], torch.from_numpy(small.valid)[None]

@@ -1,12 +1,11 @@
-"""CT volumes and the grids they live on. Arrays are (D, H, W) = (k, j, i); points are (x, y, z) in LPS mm; the flip is here only."""
+"""CT volumes and the grids they live on. Arrays are (D, H, W) = (k, j, i); points are (x, y, z) in LPS mm; the flip is here
+only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-
-from diff2ct.units import HU_AIR
 
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 

@@ -1,11 +1,11 @@
 """`python -m diff2ct.worker`: one reconstruction in a process of its own, so that whoever started it survives it.
 
-Standard input: one line of JSON, the request. Standard output: ASCII JSON lines, the events; what image libraries print there from C
-goes to standard error. The worker stops between two steps when standard input ends or when the file named by "cancel" appears, and
-leaves no output then.
+Standard input: one line of JSON, the request. Standard output: ASCII JSON lines, the events; what image libraries print there
+from C goes to standard error. The worker stops between two steps when standard input ends or when the file named by "cancel"
+appears, and leaves no output then.
 
-Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}}, "checkpoint",
-"steps", "samples", "seed", "device", "sd_output": FILE.nrrd, "cancel": FILE, "overwrite": bool.
+Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}},
+"checkpoint", "steps", "samples", "seed", "device", "sd_output": FILE.nrrd, "cancel": FILE, "overwrite": bool.
 Events: {"event": "progress", "step", "steps", "seconds"}, then one of {"event": "done", "output", "seconds", "peak_memory_mb",
 "reprojection", "warnings", "provenance"}, {"event": "cancelled"}, {"event": "error", "message"}.
 """
@@ -24,7 +24,8 @@ from typing import Any, TextIO
 from diff2ct.process import peak_memory_mb, tune_allocator
 
 _KEYS = {
-    "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "sd_output", "cancel", "overwrite",
+    "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "sd_output", "cancel",
+    "overwrite",
 }  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
     .venv/bin/python Testing/Benchmarks/overfit.py [--steps 800]
 
-A wrong alpha_bar, a wrong sign or a sampler that does not fit its training gives a beautiful loss and garbage here. About 3 minutes on
-two CPU cores; exit status 1 if 35 dB are not reached.
+A wrong alpha_bar, a wrong sign or a sampler that does not fit its training gives a beautiful loss and garbage here. About 3
+minutes on two CPU cores; exit status 1 if 35 dB are not reached.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> int:
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"step {step} of {num_steps}: mse {float(terms['mse']):.5f}, {time.monotonic() - start:.0f} s", flush=True)  # noqa: T201
+            print(f"step {step} of {num_steps}: mse {float(terms['mse']):.5f}, {time.monotonic() - start:.0f} s", flush=True)
 
     truth, scores = recipe.hu_map.to_hu(batch.x_0[0, 0]), {}
     for name, sampler in SAMPLERS.items():
@@ -63,7 +63,7 @@ def main() -> int:
             times = trailing_timesteps(recipe.diffusion.num_timesteps, 25)
             x_0 = sampler(denoiser, recipe.diffusion.alpha_bar, times, SampleNoise([5], tuple(batch.x_0.shape[1:])))
         scores[name] = psnr(recipe.hu_map.to_hu(x_0[0, 0].float()), truth, WIDE)
-        print(f"{name}, 25 steps: PSNR {scores[name]:.1f} dB (target {TARGET_DB})")  # noqa: T201
+        print(f"{name}, 25 steps: PSNR {scores[name]:.1f} dB (target {TARGET_DB})")
     return 0 if min(scores.values()) > TARGET_DB else 1
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_checkpoint
 
 from diff2ct.checkpoint import EMBEDDED, load_checkpoint, save_checkpoint
 from diff2ct.volume import VolumeGrid
+from tiny import tiny_checkpoint
 
 
 @pytest.fixture

@@ -19,7 +19,12 @@ from diff2ct.projector import project
 from diff2ct.volume import VolumeGrid
 
 GRID = VolumeGrid.centered((8, 10, 12), 5.0)
-CONE = {"source_to_detector_mm": 1000.0, "source_to_isocenter_mm": 800.0, "detector_spacing_mm": (4.0, 4.0), "detector_size": (40, 50)}
+CONE = {
+    "source_to_detector_mm": 1000.0,
+    "source_to_isocenter_mm": 800.0,
+    "detector_spacing_mm": (4.0, 4.0),
+    "detector_size": (40, 50),
+}
 
 
 def parallel_views() -> tuple[ParallelBeam, ParallelBeam]:
@@ -36,7 +41,9 @@ def everywhere(image: torch.Tensor) -> torch.Tensor:
 def test_the_papers_condition_is_expand_permute_add() -> None:
     ap, lateral = torch.rand(8, 12), torch.rand(8, 10)
     condition = added_condition([ap, lateral], [everywhere(ap), everywhere(lateral)], parallel_views(), GRID)
-    ap_unit, lateral_unit = (scale_to_unit(x, everywhere(x)).flip(0) for x in (ap, lateral))  # row 0 is the head, k = 0 the feet
+    ap_unit, lateral_unit = (
+        scale_to_unit(x, everywhere(x)).flip(0) for x in (ap, lateral)
+    )  # row 0 is the head, k = 0 the feet
     expanded = ap_unit[:, None, :].expand(8, 10, 12) + lateral_unit[:, :, None].expand(8, 10, 12)
     torch.testing.assert_close(condition, expanded[None] / 2)
 
@@ -45,7 +52,9 @@ def test_geometric_lookup_equals_replication_for_parallel_rays() -> None:
     ap, lateral = torch.rand(8, 12), torch.rand(8, 10)
     masks = [everywhere(ap), everywhere(lateral)]
     paper = added_condition([ap, lateral], masks, parallel_views(), GRID)
-    lifted = [lift([scale_to_unit(x, m)], beam, GRID)[0] for x, m, beam in zip((ap, lateral), masks, parallel_views(), strict=True)]
+    lifted = [
+        lift([scale_to_unit(x, m)], beam, GRID)[0] for x, m, beam in zip((ap, lateral), masks, parallel_views(), strict=True)
+    ]
     torch.testing.assert_close(paper[0], (lifted[0] + lifted[1]) / 2)
 
 

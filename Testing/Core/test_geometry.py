@@ -85,7 +85,9 @@ def test_parallel_rays_do_not_magnify() -> None:
 @pytest.mark.parametrize("kind", [ConeBeam, ParallelBeam])
 def test_json_round_trip_is_exact(kind: type) -> None:
     values = CONE if kind is ConeBeam else PARALLEL
-    beam = kind(primary_angle_deg=1 / 3, secondary_angle_deg=0.1, roll_deg=-2, mirrored=True, isocenter_lps=(0.1, 0.2, 0.3), **values)
+    beam = kind(
+        primary_angle_deg=1 / 3, secondary_angle_deg=0.1, roll_deg=-2, mirrored=True, isocenter_lps=(0.1, 0.2, 0.3), **values
+    )
     assert beam_from_dict(json.loads(json.dumps(beam.to_dict()))) == beam
 
 

@@ -1,13 +1,18 @@
 import numpy as np
-import phantoms
 import pytest
 import torch
 
+import phantoms
 from diff2ct.geometry import Beam, ConeBeam, ParallelBeam, View
 from diff2ct.projector import backproject, project
 from diff2ct.volume import VolumeGrid
 
-CONE = {"source_to_detector_mm": 1020.0, "source_to_isocenter_mm": 700.0, "detector_spacing_mm": (6.0, 5.0), "detector_size": (61, 74)}
+CONE = {
+    "source_to_detector_mm": 1020.0,
+    "source_to_isocenter_mm": 700.0,
+    "detector_spacing_mm": (6.0, 5.0),
+    "detector_size": (61, 74),
+}
 PARALLEL = {"detector_spacing_mm": (4.0, 4.5), "detector_size": (60, 52)}
 BEAMS: dict[str, Beam] = {
     **{f"cone {v.value}": ConeBeam.from_view(v, **CONE) for v in View},

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
-
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.diffusion import Cancelled
 from diff2ct.geometry import ConeBeam, View
@@ -15,6 +13,7 @@ from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import frontal_and_lateral, reconstruct, reproject, sample_seed
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
+from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
 
 
 @pytest.fixture(scope="module")

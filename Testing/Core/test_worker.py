@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
 
 from diff2ct import worker
 from diff2ct.checkpoint import save_checkpoint
 from diff2ct.radiograph import write_radiograph
 from diff2ct.volume_io import read_ct
+from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
 
 
 @pytest.fixture

@@ -12,7 +12,11 @@ from diff2ct_training.recipes import RECIPES, debug, paper
 def a_batch(size: int = 2) -> Pair:
     generator = torch.Generator().manual_seed(0)
     pairs = [
-        Pair(torch.randn(13, 8, 8, 8, generator=generator), torch.rand(1, 8, 8, 8, generator=generator), torch.ones(1, 8, 8, 8, dtype=torch.bool))
+        Pair(
+            torch.randn(13, 8, 8, 8, generator=generator),
+            torch.rand(1, 8, 8, 8, generator=generator),
+            torch.ones(1, 8, 8, 8, dtype=torch.bool),
+        )
         for _ in range(size)
     ]
     return batch_of(pairs)
@@ -42,7 +46,8 @@ def test_clean_times_weigh_more_up_to_the_limit() -> None:
     recipe, batch = replace(debug(), projection_weight=0.0, loss_weight_limit=5.0), a_batch(1)
     eps = torch.zeros_like(batch.x_0)
     losses = [
-        float(denoising_loss(lambda x, times, c: batch.x_0 + 1, batch, torch.tensor([t]), eps, recipe)["loss"]) for t in (1000, 600, 1)
+        float(denoising_loss(lambda x, times, c: batch.x_0 + 1, batch, torch.tensor([t]), eps, recipe)["loss"])
+        for t in (1000, 600, 1)
     ]
     assert losses[0] == pytest.approx(1.0, rel=1e-4)
     assert 1 < losses[1] < 5

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_body, tiny_radiographs
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.reconstruct import reconstruct
@@ -14,6 +13,7 @@ from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.loop import learning_rate, train
 from diff2ct_training.recipes import Recipe, debug, default
+from tiny import tiny_body, tiny_radiographs
 
 
 @pytest.fixture(scope="module")

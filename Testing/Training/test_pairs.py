@@ -20,7 +20,7 @@ CALM = PairConfig(
 
 def case(kind: str = "phantom", size: tuple[int, int, int] = (80, 60, 70), spacing: float = 4.0) -> Case:
     """Water from end to end, air around, a bone rod on the left."""
-    k, j, i = np.indices(size)
+    _, j, i = np.indices(size)
     x, y = (i - (size[2] - 1) / 2) * spacing, (j - (size[1] - 1) / 2) * spacing
     hu = np.where((x / 120) ** 2 + (y / 90) ** 2 < 1, 0, -1000)
     hu[np.hypot(x - 60, y) < 12] = 800

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import tiny_body
 
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training.cases import list_cases, read_case
 from diff2ct_training.prepare import axis_aligned_grid, body_center, prepare
 from diff2ct_training.warp import random_warp, warp
+from tiny import tiny_body
 
 
 def test_cts_become_cases_with_bent_copies(tmp_path: Path) -> None:

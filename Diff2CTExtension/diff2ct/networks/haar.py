@@ -30,7 +30,8 @@ def _butterfly(x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def space_to_depth(x: torch.Tensor, levels: int = 1) -> torch.Tensor:
-    """(B, C, D, H, W) -> (B, 8^levels C, D / 2^levels, ...): the bands' raw samples, where a learned linear layer follows anyway."""
+    """(B, C, D, H, W) -> (B, 8^levels C, D / 2^levels, ...): the bands' raw samples, where a learned linear layer follows
+    anyway."""
     n = 2**levels
     x = x.unflatten(4, (-1, n)).unflatten(3, (-1, n)).unflatten(2, (-1, n))
     return x.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)

@@ -1,4 +1,5 @@
-"""X2NoiseNet: the conditional 3D denoiser, in the paper's pixel form and in the wavelet form. One UNet; the form is a parameter.
+"""X2NoiseNet: the conditional 3D denoiser, in the paper's pixel form and in the wavelet form. One UNet; the form is a
+parameter.
 
 B batch, C channels, D x H x W voxels.
 """
@@ -20,7 +21,8 @@ from diff2ct.networks.norm import group_norm
 @dataclass(frozen=True, kw_only=True)
 class X2NoiseNetConfig:
     """condition_channels: channels of the condition volume.
-    haar_levels: 0 is the paper's pixel form; 1 runs the UNet on the 8 Haar bands at half resolution (WDM, Friedrich et al. 2024).
+    haar_levels: 0 is the paper's pixel form; 1 runs the UNet on the 8 Haar bands at half resolution (WDM, Friedrich et al.
+    2024).
     widths: channels at each resolution, finest first. blocks: residual blocks at each, per side.
     attention: self-attention at the coarsest resolution.
     """
@@ -52,7 +54,8 @@ class X2NoiseNetConfig:
 class X2NoiseNet(nn.Module):
     """(x_t (B, 1, D, H, W), t (B,), condition (B, C, D, H, W)) -> (B, 1, D, H, W) of the parameterisation it was trained for.
 
-    The condition enters at every resolution through convolutions of its own, so that no level has to fish it out of the noise and
+    The condition enters at every resolution through convolutions of its own, so that no level has to fish it out of the noise
+    and
     sampling computes its part once: see `embed_condition`.
     """
 

@@ -7,7 +7,6 @@ isocentre, what it is ("phantom" or "ct") and where it came from.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,11 +33,11 @@ def write_case(folder: Path, case: Case) -> None:
     array_file, json_file = folder / f"{case.name}.npy", folder / f"{case.name}.json"
     partial = array_file.with_suffix(".partial.npy")
     np.save(partial, np.asarray(case.hu, dtype=np.int16))
-    os.replace(partial, array_file)
+    partial.replace(array_file)
     description = {"kind": case.kind, "grid": asdict(case.grid), "center_lps": list(case.center_lps), "source": case.source}
     partial = json_file.with_suffix(".partial")
     partial.write_text(json.dumps(description, indent=1))
-    os.replace(partial, json_file)
+    partial.replace(json_file)
 
 
 def read_case(json_file: Path) -> Case:

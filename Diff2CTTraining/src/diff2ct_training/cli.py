@@ -174,7 +174,9 @@ def prepare(
     output: Output,
     phantoms: Annotated[int, typer.Option(help="Training phantoms to render, seeds from 10000.")] = 0,
     first_seed: Annotated[int, typer.Option(help="First phantom seed; below 1000 is kept for evaluation.")] = 10_000,
-    cts: Annotated[list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")] = None,
+    cts: Annotated[
+        list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")
+    ] = None,
     variants: Annotated[int, typer.Option(help="Cases per CT: itself and randomly bent and scaled copies.")] = 1,
 ) -> None:
     """Phantoms and CTs as plain arrays that `train` reads. Goes on where it stopped."""
@@ -185,7 +187,11 @@ def prepare(
         paths, seeds = find_cts(list(cts or ())), range(first_seed, first_seed + phantoms)
         with progress_bar("preparing", total=len(paths) + len(seeds)) as update:
             names = prepare_all(
-                output, phantom_seeds=seeds, ct_paths=paths, num_variants=variants, on_case=lambda name: update(description=name)
+                output,
+                phantom_seeds=seeds,
+                ct_paths=paths,
+                num_variants=variants,
+                on_case=lambda name: update(description=name),
             )
     typer.echo(f"{len(names)} cases in {output}")
 

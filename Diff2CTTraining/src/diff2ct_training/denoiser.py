@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def batch_of(pairs: list[Pair], device: torch.device | str = "cpu") -> Pair:
     """Pairs stacked along a batch axis; the condition goes channels-last, as the network likes it."""
-    condition, x_0, known = (torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("condition", "x_0", "known"))
+    condition, x_0, known = (
+        torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("condition", "x_0", "known")
+    )
     return Pair(condition.contiguous(memory_format=torch.channels_last_3d), x_0, known)
 
 
@@ -32,7 +34,9 @@ def draw_noise(rng: torch.Generator, batch: Pair, num_timesteps: int, power: flo
     return t.to(batch.x_0.device), torch.randn(batch.x_0.shape, generator=rng).to(batch.x_0.device)
 
 
-def denoising_loss(network: nn.Module, batch: Pair, t: torch.Tensor, eps: torch.Tensor, recipe: Recipe) -> dict[str, torch.Tensor]:
+def denoising_loss(
+    network: nn.Module, batch: Pair, t: torch.Tensor, eps: torch.Tensor, recipe: Recipe
+) -> dict[str, torch.Tensor]:
     """Loss terms by name; "loss" is what to minimise, "mse" the plain error of the prediction."""
     diffusion = recipe.diffusion
     alpha_bar = diffusion.alpha_bar.to(t.device)[t].float().view(-1, 1, 1, 1, 1)

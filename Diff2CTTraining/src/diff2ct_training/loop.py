@@ -103,7 +103,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 class _Stream(torch.utils.data.Dataset):
-    """Item n is training sample n of the run: which case, how X-rayed, with which noise seed. The same whoever asks, whenever."""
+    """Item n is training sample n of the run: which case, how X-rayed, with which noise seed. The same whoever asks,
+    whenever."""
 
     def __init__(self, recipe: Recipe, folder: Path, first: int) -> None:
         files = list_cases(folder)

@@ -1,4 +1,5 @@
-"""Training losses. B batch, D x H x W voxels. Every reduction is said aloud: it decides what a loss means (field practice differs)."""
+"""Training losses. B batch, D x H x W voxels. Every reduction is said aloud: it decides what a loss means (field practice
+differs)."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ def axis_projection_loss(error: torch.Tensor, weight: torch.Tensor, reduction: s
     """The paper's projection term: (1/3) sum over the axes a of ||P_a error||^2 (arXiv 2408.09731, Sec. 3).
 
     error: (B, 1, D, H, W), of eps in the paper; weight: (B,).
-    reduction: how P_a collapses axis a, and so how much the term weighs. With "mean" it re-weights 2.3 % of the Fourier coefficients
-    of a 128^3 volume by 4/3; with "sum" it is 128^2 times that and dominates. The paper does not say which; squares are then averaged.
+    reduction: how P_a collapses axis a, and so how much the term weighs. With "mean" it re-weights 2.3 % of the Fourier
+    coefficients of a 128^3 volume by 4/3; with "sum" it is 128^2 times that and dominates. The paper does not say which;
+    squares are then averaged.
     """
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction: got {reduction!r}, accepted are 'mean' and 'sum'")

@@ -1,4 +1,5 @@
-"""A prepared case -> (condition, x_0): one random way in which this body could have been X-rayed. The training half of the main path.
+"""A prepared case -> (condition, x_0): one random way in which this body could have been X-rayed. The training half of the main
+path.
 
 Everything random comes from one numpy generator, so sample n of a run is the same on any machine and after any resume.
 """
@@ -29,7 +30,8 @@ class PairConfig:
     extend_ends: share of CT samples whose end slices are repeated for 80 mm, since a body does not stop where a scan does.
     ideal_detector: share of X-rays that are plain line integrals; detector_strength: of the others, see `random_detector`.
     bone_gain: factor on HU above 150, CTs only. detector_pixels: rows and columns.
-    slab: number of axial planes trained at a time, None for the whole cube. uses: samples made of one acquisition, since rendering
+    slab: number of axial planes trained at a time, None for the whole cube. uses: samples made of one acquisition, since
+    rendering
         X-rays costs a CPU as much as a training step.
     """
 
@@ -121,7 +123,8 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 def _random_cube(
     case: Case, rng: np.random.Generator, config: PairConfig, grid: VolumeGrid
 ) -> tuple[VolumeGrid, tuple[float, float, float]]:
-    """(model grid, isocentre): `grid` at a random isocentre, snapped so that its voxels are voxels of the case where spacings agree."""
+    """(model grid, isocentre): `grid` at a random isocentre, snapped so that its voxels are voxels of the case where spacings
+    agree."""
     wanted = np.array(case.center_lps) + rng.normal(size=3) * config.isocenter_sd_mm
     if case.kind == "ct":  # anywhere along a scan that is taller than the cube
         room = max(0.0, case.grid.size[0] * case.grid.spacing_mm[2] - grid.size[0] * grid.spacing_mm[2])
@@ -169,7 +172,8 @@ def _tilted(beam: Beam, rng: np.random.Generator, sd_deg: float) -> Beam:
 def _render(
     hu: torch.Tensor, case: Case, cube: VolumeGrid, beams: list[Beam], rng: np.random.Generator, config: PairConfig
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Detector images (gain and offset unknown) and their valid masks, one per beam; each beam was not quite where it is believed."""
+    """Detector images (gain and offset unknown) and their valid masks, one per beam; each beam was not quite where it is
+    believed."""
     if rng.random() < config.cube_only:
         body, body_grid = hu_to_mu(_crop(hu, case, cube)[0]), cube
     elif case.kind == "ct" and rng.random() < config.extend_ends:
@@ -197,7 +201,8 @@ def _extended(mu: torch.Tensor, grid: VolumeGrid, count: int) -> tuple[torch.Ten
 
 
 def _crop(hu: torch.Tensor, case: Case, target: VolumeGrid) -> tuple[torch.Tensor, torch.Tensor]:
-    """(HU, known) on `target`, whose voxels are voxels of the case. Beside the scan there is air; above and below, nothing is known."""
+    """(HU, known) on `target`, whose voxels are voxels of the case. Beside the scan there is air; above and below, nothing is
+    known."""
     offset = (np.array(target.origin_lps) - case.grid.origin_lps) / case.grid.spacing_mm
     start = np.round(offset).astype(int)[::-1]
     out, known = torch.full(target.size, HU_AIR), torch.zeros(target.size, dtype=torch.bool)

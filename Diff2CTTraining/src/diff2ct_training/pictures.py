@@ -1,4 +1,5 @@
-"""What the network makes of a training sample, as a picture: truth, one-step estimate and a full sample, three mid planes each."""
+"""What the network makes of a training sample, as a picture: truth, one-step estimate and a full sample, three mid planes
+each."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ def prepare_phantom(folder: Path, seed: int) -> str:
 
 
 def prepare_ct(folder: Path, path: Path, num_variants: int) -> list[str]:
-    """Read a CT, resample it to 2 mm, write it and `num_variants - 1` randomly bent and scaled copies; returns the case names."""
+    """Read a CT, resample it to 2 mm, write it and `num_variants - 1` randomly bent and scaled copies; returns the case
+    names."""
     from diff2ct.volume_io import read_ct, resample
 
     stem = path.name.split(".")[0]
@@ -66,7 +67,12 @@ def body_center(ct: CtVolume) -> tuple[float, float, float]:
 
 
 def prepare(
-    folder: Path, *, phantom_seeds: Sequence[int] = (), ct_paths: Sequence[Path] = (), num_variants: int = 1, on_case: OnCase | None = None
+    folder: Path,
+    *,
+    phantom_seeds: Sequence[int] = (),
+    ct_paths: Sequence[Path] = (),
+    num_variants: int = 1,
+    on_case: OnCase | None = None,
 ) -> list[str]:
     """Prepare all; returns the names of all cases. A CT that cannot be read raises ValueError naming it."""
     names: list[str] = []

@@ -16,7 +16,8 @@ from diff2ct_training.pairs import PairConfig
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """num_steps: optimiser steps. learning_rate: after `warmup_steps`, then a cosine down to a twentieth ("constant": stays).
-    time_power: see `denoiser.draw_noise`. loss_weight_limit: see `denoiser`. projection_weight, projection_reduction: see `losses.axis_projection_loss`.
+    time_power: see `denoiser.draw_noise`. loss_weight_limit: see `denoiser`. projection_weight, projection_reduction: see
+    `losses.axis_projection_loss`.
     body_window_weight: of the squared error inside [-200, 800] HU, see `denoiser.body_window`.
     ct_share: share of samples from CTs where both CTs and phantoms are given. save_every, picture_every: in steps.
     """
@@ -49,7 +50,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.network.condition_channels != condition_channels(self.condition):
-            raise ValueError(f"network.condition_channels: got {self.network.condition_channels} for condition {self.condition!r}")
+            raise ValueError(
+                f"network.condition_channels: got {self.network.condition_channels} for condition {self.condition!r}"
+            )
         if self.learning_rate_decay not in ("cosine", "constant"):
             raise ValueError(f"learning_rate_decay: got {self.learning_rate_decay!r}, accepted are 'cosine' and 'constant'")
         for name in ("num_steps", "batch_size", "save_every", "picture_every"):
@@ -84,7 +87,8 @@ def coarse() -> Recipe:
 
 
 def paper() -> Recipe:
-    """arXiv 2408.09731 as far as it says: eps, 1e-7..1e-2, T = 1000, added views, 128^3 pixels, Adam 2e-4, batch 1, projection loss.
+    """arXiv 2408.09731 as far as it says: eps, 1e-7..1e-2, T = 1000, added views, 128^3 pixels, Adam 2e-4, batch 1, projection
+    loss.
 
     Not in the paper and chosen here: base width 64 with multipliers 1, 2, 2, 4, 4, two blocks per level, "mean" projections.
     """
@@ -96,7 +100,9 @@ def paper() -> Recipe:
         diffusion=PAPER,
         hu_map=HuMap("linear"),
         condition="added",
-        pairs=PairConfig(cube_only=1.0, angle_sd_deg=0.0, pose_error_deg=0.0, pose_error_mm=0.0, detector_strength=0.0, slab=None),
+        pairs=PairConfig(
+            cube_only=1.0, angle_sd_deg=0.0, pose_error_deg=0.0, pose_error_mm=0.0, detector_strength=0.0, slab=None
+        ),
         num_steps=212_000,
         learning_rate=2e-4,
         learning_rate_decay="constant",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -33,7 +32,7 @@ def save_state(path: Path, step: int, network: nn.Module, ema: Ema, optimizer: t
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
     partial = path.with_suffix(".partial")
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_state(path: Path, network: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:
@@ -41,7 +40,7 @@ def load_state(path: Path, network: nn.Module, ema: Ema, optimizer: torch.optim.
     groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "ema": {}, "optimizer": {}}
     with safe_open(path, framework="pt") as file:
         step = int(file.metadata()["step"])
-        for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+        for name in file.keys():
             group, rest = name.split(".", 1)
             groups[group][rest] = file.get_tensor(name)
     network.load_state_dict(groups["network"])

@@ -11,7 +11,8 @@ from torch.nn.functional import grid_sample, interpolate
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """matrix: (3, 3) on centred coordinates (x, y, z) in half extents; bend: (1, 3, d, h, w) displacement lattice, same unit."""
+    """matrix: (3, 3) on centred coordinates (x, y, z) in half extents; bend: (1, 3, d, h, w) displacement lattice, same
+    unit."""
 
     matrix: np.ndarray
     bend: np.ndarray
@@ -39,7 +40,9 @@ def warp(hu: np.ndarray, deformation: Warp) -> np.ndarray:
     axes = [torch.linspace(-1 + 1 / n, 1 - 1 / n, n) for n in hu.shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     positions = torch.stack([x, y, z], dim=-1) @ torch.from_numpy(deformation.matrix).T
-    positions += interpolate(torch.from_numpy(deformation.bend), size=hu.shape, mode="trilinear", align_corners=True)[0].permute(1, 2, 3, 0)
+    positions += interpolate(torch.from_numpy(deformation.bend), size=hu.shape, mode="trilinear", align_corners=True)[
+        0
+    ].permute(1, 2, 3, 0)
     limit = 1 - 1 / hu.shape[0]
     positions[..., 2].clamp_(-limit, limit)
     volume = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32))[None, None] + 1000

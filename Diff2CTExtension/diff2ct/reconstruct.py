@@ -19,7 +19,7 @@ from diff2ct.radiograph import Radiograph
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
-DEFAULT_STEPS = 10
+DEFAULT_STEPS = 3
 NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 
 
@@ -53,7 +53,7 @@ def reconstruct(
 ) -> Reconstruction:
     """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
 
-    num_steps: denoising steps per sample, default 10. seed: the same seed gives the same volume. on_step(done, in all) counts
+    num_steps: denoising steps per sample, default 3. seed: the same seed gives the same volume. on_step(done, in all) counts
     the steps of all samples. Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
     """
     start = time.perf_counter()

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from diff2ct.process import peak_memory_mb, tune_allocator
+from diff2ct.process import check_device, peak_memory_mb, tune_allocator
 
 _KEYS = {
     "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "sd_output", "cancel",
@@ -72,6 +72,8 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     from diff2ct.volume import CtVolume
     from diff2ct.volume_io import write_volume
 
+    device = request.get("device", "cpu")
+    check_device(device)
     geometry, overwrite = request.get("geometry") or {}, bool(request.get("overwrite", False))
     outputs = [Path(request[key]) for key in ("output", "sd_output") if request.get(key)]
     for path in outputs:
@@ -79,7 +81,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
             raise ValueError(f"output: {path} exists; nothing is overwritten unasked")
     radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
     warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
-    checkpoint = load_checkpoint(request.get("checkpoint"), device=request.get("device", "cpu"))
+    checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
 
     started = time.perf_counter()
     result = reconstruct(
@@ -88,7 +90,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         num_steps=request.get("steps"),
         num_samples=request.get("samples", 1),
         seed=request.get("seed", 0),
-        device=request.get("device", "cpu"),
+        device=device,
         on_step=lambda step, steps: emit("progress", step=step, steps=steps, seconds=round(time.perf_counter() - started, 3)),
         is_cancelled=is_cancelled,
     )

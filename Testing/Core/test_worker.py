@@ -65,6 +65,7 @@ def test_samples_give_an_sd_volume(request_values: dict, tmp_path: Path) -> None
         ({"output": None}, "output"),
         ({"steps": 0}, "num_steps"),
         ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"device": "abacus"}, "abacus"),
     ],
     ids=str,
 )

@@ -43,7 +43,8 @@ def test_a_perfect_network_has_no_loss(prediction: str) -> None:
 
 
 def test_clean_times_weigh_more_up_to_the_limit() -> None:
-    recipe, batch = replace(debug(), projection_weight=0.0, loss_weight_limit=5.0), a_batch(1)
+    recipe = replace(debug(), projection_weight=0.0, body_window_weight=0.0, loss_weight_limit=5.0)
+    batch = a_batch(1)
     eps = torch.zeros_like(batch.x_0)
     losses = [
         float(denoising_loss(lambda x, times, c: batch.x_0 + 1, batch, torch.tensor([t]), eps, recipe)["loss"])
@@ -73,3 +74,19 @@ def test_recipes_are_consistent() -> None:
     for name, recipe in RECIPES.items():
         assert recipe().name == name
         assert all(n % recipe().network.size_multiple == 0 for n in recipe().grid.size)
+
+
+def test_the_body_window_term_sees_bone_and_not_air() -> None:
+    recipe, batch = replace(debug(), projection_weight=0.0, body_window_weight=1.0), a_batch(1)
+    t, eps = torch.tensor([1000]), torch.zeros_like(batch.x_0)
+    hu = torch.full_like(batch.x_0, 300.0)
+    terms = {}
+    for name, wrong_hu, true_hu in (("bone", hu, hu - 300), ("air", hu - 1200, hu - 1300)):
+        truth = replace_x0(batch, recipe.hu_map.to_x(true_hu))
+        terms[name] = denoising_loss(lambda x, times, c, w=wrong_hu: recipe.hu_map.to_x(w), truth, t, eps, recipe)
+    assert float(terms["bone"]["body"]) == pytest.approx(0.3**2, rel=1e-3)
+    assert float(terms["air"]["body"]) == 0 < float(terms["air"]["mse"])
+
+
+def replace_x0(batch: Pair, x_0: torch.Tensor) -> Pair:
+    return Pair(batch.condition, x_0, batch.known)

@@ -17,7 +17,7 @@ from diff2ct_training.outputs import output_folder
 from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files
 from diff2ct_training.sample_files import PHANTOM_FILES, write_phantom
 
-DEMO_SEED = 7
+DEMO_SEED = 12  # a patient without oral contrast: bowel full of it hides the spine
 DEMO_SCREWS = 6
 
 

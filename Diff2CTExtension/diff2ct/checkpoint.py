@@ -1,5 +1,4 @@
-"""One file that is a trained model: safetensors weights, and a JSON header that says all that using them needs. Never a
-pickle."""
+"""One file that is a trained model: safetensors weights, and a JSON header that says all that using them needs. No pickle."""
 
 from __future__ import annotations
 

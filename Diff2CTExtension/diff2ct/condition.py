@@ -94,8 +94,7 @@ def isocenter_parallel(beam: Beam) -> Beam:
 
 
 def lift(images: Sequence[torch.Tensor], beam: Beam, grid: VolumeGrid) -> torch.Tensor:
-    """Value of each image (Hd, Wd) at the detector position of each voxel, bilinear, 0 off the detector -> (len(images), D, H,
-    W)."""
+    """Value of each image (Hd, Wd) at the detector position of each voxel, bilinear, 0 off it -> (len(images), D, H, W)."""
     stack = torch.stack(list(images))[None]  # (1, C, Hd, Wd)
     matrix = torch.from_numpy(beam.lps_to_pixel @ grid.ijk_to_lps).to(stack)  # (3, 4)
     k, j, i = (torch.arange(n, device=stack.device, dtype=stack.dtype) for n in grid.size)

@@ -1,5 +1,4 @@
-"""CT volumes and the grids they live on. Arrays are (D, H, W) = (k, j, i); points are (x, y, z) in LPS mm; the flip is here
-only."""
+"""CT volumes and their grids. Arrays are (D, H, W) = (k, j, i), points are (x, y, z) in LPS mm; the flip is only here."""
 
 from __future__ import annotations
 

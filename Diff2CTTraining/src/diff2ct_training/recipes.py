@@ -31,7 +31,7 @@ class Recipe:
     pairs: PairConfig = field(default_factory=PairConfig)
     num_steps: int = 20_000
     batch_size: int = 1
-    learning_rate: float = 6e-4
+    learning_rate: float = 3e-4
     learning_rate_decay: str = "cosine"
     warmup_steps: int = 200
     weight_decay: float = 0.0

@@ -1,6 +1,6 @@
 """Group normalisation with one scale and shift per sample and channel, with a backward pass made for channels-last on the CPU.
 
-torch's own backward copies to channels-first and back: at 64^3 x 32 channels it took 34 ms, this one 8 ms (bf16, 2 cores).
+torch's own backward copies to channels-first and back, which a training step of this network notices.
 """
 
 from __future__ import annotations

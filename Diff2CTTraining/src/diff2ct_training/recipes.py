@@ -75,7 +75,7 @@ def default() -> Recipe:
 
 
 def coarse() -> Recipe:
-    """`default` on 64^3 at 4 mm: an eighth of the work, to start `default` from (the network is fully convolutional)."""
+    """`default` on 64^3 at 4 mm: an eighth of the voxels, to start `default` from (the network is fully convolutional)."""
     base = default()
     return Recipe(**{
         **vars(base),

@@ -21,12 +21,14 @@ from diff2ct.networks import X2NoiseNet
 from diff2ct.phantom import make_phantom
 from diff2ct.process import tune_allocator
 from diff2ct.volume import VolumeGrid
+from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views
 from diff2ct_training.cases import Case
 from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
-from diff2ct_training.pairs import PairConfig, acquire_views, make_pair
+from diff2ct_training.pairs import make_pair
 from diff2ct_training.recipes import default
 
 TARGET_DB = 35.0
+PEAK_RATE = 1e-3
 
 
 def main() -> int:
@@ -39,12 +41,12 @@ def main() -> int:
     phantom = make_phantom(7, num_screws=6)
     image = phantom.render(phantom.body_grid(4.0)).hu
     case = Case("phantom", "phantom", image.hu.round().astype(np.int16), image.grid, (0.0, 0.0, 0.0), "make_phantom(7)")
-    rng, config = np.random.default_rng(0), PairConfig(slab=None, detector_pixels=96)
-    batch = batch_of([make_pair(acquire_views(case, rng, config, grid), rng, config, recipe.hu_map, recipe.condition)])
+    rng, config = np.random.default_rng(0), AcquisitionConfig(detector_pixels=96)
+    batch = batch_of([make_pair(acquire_views(case, rng, config, grid), rng, None, recipe.hu_map, recipe.condition)])
 
     network = X2NoiseNet(recipe.network).channels_last()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, num_steps)
     noise_rng, start = torch.Generator().manual_seed(1), time.monotonic()
     for step in range(1, num_steps + 1):
         with torch.autocast("cpu", torch.bfloat16):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,11 @@ import pytest
 
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
-from diff2ct_training.cases import list_cases, read_case
-from diff2ct_training.prepare import axis_aligned_grid, body_center, prepare
+from diff2ct_training.acquisitions import acquisition_files
+from diff2ct_training.cases import list_cases, read_case, write_case
+from diff2ct_training.prepare import axis_aligned_grid, body_center, prepare, prepare_xrays
 from diff2ct_training.warp import random_warp, warp
+from rods import CALM, GRID, case
 from tiny import tiny_body
 
 
@@ -37,6 +40,19 @@ def test_a_bad_ct_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.nrrd").write_text("no volume")
     with pytest.raises(ValueError, match=r"bad\.nrrd"):
         prepare(tmp_path / "cases", ct_paths=[tmp_path / "bad.nrrd"])
+
+
+def test_xrays_rendered_ahead_are_what_training_uses(tmp_path: Path) -> None:
+    write_case(tmp_path, case())
+    config = replace(CALM, isocenter_sd_mm=(9, 9, 9))
+    assert prepare_xrays(tmp_path, 2, config, GRID) == 2
+    first, second = acquisition_files(tmp_path, "rod")
+    before = first.read_bytes()
+    assert before != second.read_bytes()
+    second.unlink()
+    prepare_xrays(tmp_path, 2, config, GRID)
+    assert first.read_bytes() == before and second.exists(), "only what is missing is made"
+    assert len(list_cases(tmp_path)) == 1, "an acquisition is no case"
 
 
 def test_axis_aligned_grid_holds_an_oblique_one() -> None:

@@ -178,9 +178,14 @@ def prepare(
         list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")
     ] = None,
     variants: Annotated[int, typer.Option(help="Cases per CT: itself and randomly bent and scaled copies.")] = 1,
+    xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
+    recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
 ) -> None:
     """Phantoms and CTs as plain arrays that `train` reads. Goes on where it stopped."""
+    from diff2ct_training.cases import list_cases
     from diff2ct_training.prepare import prepare as prepare_all
+    from diff2ct_training.prepare import prepare_xrays
+    from diff2ct_training.recipes import recipe_named
     from diff2ct_training.train_command import find_cts
 
     with one_line_errors():
@@ -193,7 +198,14 @@ def prepare(
                 num_variants=variants,
                 on_case=lambda name: update(description=name),
             )
-    typer.echo(f"{len(names)} cases in {output}")
+        typer.echo(f"{len(names)} cases in {output}")
+        if xrays:
+            chosen = recipe_named(recipe)
+            with progress_bar("X-rays", total=len(list_cases(output))) as update:
+                count = prepare_xrays(
+                    output, xrays, chosen.acquisition, chosen.grid, on_case=lambda name: update(description=name)
+                )
+            typer.echo(f"{count} X-ray pairs in {output}")
 
 
 @main.command()

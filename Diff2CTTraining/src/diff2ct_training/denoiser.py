@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from diff2ct.condition import stack_conditions
 from diff2ct.diffusion import Diffusion, add_noise, network_input, v_target, x0_from
 from diff2ct_training.losses import axis_projection_loss, weighted_mse
 from diff2ct_training.pairs import Pair
@@ -16,11 +17,9 @@ if TYPE_CHECKING:
 
 
 def batch_of(pairs: list[Pair], device: torch.device | str = "cpu") -> Pair:
-    """Pairs stacked along a batch axis; the condition goes channels-last, as the network likes it."""
-    condition, x_0, known = (
-        torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("condition", "x_0", "known")
-    )
-    return Pair(condition.contiguous(memory_format=torch.channels_last_3d), x_0, known)
+    """Pairs stacked along a batch axis."""
+    x_0, known = (torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("x_0", "known"))
+    return Pair(stack_conditions([p.condition for p in pairs], device), x_0, known)
 
 
 def draw_noise(rng: torch.Generator, batch: Pair, num_timesteps: int, power: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

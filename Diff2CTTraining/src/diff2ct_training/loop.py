@@ -18,9 +18,11 @@ from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
 from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diff2ct.networks import X2NoiseNet
 from diff2ct_training import pictures
+from diff2ct_training.acquisitions import Acquisition, acquire_views, acquisition_files, read_acquisition
 from diff2ct_training.cases import list_cases, read_case
 from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
-from diff2ct_training.pairs import Acquisition, Pair, acquire_views, make_pair
+from diff2ct_training.muon import Muon
+from diff2ct_training.pairs import Pair, make_pair
 from diff2ct_training.recipes import Recipe
 from diff2ct_training.training_state import Ema, load_state, save_state
 
@@ -50,26 +52,27 @@ def train(
     bare = X2NoiseNet(recipe.network).channels_last()
     if start_from is not None:
         bare.load_state_dict(load_checkpoint(start_from).network.state_dict())
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    network, optimizer = fabric.setup(bare, optimizer)
+    network, *optimizers = fabric.setup(bare, *make_optimizers(bare, recipe))
     ema = Ema(bare, recipe.ema_decay)
     state_file = output / "state.safetensors"
-    first = load_state(state_file, bare, ema, optimizer) if state_file.exists() else 0
+    first = load_state(state_file, bare, ema, optimizers) if state_file.exists() else 0
     (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
 
     started, stream = time.monotonic(), _batches(recipe, cases_folder, fabric, first, num_workers)
     for step, (batch, names, noise_rng) in enumerate(stream, start=first + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
         t, eps = draw_noise(noise_rng, batch, recipe.diffusion.num_timesteps, recipe.time_power)
         terms = denoising_loss(network, batch, t, eps, recipe)
         if not torch.isfinite(terms["loss"]):
             raise FloatingPointError(f"step {step}: the loss is {float(terms['loss'].detach())} on {', '.join(names)}")
         fabric.backward(terms["loss"])
         if recipe.gradient_clip > 0:
-            fabric.clip_gradients(network, optimizer, max_norm=recipe.gradient_clip)
-        optimizer.step()
-        optimizer.zero_grad()
+            torch.nn.utils.clip_grad_norm_(bare.parameters(), recipe.gradient_clip)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         ema.update(bare, step)
 
         if fabric.is_global_zero:
@@ -79,7 +82,7 @@ def train(
             if step % recipe.picture_every == 0:
                 pictures.write(output / f"step_{step:06d}.png", bare, ema, batch, t, recipe, fabric.loggers, step)
             if step % recipe.save_every == 0 or step == recipe.num_steps:
-                save_state(state_file, step, bare, ema, optimizer)
+                save_state(state_file, step, bare, ema, optimizers)
                 save_checkpoint(output / "checkpoint.safetensors", _checkpoint(recipe, ema, step, cases_folder, seconds))
             if on_step is not None:
                 on_step(step, recipe.num_steps, values["loss"])
@@ -92,6 +95,16 @@ def make_fabric(recipe: Recipe, output: Path, accelerator: str = "auto", devices
     """Fabric for this machine or this launcher, logging to `output`."""
     precision: Any = recipe.precision
     return Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=precision, loggers=_loggers(output))
+
+
+def make_optimizers(network: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """The recipe's: AdamW for everything, or Muon for matrices and kernels and AdamW for scales, shifts and biases."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        return [torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)]
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim == 1]
+    return [Muon(matrices, lr=rate), torch.optim.AdamW(vectors, lr=rate, weight_decay=0.0)]
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -110,6 +123,8 @@ class _Stream(torch.utils.data.Dataset):
         files = list_cases(folder)
         self._recipe, self._first = recipe, first
         self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in ("ct", "phantom")}
+        stored = {name for name, dot, _ in (f.name.partition(".xray") for f in folder.glob("*.npz")) if dot}
+        self._uses = 1 if stored.issuperset(f.stem for f in files) else recipe.uses
         self._kept: tuple[int, Acquisition] | None = None
 
     def __len__(self) -> int:
@@ -117,20 +132,29 @@ class _Stream(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[Pair, str, int]:
         recipe, n = self._recipe, index + self._first
-        acquisition = self._acquire(n // recipe.pairs.uses)
+        acquisition = self._acquire(n // self._uses)
         rng = np.random.default_rng([recipe.seed, 1, n])
-        pair = make_pair(acquisition, rng, recipe.pairs, recipe.hu_map, recipe.condition)
+        pair = make_pair(acquisition, rng, recipe.slab, recipe.hu_map, recipe.condition)
         return pair, acquisition.case.name, int(rng.integers(2**62))
 
     def _acquire(self, number: int) -> Acquisition:
-        """Acquisition `number` of the run; the last one is kept, as it is used several times in a row."""
+        """Acquisition `number` of the run: a stored one of its case, or a new one. The last one is kept, as it is used several
+        times in a row."""
         if self._kept is None or self._kept[0] != number:
             recipe = self._recipe
             rng = np.random.default_rng([recipe.seed, 0, number])
             wants_ct = rng.random() < recipe.ct_share
             files = self._by_kind["ct" if wants_ct else "phantom"] or self._by_kind["phantom" if wants_ct else "ct"]
-            case = read_case(files[int(rng.integers(len(files)))])
-            self._kept = number, acquire_views(case, rng, recipe.pairs, recipe.grid)
+            file = files[int(rng.integers(len(files)))]
+            case, stored = read_case(file), acquisition_files(file.parent, file.stem)
+            self._kept = (
+                number,
+                (
+                    read_acquisition(stored[int(rng.integers(len(stored)))], case, recipe.grid)
+                    if stored
+                    else acquire_views(case, rng, recipe.acquisition, recipe.grid)
+                ),
+            )
         return self._kept[1]
 
 

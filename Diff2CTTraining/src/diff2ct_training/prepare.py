@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct_training.cases import Case, write_case
+from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
+from diff2ct_training.cases import Case, list_cases, read_case, write_case
 from diff2ct_training.warp import random_warp, warp
 
 SPACING_MM = 2.0
@@ -46,6 +47,21 @@ def prepare_ct(folder: Path, path: Path, num_variants: int) -> list[str]:
         center = body_center(CtVolume(hu, whole.grid))
         write_case(folder, Case(name, "ct", hu.clip(-1024, 4096).round(), whole.grid, center, path.name))
     return names
+
+
+def prepare_xrays(folder: Path, count: int, config: AcquisitionConfig, grid: VolumeGrid, on_case: OnCase | None = None) -> int:
+    """X-ray every case in `folder` in `count` random ways for a recipe's `config` and model `grid`, so that training need not
+    render; returns how many are stored. A stored one is kept whatever it was made with."""
+    files = list_cases(folder)
+    for file in files:
+        case = read_case(file)
+        for n in range(count):
+            if not acquisition_path(folder, case.name, n).exists():
+                rng = np.random.default_rng([n, 1, *case.name.encode()])
+                write_acquisition(folder, n, acquire_views(case, rng, config, grid))
+        if on_case is not None:
+            on_case(case.name)
+    return count * len(files)
 
 
 def axis_aligned_grid(grid: VolumeGrid, spacing_mm: float) -> VolumeGrid:

@@ -178,6 +178,7 @@ def prepare(
         list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")
     ] = None,
     variants: Annotated[int, typer.Option(help="Cases per CT: itself and randomly bent and scaled copies.")] = 1,
+    screws: Annotated[float, typer.Option(help="Share of these copies that get pedicle screws and rods, 0 to 1.")] = 0.4,
 ) -> None:
     """Phantoms and CTs as plain arrays that `train` reads. Goes on where it stopped."""
     from diff2ct_training.prepare import prepare as prepare_all
@@ -191,6 +192,7 @@ def prepare(
                 phantom_seeds=seeds,
                 ct_paths=paths,
                 num_variants=variants,
+                screw_share=screws,
                 on_case=lambda name: update(description=name),
             )
     typer.echo(f"{len(names)} cases in {output}")

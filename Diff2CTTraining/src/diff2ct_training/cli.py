@@ -154,9 +154,9 @@ def evaluate(
     seed: Seed = 0,
     mean_phantoms: Annotated[int, typer.Option(help="Training phantoms averaged by train-mean.")] = 32,
     device: Device = "cpu",
-    overwrite: Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
 ) -> None:
-    """Cases x methods: per-case CSV, summary tables with mean and SD, figures."""
+    """Cases x methods: per-case CSV, summary tables with mean and SD, figures. Goes on where it stopped."""
     from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
 
     request = EvaluationRequest(

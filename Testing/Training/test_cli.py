@@ -169,6 +169,15 @@ def test_views_that_do_not_make_a_pair(call, files: Path) -> None:  # type: igno
     assert any("swapped" in warning for warning in json.loads(swapped.stdout)["warnings"])
 
 
+def test_a_view_that_the_file_does_not_tell_is_asked_for_by_option(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    film = tmp_path / "film.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(64 * 48, dtype=np.uint8).reshape(64, 48)), str(film))
+    assert_one_line(call(ap=film), "film.png: the file does not tell the view", "--ap-view, AP or PA")
+    assert_one_line(call(lateral=film), "film.png: the file does not tell the view", "--lateral-view, LL or RL")
+    assert_one_line(call("--ap-view", "LAT", ap=film), "--ap-view: got 'LAT', accepted is AP or PA")
+    assert_one_line(call("--lateral-view", "side", lateral=film), "--lateral-view: got 'side', accepted is LL or RL")
+
+
 def test_truth_elsewhere_is_no_truth(call, trunk: CtVolume, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     far = CtVolume(trunk.hu, VolumeGrid(trunk.grid.size, trunk.grid.spacing_mm, (900.0, 0.0, 0.0)))
     write_volume(far, tmp_path / "far.nrrd")

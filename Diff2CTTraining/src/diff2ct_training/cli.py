@@ -154,9 +154,9 @@ def evaluate(
     seed: Seed = 0,
     mean_phantoms: Annotated[int, typer.Option(help="Training phantoms averaged by train-mean.")] = 32,
     device: Device = "cpu",
-    overwrite: Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
 ) -> None:
-    """Cases x methods: per-case CSV, summary tables with mean and SD, figures."""
+    """Cases x methods: per-case CSV, summary tables with mean and SD, figures. Goes on where it stopped."""
     from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
 
     request = EvaluationRequest(
@@ -178,6 +178,7 @@ def prepare(
         list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")
     ] = None,
     variants: Annotated[int, typer.Option(help="Cases per CT: itself and randomly bent and scaled copies.")] = 1,
+    screws: Annotated[float, typer.Option(help="Share of these copies that get pedicle screws and rods, 0 to 1.")] = 0.4,
     xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
     recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
 ) -> None:
@@ -196,6 +197,7 @@ def prepare(
                 phantom_seeds=seeds,
                 ct_paths=paths,
                 num_variants=variants,
+                screw_share=screws,
                 on_case=lambda name: update(description=name),
             )
         typer.echo(f"{len(names)} cases in {output}")

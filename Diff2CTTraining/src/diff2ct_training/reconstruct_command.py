@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 
+from diff2ct.assumptions import ViewNotTold
 from diff2ct.checkpoint import load_checkpoint
+from diff2ct.geometry import View
 from diff2ct.metrics import evaluate_volume
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
-from diff2ct.radiograph import check_pair, read_radiograph
+from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
 from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import inside_grid, read_ct, resample, write_volume
@@ -82,7 +84,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         warnings.simplefilter("always", UserWarning)
         geometry = read_geometry(request.geometry)
         files = {"ap": (request.ap, request.ap_view), "lateral": (request.lateral, request.lateral_view)}
-        radiographs = [read_radiograph(path, view=view, geometry=geometry.get(name)) for name, (path, view) in files.items()]
+        radiographs = [read_film(name, path, view, geometry.get(name)) for name, (path, view) in files.items()]
         said = [sentence for r in radiographs for sentence in r.warnings] + check_pair(*radiographs)
         scan = None if request.truth is None else read_ct(request.truth)
         result = reconstruct(
@@ -114,6 +116,19 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
         "provenance": result.provenance,
     }
+
+
+def read_film(name: str, path: Path, view: str | None, geometry: dict[str, Any] | None) -> Radiograph:
+    """The X-ray called `name`, "ap" or "lateral"; where its view is not known, the error names the option that tells it."""
+    option, usual = {"ap": ("--ap-view", "AP or PA"), "lateral": ("--lateral-view", "LL or RL")}[name]
+    try:
+        known = None if view is None else View.parse(view)
+    except ValueError:
+        raise ValueError(f"{option}: got {view!r}, accepted is {usual}") from None
+    try:
+        return read_radiograph(path, view=known, geometry=geometry)
+    except ViewNotTold:
+        raise ValueError(f"{path.name}: the file does not tell the view; say it with {option}, {usual}") from None
 
 
 def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:

@@ -79,11 +79,11 @@ def train(
             seconds = (time.monotonic() - started) / (step - first)
             values = {name: float(v.detach()) for name, v in terms.items()}
             fabric.log_dict({**values, "learning_rate": learning_rate(recipe, step), "seconds_per_step": seconds}, step=step)
-            if step % recipe.picture_every == 0:
-                pictures.write(output / f"step_{step:06d}.png", bare, ema, batch, t, recipe, fabric.loggers, step)
             if step % recipe.save_every == 0 or step == recipe.num_steps:
                 save_state(state_file, step, bare, ema, optimizers)
                 save_checkpoint(output / "checkpoint.safetensors", _checkpoint(recipe, ema, step, cases_folder, seconds))
+            if step % recipe.picture_every == 0:
+                pictures.write(output / f"step_{step:06d}.png", bare, ema, batch, t, recipe, fabric.loggers, step)
             if on_step is not None:
                 on_step(step, recipe.num_steps, values["loss"])
     for logger in fabric.loggers:

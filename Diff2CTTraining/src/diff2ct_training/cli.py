@@ -214,7 +214,7 @@ def prepare(
 def train(
     cases: Annotated[Path, typer.Option(help="Folder that `prepare` wrote.")],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="default, coarse, paper or debug.")] = "default",
+    recipe: Annotated[str, typer.Option(help="default, paper or debug.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,

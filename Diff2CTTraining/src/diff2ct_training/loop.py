@@ -198,8 +198,10 @@ def _checkpoint(recipe: Recipe, ema: Ema, step: int, cases_folder: Path, seconds
 
 
 def _loggers(output: Path) -> list[Any]:
-    """CSV always; TensorBoard where it is installed."""
-    loggers: list[Any] = [CSVLogger(output.parent, name=output.name, version="log", flush_logs_every_n_steps=20)]
+    """CSV always, a new folder each time a run goes on; TensorBoard where it is installed."""
+    earlier = len(list(output.glob("log*/")))
+    version = f"log-{earlier + 1}" if earlier else "log"
+    loggers: list[Any] = [CSVLogger(output.parent, name=output.name, version=version, flush_logs_every_n_steps=20)]
     try:
         loggers.append(TensorBoardLogger(output.parent, name=output.name, version="tensorboard"))
     except ModuleNotFoundError:  # a GPU machine that has no more than torch, numpy, lightning and safetensors

@@ -37,8 +37,8 @@ def prepare_ct(folder: Path, path: Path, num_variants: int, screw_share: float =
     """Read a CT, resample it to 2 mm, write it and `num_variants - 1` randomly bent and scaled copies; returns the case
     names.
 
-    screw_share: part of the copies that get pedicle screws, 0 to 1; a function of the name which. The case's source says what
-    was done, also where no place for screws was found.
+    screw_share: part of the copies that get pedicle screws, 0 to 1; a function of the name which. The case lists them: none
+    where no place for screws was found.
     """
     from diff2ct.volume_io import read_ct, resample
     from diff2ct_training.ct_screws import insert_screws
@@ -57,15 +57,14 @@ def prepare_ct(folder: Path, path: Path, num_variants: int, screw_share: float =
             continue
         rng = np.random.default_rng([n, *name.encode()])
         hu = whole.hu if n == 0 else warp(whole.hu, random_warp(rng, whole.hu.shape))
-        ct, source = CtVolume(hu, whole.grid), path.name
+        ct = CtVolume(hu, whole.grid)
         screws: tuple[dict[str, Any], ...] = ()
         center = body_center(ct)
         rng = np.random.default_rng([n, *f"{name} screws".encode()])
         if n > 0 and rng.random() < screw_share:
             ct, inserted = insert_screws(ct, rng)
             screws = tuple(screw.to_dict() for screw in inserted)
-            source += f" with {len(screws)} pedicle screws drawn in" if screws else ", no place for pedicle screws found"
-        write_case(folder, Case(name, "ct", ct.hu.clip(-1024, 4096).round(), ct.grid, center, source, screws))
+        write_case(folder, Case(name, "ct", ct.hu.clip(-1024, 4096).round(), ct.grid, center, path.name, screws))
     return names
 
 

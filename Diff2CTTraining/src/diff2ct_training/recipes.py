@@ -69,7 +69,7 @@ class Recipe:
 
 
 def default() -> Recipe:
-    """Wavelet net, x_0, zero terminal SNR, views apart, asinh HU; slabs of 64 planes. Made for CPUs and small GPUs."""
+    """Views encoded in 2D, wavelet net, x_0, zero terminal SNR, asinh HU; slabs of 64 planes. Made for CPUs and small GPUs."""
     return Recipe(
         name="default",
         network=X2NoiseNetConfig(
@@ -88,19 +88,6 @@ def default() -> Recipe:
         projection_weight=1.0,
         body_window_weight=3.0,
     )
-
-
-def coarse() -> Recipe:
-    """`default` on 64^3 at 4 mm: an eighth of the voxels, to start `default` from (the network is fully convolutional)."""
-    base = default()
-    return Recipe(**{
-        **vars(base),
-        "name": "coarse",
-        "grid": VolumeGrid.centered(64, 4.0),
-        "acquisition": AcquisitionConfig(detector_pixels=96),
-        "slab": None,
-        "num_steps": 4000,
-    })  # fmt: skip
 
 
 def paper() -> Recipe:
@@ -150,7 +137,7 @@ def debug() -> Recipe:
     })  # fmt: skip
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"default": default, "coarse": coarse, "paper": paper, "debug": debug}
+RECIPES: dict[str, Callable[[], Recipe]] = {"default": default, "paper": paper, "debug": debug}
 
 
 def recipe_named(name: str) -> Recipe:

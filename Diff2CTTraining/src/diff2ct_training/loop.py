@@ -59,11 +59,11 @@ def train(
     (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
 
     started, stream = time.monotonic(), _batches(recipe, cases_folder, fabric, first, num_workers)
-    for step, (batch, names, noise_rng) in enumerate(stream, start=first + 1):
+    for step, (batch, names, noise_seeds) in enumerate(stream, start=first + 1):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-        t, eps = draw_noise(noise_rng, batch, recipe.diffusion.num_timesteps, recipe.time_power)
+        t, eps = draw_noise(noise_seeds, batch, recipe.diffusion.num_timesteps, recipe.time_power)
         terms = denoising_loss(network, batch, t, eps, recipe)
         if not torch.isfinite(terms["loss"]):
             raise FloatingPointError(f"step {step}: the loss is {float(terms['loss'].detach())} on {', '.join(names)}")
@@ -160,8 +160,8 @@ class _Stream(torch.utils.data.Dataset):
 
 def _batches(
     recipe: Recipe, folder: Path, fabric: Fabric, first_step: int, num_workers: int
-) -> Iterator[tuple[Pair, list[str], torch.Generator]]:
-    """Batches from `first_step` on; each process of several takes its share of each batch."""
+) -> Iterator[tuple[Pair, list[str], list[int]]]:
+    """(batch, case names, noise seeds) from `first_step` on; each process of several takes its share of each batch."""
     world, rank = fabric.world_size, fabric.global_rank
     if recipe.batch_size % world:
         raise ValueError(f"batch_size: got {recipe.batch_size}, accepted are multiples of the {world} processes")
@@ -170,7 +170,7 @@ def _batches(
     loader = torch.utils.data.DataLoader(stream, batch_sampler=per_step, num_workers=num_workers, collate_fn=list)
     for items in loader:
         pairs, names, seeds = zip(*items, strict=True)
-        yield batch_of(list(pairs), fabric.device), list(names), torch.Generator().manual_seed(seeds[0])
+        yield batch_of(list(pairs), fabric.device), list(names), list(seeds)
 
 
 def _checkpoint(recipe: Recipe, ema: Ema, step: int, cases_folder: Path, seconds_per_step: float) -> Checkpoint:

@@ -83,7 +83,7 @@ def default() -> Recipe:
         hu_map=HuMap("asinh"),
         optimizer="muon",
         learning_rate=1e-3,
-        time_power=3.0,
+        time_power=5.0,
         loss_weight_limit=1.5,
         projection_weight=1.0,
         body_window_weight=3.0,

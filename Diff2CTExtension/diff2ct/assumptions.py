@@ -11,9 +11,17 @@ import numpy as np
 from diff2ct.geometry import Beam, ConeBeam, ParallelBeam, View, beam_from_dict
 
 
-class ViewNotTold(ValueError):
+class ViewNotStatedError(ValueError):
     """Neither the file nor the caller says from which side the X-ray was taken. Of a kind of its own, so that a program can
     name the option with which its user says so."""
+
+
+class FrameNotStatedError(ValueError):
+    """A file has several frames and the caller does not say which one. count: how many."""
+
+    def __init__(self, name: str, count: int) -> None:
+        super().__init__(f"{name}: has {count} frames; pass frame=0 to {count - 1}")
+        self.count = count
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,7 @@ def _resolve_angles(result: Resolution, stated: Mapping[str, Any], found: Mappin
     """Decides view, primary angle and display. What the caller states wins, then the named view, then the positioner angle."""
     facts, name = result.facts, result.name
     if "primary_angle_deg" not in facts and "view" not in facts:
-        raise ViewNotTold(f"{name}: the file does not tell the view; pass view='AP', 'PA', 'LL' or 'RL'")
+        raise ViewNotStatedError(f"{name}: the file does not tell the view; pass view='AP', 'PA', 'LL' or 'RL'")
     view = View(facts.pop("view", None) or nearest_view(facts["primary_angle_deg"]))
     if "primary_angle_deg" in facts and nearest_view(facts["primary_angle_deg"]) != view:
         angle = facts.pop("primary_angle_deg")

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from diff2ct.assumptions import FILM, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
+from diff2ct.assumptions import FILM, FrameNotStatedError, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
 from diff2ct.atomic import replacing_file
 from diff2ct.exif import TURNS, UPRIGHT, upright
 from diff2ct.geometry import Beam, View
@@ -213,7 +213,7 @@ def _one_frame(name: str, array: np.ndarray, frame: int | None) -> np.ndarray:
 def choose_frame(name: str, count: int, frame: int | None) -> int:
     """Index of the wanted frame; ValueError unless there is just one or `frame` says which."""
     if frame is None and count > 1:
-        raise ValueError(f"{name}: has {count} frames; pass frame=0 to {count - 1}")
+        raise FrameNotStatedError(name, count)
     if frame is not None and not 0 <= frame < count:
         raise ValueError(f"{name}: frame {frame} does not exist, accepted are 0 to {count - 1}")
     return frame or 0

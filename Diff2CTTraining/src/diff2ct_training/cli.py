@@ -41,6 +41,8 @@ def reconstruct(
     geometry: Annotated[Path | None, typer.Option(help='JSON {"ap": {...}, "lateral": {...}}.')] = None,
     ap_view: Annotated[str | None, typer.Option(help="AP or PA, for images that do not tell.")] = None,
     lateral_view: Annotated[str | None, typer.Option(help="LL or RL, for images that do not tell.")] = None,
+    ap_frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
+    lateral_frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
     truth: Annotated[Path | None, typer.Option(help="CT of the same patient in the same frame, to compare with.")] = None,
     steps: Steps = None,
     samples: Samples = 1,
@@ -56,9 +58,9 @@ def reconstruct(
     from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, summary_lines
 
     request = ReconstructionRequest(
-        ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view, truth=truth,
-        checkpoint=checkpoint, num_steps=steps, num_samples=samples, seed=seed, device=device, figure=figure,
-        sd_output=sd_output, overwrite=overwrite,
+        ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view,
+        ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, num_steps=steps,
+        num_samples=samples, seed=seed, device=device, figure=figure, sd_output=sd_output, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("reconstructing") as update:
         report = reconstruct_files(request, on_step=update)

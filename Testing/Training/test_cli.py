@@ -195,7 +195,7 @@ def test_a_geometry_file_may_say_how_to_read_the_image(call, files: Path, tmp_pa
     warnings = json.loads(call("--geometry", stated, "--json", ap=film).stdout)["warnings"]
     assert not any("polarity" in w or "bright" in w for w in warnings if "film.png" in w)
     stated.write_text('{"ap": {"view": "AP", "polarity": "upside"}}')
-    assert_one_line(call("--geometry", stated, ap=film), "polarity: got 'upside'")
+    assert_one_line(call("--geometry", stated, "--overwrite", ap=film), "polarity: got 'upside'")
 
 
 def test_truth_elsewhere_is_no_truth(call, trunk: CtVolume, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

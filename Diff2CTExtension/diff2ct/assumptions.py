@@ -46,6 +46,11 @@ C_ARM = AssumedSetup(
     image_length_mm=300.0,
 )
 
+
+class ViewNotStatedError(ValueError):
+    """Neither the file nor the caller tells the view."""
+
+
 _REQUIRED = {
     "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
     "parallel": {"detector_spacing_mm", "primary_angle_deg"},
@@ -207,7 +212,7 @@ def _resolve_angles(result: Resolution, stated: Mapping[str, Any], found: Mappin
     """Decides view, primary angle and display. What the caller states wins, then the named view, then the positioner angle."""
     facts, name = result.facts, result.name
     if "primary_angle_deg" not in facts and "view" not in facts:
-        raise ValueError(f"{name}: the file does not tell the view; pass view='AP', 'PA', 'LL' or 'RL'")
+        raise ViewNotStatedError(f"{name}: the file does not tell the view; pass view='AP', 'PA', 'LL' or 'RL'")
     view = View(facts.pop("view", None) or nearest_view(facts["primary_angle_deg"]))
     if "primary_angle_deg" in facts and nearest_view(facts["primary_angle_deg"]) != view:
         angle = facts.pop("primary_angle_deg")

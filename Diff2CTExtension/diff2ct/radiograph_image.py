@@ -89,7 +89,7 @@ def read_image_radiograph(
 
 
 def write_image_radiograph(radiograph: Radiograph, path: Path, *, overwrite: bool = False) -> None:
-    """Writes .png (16 bit codes) or .nrrd (float32) and `<file>.json`."""
+    """Writes .png (16 bit codes), .nrrd or .npy (float32, the latter uncompressed) and `<file>.json`."""
     image, valid = radiograph.line_integral, radiograph.valid
     side: dict[str, Any] = {
         **radiograph.geometry.to_dict(),
@@ -109,6 +109,9 @@ def write_image_radiograph(radiograph: Radiograph, path: Path, *, overwrite: boo
         replacing_file(path.with_name(path.name + ".json"), overwrite=overwrite) as temporary_side,
     ):
         temporary_side.write_text(json.dumps(side, indent=1), encoding="utf-8")
+        if suffix_of(path) == ".npy":
+            np.save(temporary, stored)
+            return
         itk_image = sitk.GetImageFromArray(stored)
         row_mm, column_mm = radiograph.geometry.detector_spacing_mm
         itk_image.SetSpacing((column_mm, row_mm))
@@ -200,10 +203,18 @@ def _one_frame(name: str, array: np.ndarray, frame: int | None) -> np.ndarray:
     return frames[choose_frame(name, len(frames), frame)]
 
 
+class FrameNotChosenError(ValueError):
+    """A file of several frames, and nobody said which. count: how many there are."""
+
+    def __init__(self, name: str, count: int) -> None:
+        super().__init__(f"{name}: has {count} frames; pass frame=0 to {count - 1}")
+        self.count = count
+
+
 def choose_frame(name: str, count: int, frame: int | None) -> int:
-    """Index of the wanted frame; ValueError unless there is just one or `frame` says which."""
+    """Index of the wanted frame; FrameNotChosenError unless there is just one or `frame` says which."""
     if frame is None and count > 1:
-        raise ValueError(f"{name}: has {count} frames; pass frame=0 to {count - 1}")
+        raise FrameNotChosenError(name, count)
     if frame is not None and not 0 <= frame < count:
         raise ValueError(f"{name}: frame {frame} does not exist, accepted are 0 to {count - 1}")
     return frame or 0

@@ -98,7 +98,7 @@ class Radiograph:
             self,
             line_integral=np.where(seen, masked / np.where(seen, share, 1.0), plain),
             valid=share > 0.5,
-            geometry=_resized_beam(self.geometry, (height, width)),
+            geometry=resized_beam(self.geometry, (height, width)),
         )
 
 
@@ -174,7 +174,7 @@ def _area_weights(count: int, new_count: int) -> np.ndarray:
     return (overlap.clip(min=0.0) * (new_count / count)).astype(np.float32)
 
 
-def _resized_beam(beam: Beam, size: tuple[int, int]) -> Beam:
+def resized_beam(beam: Beam, size: tuple[int, int]) -> Beam:
     """The same detector cut into `size` pixels: its edges, at -0.5 and n - 0.5 pixels, stay where they are."""
     assert beam.principal_point is not None  # set by the constructor
     factors = [n / m for n, m in zip(beam.detector_size, size, strict=True)]

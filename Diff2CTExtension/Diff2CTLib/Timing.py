@@ -1,0 +1,30 @@
+"""How long a reconstruction takes on this computer: measured at each run, kept in the settings of the application."""
+
+from pathlib import Path
+
+import slicer
+
+_GROUP = "Diff2CT/timing"
+
+
+def remember(outcome):
+    """Keep the figures of a finished run."""
+    if outcome.steps:
+        key = _key(outcome.device, outcome.checkpoint)
+        settings = slicer.app.userSettings()
+        settings.setValue(f"{key}/perStep", outcome.samplingS / outcome.steps)
+        settings.setValue(f"{key}/around", max(0.0, outcome.totalS - outcome.samplingS))
+
+
+def expectedS(device, checkpoint, steps):
+    """Seconds from the click to the volume for `steps` in all, None before the first run."""
+    settings = slicer.app.userSettings()
+    key = _key(device, checkpoint)
+    try:
+        return float(settings.value(f"{key}/around")) + steps * float(settings.value(f"{key}/perStep"))
+    except (TypeError, ValueError):
+        return None
+
+
+def _key(device, checkpoint):
+    return f"{_GROUP}/{device}/{Path(checkpoint).stem if checkpoint else 'embedded'}"

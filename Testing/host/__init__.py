@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -21,7 +22,7 @@ os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 from .error_log import errors
 
-__all__ = ["enter", "errors", "load_module", "start", "unload_module"]
+__all__ = ["enter", "errors", "has_opengl", "load_module", "screenshot", "start", "unload_module", "window"]
 
 
 def start() -> Any:
@@ -33,13 +34,14 @@ def start() -> Any:
     from . import error_log, loader
     from .qt_module import OtherModule, QtModule
 
+    _keep_constants()
     error_log.install()
     qt, ctk = QtModule("qt"), OtherModule("ctk")
     qt.QUiLoader = loader.UiLoader
     sys.modules.update(qt=qt, ctk=ctk)
-    slicer.modules = _modules_namespace()
+    slicer.modules = SimpleNamespace()  # what is not loaded is not there
 
-    from . import app, ctk_widgets, layout, modules, mrml_widgets, views
+    from . import app, ctk_widgets, layout, modules, mrml_widgets, plot_view, views
     from .pythonqt import wrap
 
     loader.add_to(ctk, ctk_widgets.WIDGETS)
@@ -47,25 +49,37 @@ def start() -> Any:
     application = app.qSlicerApplication()
     slicer.app = wrap(application)
     slicer.mrmlScene = application.mrmlScene()
-    for cls in (modules.qSlicerScriptedLoadableModule, modules.qSlicerScriptedLoadableModuleWidget):
+    shown = (
+        layout.qSlicerLayoutManager,
+        modules.qSlicerScriptedLoadableModule,
+        modules.qSlicerScriptedLoadableModuleWidget,
+        plot_view.qMRMLPlotView,
+        plot_view.qMRMLPlotWidget,
+        views.qMRMLSliceView,
+        views.qMRMLSliceWidget,
+        views.qMRMLThreeDView,
+        views.qMRMLThreeDWidget,
+    )
+    for cls in shown:
         setattr(slicer, cls.__name__, loader.wrapper_class(cls))
     for name, logic in app.module_logics(slicer.mrmlScene, application.applicationLogic()).items():
         application.moduleManager().add(name, modules.qSlicerLoadableModule(name, logic, application))
     _add_python_modules(slicer)
-    assert layout and views
     return slicer.app
 
 
-def _modules_namespace() -> Any:
-    from types import SimpleNamespace
-
-    return SimpleNamespace()
+def _keep_constants() -> None:
+    """PySide 6.12 drops references to None, True and False that it does not own: fatal in the end before Python 3.12."""
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 32
 
 
 def _add_python_modules(slicer: ModuleType) -> None:
     """The Python layer of Slicer that slicer-core does not ship."""
     for name, file in (
         ("i18n", "slicer_i18n"),
+        ("packaging", "slicer_packaging"),
         ("ScriptedLoadableModule", "slicer_module"),
         ("parameterNodeWrapper", "slicer_parameters"),
     ):
@@ -118,3 +132,49 @@ def enter(module: Any) -> Any:
     panel = module.widgetRepresentation()
     alive(panel).enter()
     return panel
+
+
+def has_opengl() -> bool:
+    """Whether views can be rendered; a test that needs pictures skips without."""
+    from .rendering import has_opengl
+
+    return has_opengl()
+
+
+def window(panel: Any, width: int = 1400, height: int = 900, panel_width: int = 440) -> Any:
+    """Panel and views side by side, as in Slicer's main window, for pictures. It stands in for no class of Slicer."""
+    import slicer
+    from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QWidget
+
+    from .pythonqt import alive, wrap
+
+    box = QWidget()
+    row = QHBoxLayout(box)
+    row.setContentsMargins(0, 0, 0, 0)
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setWidget(alive(panel))
+    area.setFixedWidth(panel_width)
+    row.addWidget(area)
+    row.addWidget(alive(slicer.app.layoutManager().viewport()), 1)
+    box.resize(width, height)
+    return wrap(box)
+
+
+def screenshot(widget: Any, path: str | Path, width: int | None = None, height: int | None = None) -> None:
+    """PNG of a widget with everything in it, its views rendered anew."""
+    from PySide6.QtWidgets import QApplication
+
+    from .pythonqt import alive
+
+    qt_widget = alive(widget)
+    width, height = width or qt_widget.width(), height or qt_widget.height()
+    if hasattr(qt_widget, "picture"):  # a view alone: it may stand in a layout that decides on its size
+        image = qt_widget.picture().render(width, height)
+    else:
+        qt_widget.resize(width, height)
+        qt_widget.show()
+        QApplication.processEvents()
+        image = qt_widget.grab()
+    if not image.save(str(path), "PNG"):
+        raise OSError(f"could not write {path}")

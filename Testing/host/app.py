@@ -114,11 +114,16 @@ def _make_scene_and_logic(folder: str) -> tuple[slicer.vtkMRMLScene, slicer.vtkS
     logic = slicer.vtkSlicerApplicationLogic()
     logic.SetTemporaryPath(folder)
     logic.SetHomeDirectory(folder)
+    logic.SetShareDirectory("share")
+    (Path(folder) / "share" / "ColorFiles").mkdir(parents=True)
     logic.SetSliceLogics(vtk.vtkCollection())
     logic.SetViewLogics(vtk.vtkCollection())
     logic.SetMRMLScene(scene)
     io_logic, data_logic = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()  # ReadFromMRB needs them
-    io_logic.GetCacheManager().SetRemoteCacheDirectory(folder)
+    cache = Path(folder) / "cache"
+    cache.mkdir()
+    (cache / ".slicer-cache").touch()
+    io_logic.GetCacheManager().SetRemoteCacheDirectory(str(cache))
     io_logic.SetMRMLScene(scene)
     io_logic.AddDataIOToScene()
     data_logic.SetMRMLApplicationLogic(logic)
@@ -141,7 +146,33 @@ def module_logics(scene: slicer.vtkMRMLScene, application_logic: slicer.vtkSlice
         ("Tables", slicer.vtkSlicerTablesLogic),
     ):
         logics[name] = cls()
+        if name == "VolumeRendering":
+            share = Path(application_logic.GetTemporaryPath()) / "share"
+            (share / "presets.xml").write_text("<MRML></MRML>")
+            logics[name].SetModuleShareDirectory(str(share))
         logics[name].SetMRMLApplicationLogic(application_logic)
         application_logic.SetModuleLogic(name, logics[name])
         logics[name].SetMRMLScene(scene)
+    for name in ("CT-Bone", "CT-Bones"):
+        logics["VolumeRendering"].AddPreset(_bone_preset(name))
     return logics
+
+
+def _bone_preset(name: str) -> slicer.vtkMRMLVolumePropertyNode:
+    """Stands in for the presets file, which slicer-core does not ship. The curves are the host's own, in HU."""
+    opacity, color = vtk.vtkPiecewiseFunction(), vtk.vtkColorTransferFunction()
+    for hu, alpha, *rgb in (
+        (-3024, 0.0, 0, 0, 0),
+        (150, 0.0, 0.7, 0.4, 0.3),
+        (450, 0.7, 0.95, 0.85, 0.7),
+        (3071, 0.9, 1, 1, 1),
+    ):
+        opacity.AddPoint(hu, alpha)
+        color.AddRGBPoint(hu, *rgb)
+    node = slicer.vtkMRMLVolumePropertyNode()
+    node.SetName(name)
+    node.GetVolumeProperty().SetScalarOpacity(opacity)
+    node.GetVolumeProperty().SetColor(color)
+    node.GetVolumeProperty().ShadeOn()
+    node.GetVolumeProperty().SetInterpolationTypeToLinear()
+    return node

@@ -1,3 +1,3 @@
-from host.fixtures import application, clean_application
+from host.fixtures import application, clean_application, sample_data
 
-__all__ = ["application", "clean_application"]
+__all__ = ["application", "clean_application", "sample_data"]

@@ -114,4 +114,5 @@ def _save_scene(path: str) -> bool:
         scene.SetURL(path)
         scene.SetRootDirectory(str(Path(path).parent))
         return bool(scene.Commit())
+    Path(path).mkdir(parents=True, exist_ok=True)
     return bool(slicer.app.applicationLogic().SaveSceneToSlicerDataBundleDirectory(path, None))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["application", "clean_application"]
+__all__ = ["application", "clean_application", "sample_data"]
 
 
 @cache
@@ -51,3 +51,13 @@ def clean_application(application: Any) -> Iterator[None]:
     left = list(host.errors)
     host.errors.clear()
     assert left == []
+
+
+@pytest.fixture
+def sample_data(application: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module SampleData, which is not there without this fixture."""
+    from . import slicer_sampledata
+
+    monkeypatch.setitem(sys.modules, "SampleData", slicer_sampledata)
+    monkeypatch.setattr(slicer_sampledata.SampleDataLogic, "sources", {})
+    return slicer_sampledata

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
+
 import slicer
 import vtk
 from PySide6.QtCore import Property, QObject, Signal
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLayout, QTabWidget, QVBoxLayout, QWidget
 
 from .mrml_widgets import Observers
+from .plot_view import qMRMLPlotWidget
 from .standin import invokable, slot
-from .views import qMRMLPlotWidget, qMRMLSliceWidget, qMRMLThreeDWidget
+from .views import qMRMLSliceWidget, qMRMLThreeDWidget
 
 
 class qSlicerLayoutManager(QObject):
@@ -24,7 +27,8 @@ class qSlicerLayoutManager(QObject):
         self._node = self._logic.GetLayoutNode()
         self._observers = Observers(self)
         self._observers.add(self._node, vtk.vtkCommand.ModifiedEvent, self._update)
-        self._shown = None
+        self._shown: int | None = None
+        self._viewport: QWidget | None = None
         self._node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
     layout = Property(int, lambda self: self._node.GetViewArrangement(), lambda self, number: self.setLayout(number))
@@ -100,6 +104,15 @@ class qSlicerLayoutManager(QObject):
                     self._widgets[node.GetID()] = cls(node, self._scene, self._application_logic)
         return self._widgets.get(node.GetID())
 
+    @invokable("viewport()")
+    def viewport(self) -> QWidget:
+        """The widget with all views of the current layout."""
+        if self._viewport is None:
+            self._viewport = QWidget()
+            QVBoxLayout(self._viewport).setContentsMargins(0, 0, 0, 0)
+            self._compose()
+        return self._viewport
+
     def _update(self) -> None:
         """A slice node without a logic would have no composite node and show nothing."""
         for node in self._of_class("vtkMRMLSliceNode"):
@@ -107,4 +120,52 @@ class qSlicerLayoutManager(QObject):
         number = self._node.GetViewArrangement()
         if number != self._shown:
             self._shown = number
+            self._compose()
             self.layoutChanged.emit(number)
+
+    def _compose(self) -> None:
+        description = self._node.GetCurrentLayoutDescription()
+        if self._viewport is None or not description:  # no layout while a scene is being closed
+            return
+        for widget in self._widgets.values():
+            widget.setParent(None)
+        frame = self._viewport.layout()
+        while frame.count():
+            frame.takeAt(0).widget().deleteLater()
+        frame.addWidget(self._make(ElementTree.fromstring(description)))
+
+    def _make(self, element: ElementTree.Element) -> QWidget:
+        """The widget of a <view> or <layout> element."""
+        if element.tag == "view":
+            widget = self.widget_of(self._logic_node(element))
+            widget.show()
+            return widget
+        kind = element.get("type", "vertical")
+        if kind == "tab":
+            tabs = QTabWidget()
+            for item in element.iter("item"):
+                tabs.addTab(self._make(item[0]), item.get("name", ""))
+            return tabs
+        box = QWidget()
+        layout: QLayout = {"horizontal": QHBoxLayout, "vertical": QVBoxLayout, "grid": QGridLayout}[kind](box)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        for item in element.findall("item"):
+            if kind == "grid":
+                row, column, rows, columns = (int(item.get(k, d)) for k, d in _GRID)
+                layout.addWidget(self._make(item[0]), row, column, rows, columns)
+                layout.setRowStretch(row, 1)
+                layout.setColumnStretch(column, 1)
+            else:
+                layout.addWidget(self._make(item[0]), int(item.get("splitSize", "1")))
+        return box
+
+    def _logic_node(self, element: ElementTree.Element) -> slicer.vtkMRMLNode:
+        class_name, tag = element.get("class"), element.get("singletontag")
+        node = self._scene.GetSingletonNode(tag, class_name)
+        if node is None:
+            raise ValueError(f"layout {self._shown}: no {class_name} with singletontag {tag!r}")
+        return node
+
+
+_GRID = (("row", "0"), ("column", "0"), ("rowspan", "1"), ("colspan", "1"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import slicer
@@ -12,10 +11,6 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from .mrml_widgets import qMRMLWidget
 from .pythonqt import wrap
 from .standin import invokable
-
-
-class Modules(SimpleNamespace):
-    """`slicer.modules`: a module that is not loaded is an AttributeError, as in Slicer."""
 
 
 class qSlicerModuleFactoryManager(QObject):

@@ -236,7 +236,7 @@ def _virtual_class(cls: WrapperType, qt_class: type) -> type:
     def override(name: str) -> Callable:
         def call(qt: Any, *arguments: Any) -> Any:
             wrapper = getattr(qt, "_wrapper", None)
-            if wrapper is not None:
+            if wrapper is not None and vars(type(wrapper)):  # the garbage collector empties the class before the object is gone
                 try:
                     return to_qt(getattr(wrapper, name)(*map(from_qt, arguments)))
                 except Exception:

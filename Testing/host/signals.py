@@ -59,7 +59,10 @@ class Signal:
     def __call__(self, *arguments: Any) -> None:
         qt = pythonqt.alive(self._owner)
         try:
-            _emitter(qt, self._signature).emit(*map(pythonqt.to_qt, arguments))
+            if attribute := _cpp_attribute(type(qt), self._signature):
+                getattr(qt, attribute).emit(*map(pythonqt.to_qt, arguments))
+            else:
+                qt.emit(SIGNAL(self._signature), *map(pythonqt.to_qt, arguments))
         except TypeError as error:
             raise ValueError(f"Could not emit {self._signature} with {arguments}: {error}") from None
 
@@ -179,7 +182,3 @@ def _meta_signals(cls: type, _class_name: str) -> dict[str, str]:
         if method.methodType() == QMetaMethod.MethodType.Signal:
             found.setdefault(bytes(method.name()).decode(), bytes(method.methodSignature()).decode())
     return {name: signature for name, signature in found.items() if not name.startswith("_")}
-
-
-def _emitter(qt: QObject, signature: str) -> Any:
-    return getattr(qt, _cpp_attribute(type(qt), signature) or signature.partition("(")[0])

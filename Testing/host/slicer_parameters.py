@@ -175,7 +175,7 @@ class _Wrapper:
         self._connections[tag] = connections
         for name, connection in connections:
             connection.write(self.getValue(name))
-            connection.start(lambda name=name, connection=connection: self._take(name, connection))
+            connection.start(self._taker(name, connection))
         self._observers[tag] = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._update(tag))
         return tag
 
@@ -185,9 +185,12 @@ class _Wrapper:
         if tag in self._observers:
             self.RemoveObserver(self._observers.pop(tag))
 
-    def _take(self, name: str, connection: Connection) -> None:
-        if not self._updating:
-            self.setValue(name, connection.read())
+    def _taker(self, name: str, connection: Connection) -> Callable[[], None]:
+        def take() -> None:  # declares no argument, so it gets none of the signal's
+            if not self._updating:
+                self.setValue(name, connection.read())
+
+        return take
 
     def _update(self, tag: int) -> None:
         if self._updating:

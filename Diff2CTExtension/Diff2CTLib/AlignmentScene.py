@@ -41,7 +41,7 @@ class AlignmentScene:
             _hide("Diff2CT cube")
 
     def look(self, xrays):
-        """Turn the first 3D view so that sources, detectors and cube are all seen, from in front of the patient's right side."""
+        """Turn the first 3D view so that sources, detectors and cube are seen, from the front and right of the patient."""
         beams = [SceneBridge.geometryOf(node) for node in xrays.values() if SceneBridge.isXray(node)]
         camera = Layout.camera()
         if not beams or camera is None:

@@ -74,7 +74,7 @@ class CompareSection:
     def update(self, parameterNode):
         reconstruction, truth = parameterNode.reconstructionNode, parameterNode.truthNode
         self._askForFigures(parameterNode)
-        CompareViews.setWindow([reconstruction, truth], parameterNode.huPreset)
+        self.views.setWindow([reconstruction, truth], parameterNode.huPreset)
         if reconstruction is not None:
             CompareViews.showBone(reconstruction, parameterNode.boneIn3D)
         self._fillViews(parameterNode)

@@ -12,6 +12,7 @@ class CompareViews(VTKObservationMixin):
     def __init__(self):
         super().__init__()
         self._isFollowing = False
+        self._windowed = None
 
     def show(self, reconstruction, truth, overlayNode, opacity):
         """Fill the views that exist. overlayNode lies over the reconstruction with `opacity` in [0, 1]."""
@@ -28,7 +29,18 @@ class CompareViews(VTKObservationMixin):
                 composite.SetBackgroundVolumeID(node.GetID() if node else None)
                 composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
                 composite.SetForegroundOpacity(opacity if foreground else 0.0)
-        self._follow()
+        self._follow([node for node in (reconstruction, truth) if node is not None])
+
+    def setWindow(self, nodes, preset):
+        """The same window and level for all volumes, when the preset or a volume is another than before; then hands off."""
+        nodes = [node for node in nodes if node is not None and node.GetDisplayNode() is not None]
+        wanted = (preset, *(node.GetID() for node in nodes))
+        if wanted == self._windowed:
+            return
+        self._windowed = wanted
+        for node in nodes:
+            node.GetDisplayNode().AutoWindowLevelOff()
+            node.GetDisplayNode().SetWindowLevel(*preset.value)
 
     def center(self, node):
         """All views to the middle of `node`, in one scale."""
@@ -51,8 +63,12 @@ class CompareViews(VTKObservationMixin):
         """Let the views be."""
         self.removeObservers()
 
-    def _follow(self):
+    def _follow(self, nodes):
         self.removeObservers()
+        displays = [node.GetDisplayNode() for node in nodes]
+        if len(displays) == 2 and None not in displays:
+            for display, other in zip(displays, displays[::-1], strict=True):
+                self.addObserver(display, vtk.vtkCommand.ModifiedEvent, self._windowFollower(other))
         for plane in Layout.PLANES:
             logics = [Layout.sliceLogic(views[plane]) for views in (Layout.RECONSTRUCTION_VIEWS, Layout.TRUTH_VIEWS)]
             if None not in logics:
@@ -80,15 +96,13 @@ class CompareViews(VTKObservationMixin):
 
         return follow
 
+    def _windowFollower(self, other):
+        def follow(display, _event):
+            window = (display.GetWindow(), display.GetLevel())
+            if (other.GetWindow(), other.GetLevel()) != window:
+                other.SetWindowLevel(*window)
 
-def setWindow(nodes, preset):
-    """The same window and level for all volumes."""
-    window, level = preset.value
-    for node in nodes:
-        if node is not None and node.GetDisplayNode() is not None:
-            display = node.GetDisplayNode()
-            display.AutoWindowLevelOff()
-            display.SetWindowLevel(window, level)
+        return follow
 
 
 def styleOverlay(node, overlay):

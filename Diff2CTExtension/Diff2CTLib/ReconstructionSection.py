@@ -88,14 +88,13 @@ class ReconstructionSection:
             )
 
     def onFinished(self, outcome):
-        parameterNode = self._panel.parameterNode
         self.ui.progressBar.visible = False
         self._message = outcome.message
         self.ui.logTextEdit.appendPlainText(outcome.message)
         if outcome.status == "done":
             Timing.remember(outcome)
-            if parameterNode is not None:
-                parameterNode.reconstructionNode = outcome.volumeNode
+            self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
+            if self._panel.parameterNode is not None:  # else another module is shown now, and its views are left alone
                 self._panel.showResult()
         elif outcome.status == "failed":
             self._tell(outcome.message)

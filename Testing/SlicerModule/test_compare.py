@@ -100,6 +100,16 @@ def test_a_preset_windows_both_volumes_alike(panel, pair, index, window, level):
         assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (window, level, 0)
 
 
+def test_a_window_that_is_dragged_holds_for_both_and_stays(panel, pair):
+    for node, other in (pair, pair[::-1]):
+        node.GetDisplayNode().SetWindowLevel(777, 111 if node is pair[0] else 99)
+        assert other.GetDisplayNode().GetWindow() == 777
+        assert other.GetDisplayNode().GetLevel() == node.GetDisplayNode().GetLevel()
+    panel.ui.overlaySlider.value = 11.0
+    settle(panel)
+    assert pair[0].GetDisplayNode().GetWindow() == 777
+
+
 def test_the_difference_lies_over_the_reconstruction_only(panel, pair):
     import slicer
 

@@ -209,6 +209,16 @@ def test_the_panel_can_be_left_and_entered_while_it_runs(panel, xrays):
     assert panel.parameterNode.reconstructionNode is not None
 
 
+def test_a_run_that_ends_while_another_module_is_shown_is_found_afterwards(panel, xrays):
+    start(panel, "slow", lambda: step_is_shown(panel))
+    panel.exit()
+    wait_until(lambda: panel.logic.run is None)
+    panel.enter()
+    settle(panel)
+    assert panel.parameterNode.reconstructionNode is not None
+    assert panel.ui.reconstructionSelector.currentNode() is not None
+
+
 def test_the_event_loop_is_never_held_for_long(panel, xrays):
     """The longest pause between two events of a 5 ms timer while it runs, in processor time, as other programs take theirs."""
     import qt

@@ -21,10 +21,15 @@ _LOOK_FROM = np.array([0.50, 0.70, 0.51])  # unit vector in RAS
 class AlignmentScene:
     def __init__(self):
         self._textures = {}  # slot -> (key, vtkImageData producer), which the display node does not keep alive by itself
+        self._shown = None
 
     def update(self, xrays, isShown):
         """Show or hide everything; xrays: {slot: node or None}."""
         beams = {slot: SceneBridge.geometryOf(node) for slot, node in xrays.items() if SceneBridge.isXray(node)}
+        wanted = isShown, beams, [_pictureOf(xrays[slot]) for slot in beams]
+        if wanted == self._shown:
+            return
+        self._shown = wanted
         for slot, color in (("ap", Colors.AP_COLOR), ("lateral", Colors.LATERAL_COLOR)):
             beam = beams.get(slot)
             names = (f"Diff2CT {slot} image", f"Diff2CT {slot} rays")
@@ -57,15 +62,20 @@ class AlignmentScene:
 
     def reset(self):
         """Forget the textures, after the scene was closed."""
-        self._textures = {}
+        self._textures, self._shown = {}, None
 
     def _showImage(self, name, slot, node, beam):
-        key = (node.GetID(), node.GetImageData().GetMTime(), node.GetDisplayNode().GetMTime())
+        key = _pictureOf(node)
         model = _showModel(name, detector(beam), (1.0, 1.0, 1.0), opacity=1.0)
         if self._textures.get(slot, (None,))[0] != key:
             texture = _texture(node)
             self._textures[slot] = key, texture
             model.GetDisplayNode().SetTextureImageDataConnection(texture.GetOutputPort())
+
+
+def _pictureOf(node):
+    """What changes when the X-ray looks different."""
+    return node.GetID(), node.GetImageData().GetMTime(), node.GetDisplayNode().GetMTime()
 
 
 def detector(beam):

@@ -132,6 +132,7 @@ class AlignmentSection:
 
     def _say(self, ct, nodes, canProject):
         self.ui.sharedAxisLabel.text = self._profileSentence if all(nodes.values()) else ""
+        self.ui.sharedAxisLabel.visible = all(node is not None for node in nodes.values())
         preview = self._panel.preview
         words = {"ap": _("AP"), "lateral": _("lateral")}
         if not any(nodes.values()):

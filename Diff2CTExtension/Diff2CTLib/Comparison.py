@@ -118,10 +118,16 @@ def compareAsync(service, reconstruction, truth, xrays, onDone):
     def answered(answer):
         if "error" in answer:
             finish(None, answer["error"])
-        elif slicer.mrmlScene.GetNodeByID(reconstructionId) is not reconstruction:
+            return
+        if slicer.mrmlScene.GetNodeByID(reconstructionId) is not reconstruction:
             finish(None, _("The reconstruction was removed while it was compared."))
+            return
+        try:
+            comparison = _comparison(answer, reconstruction, truth, views, grid, folder / "difference.npy")
+        except (ValueError, OSError) as error:
+            finish(None, str(error))
         else:
-            finish(_comparison(answer, reconstruction, truth, views, grid, folder / "difference.npy"))
+            finish(comparison)
 
     def writeNext(index, error=""):
         if error:
@@ -148,7 +154,8 @@ def _comparison(answer, reconstruction, truth, views, grid, differencePath):
     comparison = Comparison(answer["scores"] or {}, reprojection)
     if truth is not None:
         comparison.truthName, comparison.truthId = truth.GetName(), truth.GetID() or ""
-        node = reconstruction.GetNodeReference(_DIFFERENCE)
+        before = Comparison.fromNode(reconstruction)
+        node = before.differenceNode if before is not None and before.truthId == comparison.truthId else None
         difference = np.load(differencePath, allow_pickle=False)
         if node is None:
             name = _("{name} - difference").format(name=reconstruction.GetName())

@@ -22,7 +22,6 @@ from Diff2CTLib.Service import Service
 
 FALLBACK_VIEWS = {"ap": "AP", "lateral": "LL"}
 XRAY_SUFFIXES = (".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
-VOLUME_SUFFIXES = (".nrrd", ".nii.gz", ".mha")
 
 
 class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -64,8 +63,11 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         xray = Xray.readXray(path, view, fallbackView, frame, polarity)
         return SceneBridge.addXray(xray, Path(path).name)
 
-    def loadXrays(self, paths):
-        """[AP node, lateral node] of two files in any order. Where a file does not tell its view, the free place is assumed."""
+    def loadXrays(self, paths, occupied=()):
+        """[AP node, lateral node] of one or two files in any order, None for a place without a file.
+
+        Where a file does not tell its view, the free place is assumed. occupied: places ("ap", "lateral") to be left alone.
+        """
         from diff2ct.assumptions import ViewNotStatedError
 
         nodes = {}
@@ -80,10 +82,13 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             if slot in nodes:
                 raise ValueError(_("Both X-rays are of the same kind: {view}.").format(view=xray.geometry.view.value))
             nodes[slot] = (path, xray)
+        free = [slot for slot in ("ap", "lateral") if slot not in nodes and slot not in occupied]
         for path in unstated:
-            slot = "lateral" if "ap" in nodes else "ap"
-            if slot in nodes:
-                raise ValueError(_("{path}: there are two X-rays already.").format(path=path))
+            if not free:
+                raise ValueError(
+                    _("{path} does not tell its view, and both places are taken. Empty one first.").format(path=path)
+                )
+            slot = free.pop(0)
             nodes[slot] = (path, Xray.readXray(path, fallbackView=FALLBACK_VIEWS[slot]))
         return [
             SceneBridge.addXray(nodes[slot][1], Path(nodes[slot][0]).name) if slot in nodes else None

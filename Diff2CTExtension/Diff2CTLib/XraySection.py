@@ -50,8 +50,9 @@ class XraySection:
     def load(self, paths):
         """Load X-ray files into the places that their views belong to."""
         self._error = ""
+        occupied = [slot for slot in SLOTS if self._node(slot) is not None]
         try:
-            nodes = self.logic.loadXrays(paths)
+            nodes = self.logic.loadXrays(paths, occupied if len(paths) < 2 else ())
         except (ValueError, RuntimeError) as error:
             self._say(str(error))
             return
@@ -209,7 +210,7 @@ class XraySection:
             isAssumed = index == view.currentIndex and "view" in assumed
             view.setItemText(index, _("{view}, assumed").format(view=word) if isAssumed else word)
         polarity = self._widget(slot, "Polarity")
-        polarity.setItemText(0, _("Bone bright, assumed") if "polarity" in assumed else _("As stated"))
+        polarity.setItemText(0, _("Automatic, assumed") if "polarity" in assumed else _("As stated"))
         polarity.currentIndex = POLARITIES.index(xray.polarity)
         polarity.enabled = bool(xray.path) and not xray.radiograph.scale_known
         frame = self._widget(slot, "Frame")

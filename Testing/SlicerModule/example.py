@@ -1,6 +1,6 @@
 """Two X-ray files in, one CT file out, from a script; prints how long each part took.
 
-Slicer --no-splash --no-main-window --python-script example.py AP.dcm LATERAL.dcm ct.nrrd
+Slicer --no-splash --no-main-window --exit-after-startup --python-script example.py AP.dcm LATERAL.dcm ct.nrrd
 python Testing/SlicerModule/example.py AP.dcm LATERAL.dcm ct.nrrd [TRUTH.nrrd]      (on the test host, without Slicer)
 """
 
@@ -46,6 +46,3 @@ if __name__ == "__main__":
     if "slicer" not in sys.modules or not hasattr(sys.modules["slicer"], "app"):
         start_host()
     main(*sys.argv[1:])
-    import slicer
-
-    slicer.util.exit()

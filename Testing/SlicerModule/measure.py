@@ -1,4 +1,4 @@
-"""How quick the panel is, on the test host with the real child processes: `python measure.py AP.dcm LATERAL.dcm CT.nrrd [CHECKPOINT]`.
+"""How quick the panel is, on the test host with the real children: `python measure.py AP.dcm LATERAL.dcm CT.nrrd [CHECKPOINT]`.
 
 Prints the import time of the module, the time from a moved slider to the new DRR, the longest hold of the event loop during a
 reconstruction, and the time from Cancel to the end. Times are wall clock unless they are called processor time: on a computer
@@ -39,16 +39,21 @@ def measure_import():
     tell(f"import of Diff2CT.py: {milliseconds:.0f} ms processor time, torch imported: {times[0][1]}")
 
 
+def drrs(panel):
+    return [panel.preview._views[slot].drr for slot in ("ap", "lateral")]
+
+
 def measure_preview(panel):
-    wait_until(lambda: panel.preview.hasDrr("ap") and panel.preview.hasDrr("lateral"))
+    import slicer
+
+    wait_until(lambda: None not in drrs(panel))
     walls, processors = [], []
     for step in range(1, 11):
-        before = [panel.preview._views[slot].drr for slot in ("ap", "lateral")]
         wall, processor = time.perf_counter(), time.process_time()
+        shown = drrs(panel)
         panel.ui.poseFeetHeadSlider.value = 3.0 * step
-        wait_until(
-            lambda: all(panel.preview._views[s].drr is not b for s, b in zip(("ap", "lateral"), before, strict=True)), 0.001
-        )
+        while any(new is old for new, old in zip(drrs(panel), shown, strict=True)):
+            slicer.app.processEvents()
         walls.append(time.perf_counter() - wall)
         processors.append(time.process_time() - processor)
     panel.ui.resetPoseButton.click()
@@ -87,12 +92,12 @@ def measure_run(panel, cancel):
     tell(f"  event loop held: {1000 * max(walls):.0f} ms at most; {1000 * max(processors):.0f} ms processor time")
 
 
-def wait_until(condition, pause=0.005):
+def wait_until(condition):
     import slicer
 
     while not condition():
         slicer.app.processEvents()
-        time.sleep(pause)
+        time.sleep(0.005)
 
 
 def main(ap, lateral, ct, checkpoint=""):

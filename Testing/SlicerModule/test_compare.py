@@ -129,6 +129,17 @@ def test_the_difference_lies_over_the_reconstruction_only(panel, pair):
     assert "only if two samples or more" in panel.ui.overlayLabel.text
 
 
+def test_a_difference_from_another_truth_replaces_none(panel, pair):
+    first = pair[0].GetNodeReference("Diff2CT.difference")
+    panel.ui.truthSelector.setCurrentNode(add_ct(name="Second CT", center_ras=CENTER))
+    settle(panel)
+    wait_until(
+        lambda: panel.compareSection._comparison is not None and panel.compareSection._comparison.truthName == "Second CT"
+    )
+    second = pair[0].GetNodeReference("Diff2CT.difference")
+    assert second.GetID() != first.GetID() and first.GetScene() is not None
+
+
 def test_the_table_can_be_read_copied_and_saved(panel, pair, tmp_path, monkeypatch):
     import qt
 

@@ -87,6 +87,18 @@ def test_what_a_picture_does_not_tell_is_flagged_until_it_is_stated(panel, tmp_p
     assert ui.apView.currentText == "PA" and ui.apPrimaryAngle.value == 0
 
 
+def test_a_second_file_without_a_view_goes_to_the_free_place(panel, tmp_path, answer_dialog):
+    for name in ("one.png", "two.png"):
+        answer_dialog("getOpenFileNames", (plain_picture(tmp_path, name),))
+        click(panel.ui.loadButton)
+        settle(panel)
+    assert (panel.parameterNode.apNode.GetName(), panel.parameterNode.lateralNode.GetName()) == ("one.png", "two.png")
+    answer_dialog("getOpenFileNames", (plain_picture(tmp_path, "three.png"),))
+    click(panel.ui.loadButton)
+    settle(panel)
+    assert "three.png does not tell its view, and both places are taken" in panel.ui.checksTextEdit.plainText
+
+
 def test_an_edit_moves_the_detector_exactly(panel, xrays):
     from Diff2CTLib import SceneBridge
 

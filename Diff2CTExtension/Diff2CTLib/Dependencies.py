@@ -4,7 +4,6 @@ torch comes through the extension PyTorch, which picks the build for this comput
 can be installed from a folder of wheel files.
 """
 
-import importlib.metadata
 import importlib.util
 
 import slicer
@@ -16,14 +15,6 @@ REQUIREMENTS = {"torch": "torch>=2.2", "safetensors": "safetensors>=0.4"}
 def missing():
     """Names of the packages that are not installed."""
     return [name for name in REQUIREMENTS if importlib.util.find_spec(name) is None]
-
-
-def torchVersion():
-    """Version of the installed torch without importing it, "" if there is none."""
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def require():
@@ -85,10 +76,6 @@ def _installTorch():
 
 def _pipInstall(arguments):
     try:
-        from slicer.packaging import pip_install
-    except ModuleNotFoundError:
-        from slicer.util import pip_install  # before Slicer 5.12
-    try:
-        pip_install(arguments)
+        slicer.util.pip_install(arguments)
     except Exception as error:
         raise RuntimeError(_("pip could not install {what}: {error}").format(what=" ".join(arguments), error=error)) from error

@@ -55,7 +55,9 @@ def camera():
     manager = slicer.app.layoutManager()
     if manager is None or manager.threeDViewCount == 0:
         return None
-    return manager.threeDWidget(0).threeDView().cameraNode()
+    name = manager.threeDWidget(0).mrmlViewNode().GetLayoutName()
+    cameras = [node for node in slicer.util.getNodesByClass("vtkMRMLCameraNode") if node.GetLayoutName() == name]
+    return cameras[0] if cameras else None
 
 
 def alignmentXml():

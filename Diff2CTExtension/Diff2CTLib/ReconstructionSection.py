@@ -172,7 +172,7 @@ class ReconstructionSection:
         try:
             if paths != self._paths or combo.count != len(paths):
                 combo.clear()
-                combo.addItems([_("Embedded (default)"), *(Path(path).name for path in paths[1:])])
+                combo.addItems([_("Embedded"), *(Path(path).name for path in paths[1:])])
                 self._paths = paths
             combo.currentIndex = paths.index(chosen)
             combo.toolTip = chosen or _("The checkpoint that comes with Diff2CT")

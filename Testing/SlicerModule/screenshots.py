@@ -45,6 +45,12 @@ class Photographer:
         sys.stdout.flush()
         host.screenshot(self.window, self.folder / f"{name}.png")
 
+    def shoot_view(self, name):
+        """The 3D view alone."""
+        import slicer
+
+        host.screenshot(slicer.app.layoutManager().threeDWidget(0), self.folder / f"{name}.png")
+
     def open_sections(self, *names):
         for name in ("xraySection", "alignmentSection", "reconstructionSection", "compareSection"):
             getattr(self.panel.ui, name).collapsed = name not in names
@@ -98,6 +104,10 @@ def main():
 
     load(photographer, arguments.case)
     photographer.open_sections("xraySection", "alignmentSection")
+    panel.ui.geometrySection.collapsed = False
+    photographer.shoot("panel-after")
+    panel.ui.geometrySection.collapsed = True
+    panel.ui.alignmentLayoutButton.click()  # the camera is made with the first picture of the host, and turned now
     photographer.wait_until(lambda: panel.preview.hasDrr("ap") and panel.preview.hasDrr("lateral"))
     panel.ui.poseSection.collapsed = False
     panel.ui.previewModeComboBox.currentIndex = 2
@@ -109,6 +119,7 @@ def main():
     panel.ui.resetPoseButton.click()
     photographer.wait_until(lambda: all(abs(now - good) < 1e-4 for now, good in zip(agreements(panel), right, strict=True)))
     photographer.shoot("alignment-right")
+    photographer.shoot_view("scene-3d")
 
     photographer.open_sections("compareSection")
     reconstruct(photographer, arguments.case)

@@ -1,7 +1,10 @@
 """The same clicks with the real child processes and a tiny checkpoint: nothing is a stand-in but Slicer."""
 
+import re
+import shutil
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,8 +80,6 @@ def test_the_console_in_five_lines(real, case):
 
 
 def test_a_folder_of_cases(real, case, tmp_path):
-    import shutil
-
     import slicer
 
     for name in ("one", "two"):
@@ -94,3 +95,26 @@ def test_a_folder_of_cases(real, case, tmp_path):
     modified = results["one"].stat().st_mtime_ns
     again = real.logic.reconstructFolders(tmp_path / "in", tmp_path / "out", steps=1)
     assert again["one"].stat().st_mtime_ns == modified
+
+
+@pytest.mark.parametrize("readme", ["README.md", "Diff2CTExtension/README.md"])
+def test_the_example_of_the_readme_runs(real, case, tmp_path, monkeypatch, readme):
+    """As it stands there, but with the tiny checkpoint."""
+    import Diff2CT
+    from Diff2CTLib.Logic import Logic
+
+    text = (Path(__file__).resolve().parents[2] / readme).read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Diff2CTLogic" in block]
+    for name in ("ap", "lateral"):
+        shutil.copy(case / f"{name}.dcm", tmp_path / f"{name.upper()}.dcm")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        Diff2CT.Diff2CTLogic,
+        "reconstruct",
+        lambda self, ap, lateral: Logic.reconstruct(self, ap, lateral, steps=1, checkpoint=case / "tiny.safetensors"),
+    )
+    names = {}
+    exec(code, names)
+    assert names["result"].volumeNode.GetAttribute("Diff2CT.synthetic") == "1"
+    assert (tmp_path / "ct.nrrd").is_file() or "exportVolume" not in code
+    names["logic"].dispose()

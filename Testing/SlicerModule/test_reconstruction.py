@@ -305,7 +305,7 @@ def test_checkpoints_of_a_folder_can_be_chosen(panel, xrays, tmp_path, monkeypat
     click(panel.ui.checkpointFolderButton)
     settle(panel)
     combo = panel.ui.checkpointComboBox
-    assert [combo.itemText(n) for n in range(combo.count)] == ["Embedded (default)", "a.safetensors", "b.safetensors"]
+    assert [combo.itemText(n) for n in range(combo.count)] == ["Embedded", "a.safetensors", "b.safetensors"]
     combo.currentIndex = 2
     assert panel.parameterNode.checkpoint == str(tmp_path / "b.safetensors")
     other = tmp_path / "else" / "mine.safetensors"

@@ -4,6 +4,10 @@
     module = host.load_module("Diff2CT.py")   the module as Slicer would load it
     panel = host.enter(module)                the panel, made and entered; panel.self() is the widget object of the module
 
+It shows that the code obeys PythonQt's rules, that the .ui file fits it, and that nodes, files, layouts and slices are
+right, as those are Slicer's own C++. It does not show that the module is found, packaged and looks right in Slicer, nor
+anything of DICOM, other platforms or real 3D interaction: one run in the real application per release stays necessary.
+
 `host.errors` lists what an exception, an unknown signal or a failed connection left behind; each test ends with it empty.
 """
 
@@ -86,6 +90,7 @@ def _add_python_modules(slicer: ModuleType) -> None:
         module = importlib.import_module(f"{__name__}.{file}")
         sys.modules[f"slicer.{name}"] = module
         setattr(slicer, name, module)
+    slicer.util.pip_install = slicer.packaging.pip_install  # the one of the wheel would install
 
 
 def load_module(path: str | Path) -> Any:
@@ -143,38 +148,13 @@ def has_opengl() -> bool:
 
 def window(panel: Any, width: int = 1400, height: int = 900, panel_width: int = 440) -> Any:
     """Panel and views side by side, as in Slicer's main window, for pictures. It stands in for no class of Slicer."""
-    import slicer
-    from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QWidget
+    from .pictures import window
 
-    from .pythonqt import alive, wrap
-
-    box = QWidget()
-    row = QHBoxLayout(box)
-    row.setContentsMargins(0, 0, 0, 0)
-    area = QScrollArea()
-    area.setWidgetResizable(True)
-    area.setWidget(alive(panel))
-    area.setFixedWidth(panel_width)
-    row.addWidget(area)
-    row.addWidget(alive(slicer.app.layoutManager().viewport()), 1)
-    box.resize(width, height)
-    return wrap(box)
+    return window(panel, width, height, panel_width)
 
 
 def screenshot(widget: Any, path: str | Path, width: int | None = None, height: int | None = None) -> None:
     """PNG of a widget with everything in it, its views rendered anew."""
-    from PySide6.QtWidgets import QApplication
+    from .pictures import screenshot
 
-    from .pythonqt import alive
-
-    qt_widget = alive(widget)
-    width, height = width or qt_widget.width(), height or qt_widget.height()
-    if hasattr(qt_widget, "picture"):  # a view alone: it may stand in a layout that decides on its size
-        image = qt_widget.picture().render(width, height)
-    else:
-        qt_widget.resize(width, height)
-        qt_widget.show()
-        QApplication.processEvents()
-        image = qt_widget.grab()
-    if not image.save(str(path), "PNG"):
-        raise OSError(f"could not write {path}")
+    screenshot(widget, path, width, height)

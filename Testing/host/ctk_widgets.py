@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from .standin import slot
+from .standin import forwarded, slot, stored
 
 
 class ctkCollapsibleButton(QAbstractButton):
@@ -201,14 +201,14 @@ class ctkSliderWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._slider)
         layout.addWidget(self._spin_box)
-        self._tracking, self._emitted = True, 0.0
+        self._emitted = 0.0
         self._slider.valueChanged.connect(self._spin_box.setValue)
         self._spin_box.valueChanged.connect(self._take)
         self._slider._slider.sliderReleased.connect(lambda: self._emit(final=True))
 
     def _take(self, value: float) -> None:
         self._slider.setValue(value)
-        self._emit(final=self._tracking or not self._slider._slider.isSliderDown())
+        self._emit(final=self.tracking or not self._slider._slider.isSliderDown())
 
     def _emit(self, final: bool) -> None:
         value = self._spin_box.value()
@@ -226,18 +226,15 @@ class ctkSliderWidget(QWidget):
         self._slider.singleStep = value
         self._spin_box.setSingleStep(value)
 
-    def _set_tracking(self, on: bool) -> None:
-        self._tracking = on
-
-    value = Property(float, lambda self: self._spin_box.value(), lambda self, value: self._spin_box.setValue(value))
+    value = forwarded(float, "_spin_box", "value")
     minimum = Property(float, lambda s: s._spin_box.minimum(), lambda s, v: s._set_range(v, max(v, s._spin_box.maximum())))
     maximum = Property(float, lambda s: s._spin_box.maximum(), lambda s, v: s._set_range(min(v, s._spin_box.minimum()), v))
     singleStep = Property(float, lambda self: self._spin_box.singleStep(), _set_step)
     pageStep = Property(float, lambda self: self._slider.pageStep, lambda self, v: setattr(self._slider, "pageStep", v))
-    decimals = Property(int, lambda self: self._spin_box.decimals(), lambda self, value: self._spin_box.setDecimals(value))
-    prefix = Property(str, lambda self: self._spin_box.prefix(), lambda self, text: self._spin_box.setPrefix(text))
-    suffix = Property(str, lambda self: self._spin_box.suffix(), lambda self, text: self._spin_box.setSuffix(text))
-    tracking = Property(bool, lambda self: self._tracking, _set_tracking)
+    decimals = forwarded(int, "_spin_box", "decimals")
+    prefix = forwarded(str, "_spin_box", "prefix")
+    suffix = forwarded(str, "_spin_box", "suffix")
+    tracking = stored(bool, "tracking", True)
     spinBoxVisible = Property(bool, lambda s: not s._spin_box.isHidden(), lambda s, on: s.setSpinBoxVisible(on))
 
     @slot("setValue(double)")
@@ -273,31 +270,18 @@ class ctkDoubleSpinBox(QWidget):
         self._box.setDecimals(decimals)
         self.decimalsChanged.emit(decimals)
 
-    value = Property(float, lambda self: self._box.value(), lambda self, value: self._box.setValue(value))
-    minimum = Property(float, lambda self: self._box.minimum(), lambda self, value: self._box.setMinimum(value))
-    maximum = Property(float, lambda self: self._box.maximum(), lambda self, value: self._box.setMaximum(value))
-    singleStep = Property(float, lambda self: self._box.singleStep(), lambda self, value: self._box.setSingleStep(value))
+    value = forwarded(float, "_box", "value")
+    minimum = forwarded(float, "_box", "minimum")
+    maximum = forwarded(float, "_box", "maximum")
+    singleStep = forwarded(float, "_box", "singleStep")
     decimals = Property(int, lambda self: self._box.decimals(), _set_decimals)
-    prefix = Property(str, lambda self: self._box.prefix(), lambda self, text: self._box.setPrefix(text))
-    suffix = Property(str, lambda self: self._box.suffix(), lambda self, text: self._box.setSuffix(text))
+    prefix = forwarded(str, "_box", "prefix")
+    suffix = forwarded(str, "_box", "suffix")
     text = Property(str, lambda self: self._box.text())
-    cleanText = Property(str, lambda self: self._box.cleanText())
 
     @slot("setValue(double)")
     def setValue(self, value: float) -> None:
         self._box.setValue(value)
-
-    @slot("stepUp()")
-    def stepUp(self) -> None:
-        self._box.stepUp()
-
-    @slot("stepDown()")
-    def stepDown(self) -> None:
-        self._box.stepDown()
-
-    @slot("selectAll()")
-    def selectAll(self) -> None:
-        self._box.selectAll()
 
 
 class ctkPathLineEdit(QWidget):
@@ -310,7 +294,7 @@ class ctkPathLineEdit(QWidget):
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
-        self._filters, self._name_filters, self._label, self._key, self._valid = self.AllEntries, [], "", "", False
+        self._valid = False
         self._combo_box, self._browse = QComboBox(), QToolButton()
         self._combo_box.setEditable(True)
         self._combo_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -327,35 +311,23 @@ class ctkPathLineEdit(QWidget):
         path = Path(text)
         valid = bool(text) and (
             (
-                bool(self._filters & self.Files)
-                and (path.is_file() or (bool(self._filters & self.Writable) and path.parent.is_dir()))
+                bool(self.filters & self.Files)
+                and (path.is_file() or (bool(self.filters & self.Writable) and path.parent.is_dir()))
             )
-            or (bool(self._filters & self.Dirs) and path.is_dir())
+            or (bool(self.filters & self.Dirs) and path.is_dir())
         )
         if valid != self._valid:
             self._valid = valid
             self.validInputChanged.emit(valid)
         self.currentPathChanged.emit(text)
 
-    def _set_filters(self, filters: int) -> None:
-        self._filters = filters
-
-    def _set_name_filters(self, filters: list[str]) -> None:
-        self._name_filters = list(filters)
-
-    def _set_label(self, label: str) -> None:
-        self._label = label
-
-    def _set_key(self, key: str) -> None:
-        self._key = key
-
     currentPath = Property(str, lambda self: self._combo_box.currentText(), lambda self, path: self.setCurrentPath(path))
-    filters = Property(int, lambda self: self._filters, _set_filters)
-    nameFilters = Property("QStringList", lambda self: self._name_filters, _set_name_filters)
-    label = Property(str, lambda self: self._label, _set_label)
-    settingKey = Property(str, lambda self: self._key, _set_key)
+    filters = stored(int, "filters", AllEntries)
+    nameFilters = stored("QStringList", "nameFilters", [])
+    label = stored(str, "label", "")
+    settingKey = stored(str, "settingKey", "")
     showBrowseButton = Property(bool, lambda s: not s._browse.isHidden(), lambda s, on: s._browse.setVisible(on))
-    showHistoryButton = Property(bool, lambda s: True, lambda s, on: None)
+    showHistoryButton = stored(bool, "showHistoryButton", True)
 
     @slot("setCurrentPath(QString)")
     def setCurrentPath(self, path: str) -> None:
@@ -372,11 +344,11 @@ class ctkPathLineEdit(QWidget):
 
     @slot("browse()")
     def browse(self) -> None:
-        if not self._filters & self.Files:
-            path = QFileDialog.getExistingDirectory(self, self._label, self.currentPath)
+        if not self.filters & self.Files:
+            path = QFileDialog.getExistingDirectory(self, self.label, self.currentPath)
         else:
-            ask = QFileDialog.getSaveFileName if self._filters & self.Writable else QFileDialog.getOpenFileName
-            path, _ = ask(self, self._label, self.currentPath, ";;".join(self._name_filters))
+            ask = QFileDialog.getSaveFileName if self.filters & self.Writable else QFileDialog.getOpenFileName
+            path, _ = ask(self, self.label, self.currentPath, ";;".join(self.nameFilters))
         if path:
             self.setCurrentPath(path)
 
@@ -394,14 +366,7 @@ class ctkCheckBox(QCheckBox):
 class ctkMessageBox(QMessageBox):
     """slicer.util.messageBox uses it; in testing mode no box opens."""
 
-    def __init__(self, parent: QWidget | None = None):
-        super().__init__(parent)
-        self._key = ""
-
-    def _set_key(self, key: str) -> None:
-        self._key = key
-
-    dontShowAgainSettingsKey = Property(str, lambda self: self._key, _set_key)
+    dontShowAgainSettingsKey = stored(str, "dontShowAgainSettingsKey", "")
 
 
 WIDGETS = [

@@ -29,7 +29,7 @@ class _Builder(QUiLoader):
             widget = standins[class_name](parent)
             widget.setObjectName(name)
             return widget
-        if not class_name.startswith("Q") or not hasattr(QtWidgets, class_name):
+        if class_name != "Line" and not (class_name.startswith("Q") and hasattr(QtWidgets, class_name)):  # Line: a QFrame
             self.failure = f"no stand-in for {class_name} ({name})"
             return QWidget(parent)
         return super().createWidget(class_name, parent, name)

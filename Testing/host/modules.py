@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import slicer
@@ -10,7 +11,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from .mrml_widgets import qMRMLWidget
 from .pythonqt import wrap
-from .standin import invokable
+from .standin import invokable, stored
 
 
 class qSlicerModuleFactoryManager(QObject):
@@ -66,33 +67,24 @@ class qSlicerLoadableModule(QObject):
         return self._logic
 
 
-def _text(name: str, kind: type | str = str) -> Property:
-    def write(self: QObject, value: Any) -> None:
-        self._texts[name] = value
-
-    return Property(kind, lambda self: self._texts.get(name, "" if kind is str else []), write)
-
-
 class qSlicerScriptedLoadableModule(QObject):
     """`parent` of a ScriptedLoadableModule: holds what the module says about itself and makes its panel."""
 
     def __init__(self, name: str, path: str, parent: QObject):
         super().__init__(parent)
-        self._texts: dict[str, Any] = {}
         self._name, self._path, self._panel = name, path, None
-        self.python: dict[str, Any] = {}  # the classes and functions of the module's file
 
     name = Property(str, lambda self: self._name)
     path = Property(str, lambda self: self._path)
-    title = _text("title")
-    categories = _text("categories", "QStringList")
-    dependencies = _text("dependencies", "QStringList")
-    contributors = _text("contributors", "QStringList")
-    associatedNodeTypes = _text("associatedNodeTypes", "QStringList")
-    helpText = _text("helpText")
-    acknowledgementText = _text("acknowledgementText")
-    hidden = Property(bool, lambda self: self._texts.get("hidden", False), lambda self, on: self._texts.update(hidden=on))
-    icon = Property("QIcon", lambda self: self._texts.get("icon"), lambda self, icon: self._texts.update(icon=icon))
+    title = stored(str, "title", "")
+    categories = stored("QStringList", "categories", [])
+    dependencies = stored("QStringList", "dependencies", [])
+    contributors = stored("QStringList", "contributors", [])
+    associatedNodeTypes = stored("QStringList", "associatedNodeTypes", [])
+    helpText = stored(str, "helpText", "")
+    acknowledgementText = stored(str, "acknowledgementText", "")
+    hidden = stored(bool, "hidden", False)
+    icon = stored("QIcon", "icon", None)
 
     @invokable("widgetRepresentation()")
     def widgetRepresentation(self) -> QWidget | None:
@@ -100,10 +92,6 @@ class qSlicerScriptedLoadableModule(QObject):
             self._panel = qSlicerScriptedLoadableModuleWidget(self)
             self._panel.reload()
         return self._panel
-
-    @invokable("logic()")
-    def logic(self) -> Any:
-        return self._logic if hasattr(self, "_logic") else None
 
 
 class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
@@ -124,8 +112,6 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
     @invokable("reload()")
     def reload(self) -> None:
         """Makes the widget object of the module anew; slicer.util.reloadScriptedModule has cleaned up the old one."""
-        import sys
-
         name = self._module._name
         self.setMRMLScene(slicer.mrmlScene)
         self._python = getattr(sys.modules[name], f"{name}Widget")(wrap(self))

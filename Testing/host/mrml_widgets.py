@@ -12,14 +12,13 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QInputDialog, QWidget
 from slicer import vtkMRMLNode, vtkMRMLScene
 
 from .ctk_widgets import ctkCollapsibleButton
-from .standin import invokable, slot
+from .standin import invokable, slot, stored
 
 
-class qMRMLWidget(QWidget):
-    """Passes the scene on to the widgets inside, by the <connections> of the .ui file."""
+class _HasScene:
+    """What passes the scene on to the widgets inside, by the <connections> of the .ui file."""
 
     CPP_SIGNALS: ClassVar[dict[str, str]] = {"mrmlSceneChanged(vtkMRMLScene*)": "_scene_changed"}
-    _scene_changed = Signal(object)
     _scene: vtkMRMLScene | None = None
 
     @invokable("mrmlScene()")
@@ -33,20 +32,12 @@ class qMRMLWidget(QWidget):
             self._scene_changed.emit(scene)
 
 
-class qMRMLCollapsibleButton(ctkCollapsibleButton):
-    CPP_SIGNALS: ClassVar[dict[str, str]] = {"mrmlSceneChanged(vtkMRMLScene*)": "_scene_changed"}
+class qMRMLWidget(_HasScene, QWidget):
     _scene_changed = Signal(object)
-    _scene: vtkMRMLScene | None = None
 
-    @invokable("mrmlScene()")
-    def mrmlScene(self) -> vtkMRMLScene | None:
-        return self._scene
 
-    @slot("setMRMLScene(vtkMRMLScene*)")
-    def setMRMLScene(self, scene: vtkMRMLScene | None) -> None:
-        if scene is not self._scene:
-            self._scene = scene
-            self._scene_changed.emit(scene)
+class qMRMLCollapsibleButton(_HasScene, ctkCollapsibleButton):
+    _scene_changed = Signal(object)
 
 
 class Observers:
@@ -103,20 +94,6 @@ class qMRMLNodeComboBox(QWidget):
         self._current: vtkMRMLNode | None = None
         self._listed: list[vtkMRMLNode] = []
         self._attributes: dict[str, dict[str, str | None]] = {}
-        self._settings: dict[str, Any] = {
-            "nodeTypes": [],
-            "hideChildNodeTypes": [],
-            "showHidden": False,
-            "showChildNodeTypes": True,
-            "noneEnabled": False,
-            "addEnabled": True,
-            "removeEnabled": True,
-            "editEnabled": False,
-            "renameEnabled": False,
-            "selectNodeUponCreation": True,
-            "noneDisplay": "None",
-            "baseName": "",
-        }
         self._scene_observers, self._node_observers = Observers(self), Observers(self)
         self._combo_box = QComboBox()
         self._combo_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -126,26 +103,18 @@ class qMRMLNodeComboBox(QWidget):
         self._combo_box.activated.connect(self._on_activated)
         self._combo_box.setEnabled(False)  # until there is a scene
 
-    def _setting(kind: type | str, name: str) -> Property:
-        def write(self: qMRMLNodeComboBox, value: Any) -> None:
-            self._settings[name] = value
-            self._refresh()
-
-        return Property(kind, lambda self: self._settings[name], write)
-
-    nodeTypes = _setting("QStringList", "nodeTypes")
-    hideChildNodeTypes = _setting("QStringList", "hideChildNodeTypes")
-    showHidden = _setting(bool, "showHidden")
-    showChildNodeTypes = _setting(bool, "showChildNodeTypes")
-    noneEnabled = _setting(bool, "noneEnabled")
-    addEnabled = _setting(bool, "addEnabled")
-    removeEnabled = _setting(bool, "removeEnabled")
-    editEnabled = _setting(bool, "editEnabled")
-    renameEnabled = _setting(bool, "renameEnabled")
-    selectNodeUponCreation = _setting(bool, "selectNodeUponCreation")
-    noneDisplay = _setting(str, "noneDisplay")
-    baseName = _setting(str, "baseName")
-    del _setting
+    nodeTypes = stored("QStringList", "nodeTypes", [], "_refresh")
+    hideChildNodeTypes = stored("QStringList", "hideChildNodeTypes", [], "_refresh")
+    showHidden = stored(bool, "showHidden", False, "_refresh")
+    showChildNodeTypes = stored(bool, "showChildNodeTypes", True, "_refresh")
+    noneEnabled = stored(bool, "noneEnabled", False, "_refresh")
+    noneDisplay = stored(str, "noneDisplay", "None", "_refresh")
+    addEnabled = stored(bool, "addEnabled", True, "_refresh")
+    removeEnabled = stored(bool, "removeEnabled", True, "_refresh")
+    editEnabled = stored(bool, "editEnabled", False, "_refresh")
+    renameEnabled = stored(bool, "renameEnabled", False, "_refresh")
+    selectNodeUponCreation = stored(bool, "selectNodeUponCreation", True)
+    baseName = stored(str, "baseName", "")
     currentNodeID = Property(
         str, lambda self: self._current.GetID() if self._current else "", lambda s, i: s.setCurrentNodeID(i)
     )
@@ -204,17 +173,17 @@ class qMRMLNodeComboBox(QWidget):
 
     @slot("addNode()", "addNode(QString)")
     def addNode(self, node_type: str | None = None) -> vtkMRMLNode | None:
-        node_type = node_type or self._settings["nodeTypes"][0]
-        if self._scene is None or node_type not in self._settings["nodeTypes"]:
+        node_type = node_type or self.nodeTypes[0]
+        if self._scene is None or node_type not in self.nodeTypes:
             return None
-        base = self._settings["baseName"] or self._scene.GetTagByClassName(node_type)
+        base = self.baseName or self._scene.GetTagByClassName(node_type)
         node = self._scene.CreateNodeByClass(node_type)
         node.UnRegister(None)
         node.SetName(self._scene.GenerateUniqueName(base))
         for name, value in self._attributes.get(node_type, {}).items():
             node.SetAttribute(name, value)
         self._scene.AddNode(node)
-        if self._settings["selectNodeUponCreation"]:
+        if self.selectNodeUponCreation:
             self._select(node)
         self._node_added_by_user.emit(node)
         return node
@@ -233,10 +202,10 @@ class qMRMLNodeComboBox(QWidget):
             self._current.SetName(name)
 
     def _shows(self, node: vtkMRMLNode) -> bool:
-        wanted, hidden = self._settings["nodeTypes"], self._settings["hideChildNodeTypes"]
-        if node.GetHideFromEditors() and not self._settings["showHidden"]:
+        wanted, hidden = self.nodeTypes, self.hideChildNodeTypes
+        if node.GetHideFromEditors() and not self.showHidden:
             return False
-        if self._settings["showChildNodeTypes"]:
+        if self.showChildNodeTypes:
             types = [name for name in wanted if node.IsA(name)]
         else:
             types = [name for name in wanted if node.GetClassName() == name]
@@ -257,7 +226,7 @@ class qMRMLNodeComboBox(QWidget):
             for node in self._listed:
                 self._node_observers.add(node, vtk.vtkCommand.ModifiedEvent, self._show_items)
         current = self._current if self._current in self._listed else None
-        if current is None and self._listed and not self._settings["noneEnabled"]:
+        if current is None and self._listed and not self.noneEnabled:
             current = self._listed[0]
         self._select(current)
         self._show_items()
@@ -276,24 +245,24 @@ class qMRMLNodeComboBox(QWidget):
 
     def _show_items(self) -> None:
         self._combo_box.clear()
-        if self._settings["noneEnabled"]:
-            self._combo_box.addItem(self._settings["noneDisplay"], lambda: self._activate(None))
+        if self.noneEnabled:
+            self._combo_box.addItem(self.noneDisplay, lambda: self._activate(None))
         for node in self._listed:
             self._combo_box.addItem(node.GetName() or node.GetID(), lambda node=node: self._activate(node))
-        row = self._listed.index(self._current) + self._settings["noneEnabled"] if self._current else 0
-        self._combo_box.setCurrentIndex(row if self._current or self._settings["noneEnabled"] else -1)
+        row = self._listed.index(self._current) + self.noneEnabled if self._current else 0
+        self._combo_box.setCurrentIndex(row if self._current or self.noneEnabled else -1)
         for text, call in self._actions():
             self._combo_box.addItem(text, call)
 
     def _actions(self) -> list[tuple[str, Callable[[], Any]]]:
         actions: list[tuple[str, Callable[[], Any]]] = []
         tag = self._scene.GetTagByClassName if self._scene else lambda name: name
-        if self._settings["renameEnabled"] and self._current:
+        if self.renameEnabled and self._current:
             actions.append((f"Rename current {self._current.GetNodeTagName()}", self.renameCurrentNode))
-        if self._settings["removeEnabled"] and self._current:
+        if self.removeEnabled and self._current:
             actions.append((f"Delete current {self._current.GetNodeTagName()}", self.removeCurrentNode))
-        if self._settings["addEnabled"]:
-            for name in self._settings["nodeTypes"]:
+        if self.addEnabled:
+            for name in self.nodeTypes:
                 actions.append((f"Create new {tag(name)}", lambda name=name: self.addNode(name)))
         return actions
 

@@ -326,9 +326,12 @@ class Wrapper(metaclass=WrapperType):
     def __hash__(self) -> int:
         return id(self)
 
+    def __bool__(self) -> bool:
+        return shiboken6.isValid(self.__dict__.get("_qt"))
+
     def __repr__(self) -> str:
         qt = self.__dict__.get("_qt")
-        if qt is None or not shiboken6.isValid(qt):
+        if not self:
             return f"<{type(self).__name__}, no C++ object>"
         name = f" {qt.objectName()!r}" if isinstance(qt, QObject) and qt.objectName() else ""
         return f"<{type(self).__name__}{name}>"

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from PySide6.QtCore import Property
+
 _NUMBER = (int, float)
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: isinstance(value, _NUMBER),
@@ -44,6 +46,27 @@ def invokable(*signatures: str) -> Callable[[Callable], Callable]:
         return function
 
     return mark
+
+
+def stored(kind: type | str, name: str, default: Any, changed: str | None = None) -> Property:
+    """A property that only keeps its value; `changed` names a method to call when it is set."""
+
+    def write(self: Any, value: Any) -> None:
+        setattr(self, f"_{name}", value)
+        if changed is not None:
+            getattr(self, changed)()
+
+    return Property(kind, lambda self: getattr(self, f"_{name}", default), write)
+
+
+def forwarded(kind: type, child: str, name: str) -> Property:
+    """A property that is the one of an inner widget, kept in the attribute `child`."""
+    setter = f"set{name[0].upper()}{name[1:]}"
+
+    def write(self: Any, value: Any) -> None:
+        getattr(getattr(self, child), setter)(value)
+
+    return Property(kind, lambda self: getattr(getattr(self, child), name)(), write)
 
 
 def types_in(signature: str) -> list[str]:

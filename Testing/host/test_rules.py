@@ -136,6 +136,7 @@ def test_deleted_object(qt: Any) -> None:
         assert child.text
     with pytest.raises(ValueError, match="destroyed QLabel"):
         child.show()
+    assert not child
 
 
 def test_connect_needs_the_exact_signature(qt: Any) -> None:

@@ -98,6 +98,17 @@ def test_jump_moves_all_views(layout_manager: Any, volume: Any) -> None:
         assert slice_to_ras.GetElement(axis, 3) == pytest.approx(expected)
 
 
+def test_linked_views_move_together(layout_manager: Any, volume: Any) -> None:
+    show(layout_manager, volume)
+    first, second, other = (layout_manager.sliceWidget(name) for name in ("AAxial", "BAxial", "BCoronal"))
+    for widget in (first, second, other):
+        widget.mrmlSliceCompositeNode().SetLinkedControl(True)
+    before = other.sliceLogic().GetSliceOffset()
+    first.sliceController().sliceOffsetSlider().value = 11
+    assert second.sliceLogic().GetSliceOffset() == pytest.approx(11)
+    assert other.sliceLogic().GetSliceOffset() == before
+
+
 def test_the_slice_is_cut_where_the_offset_says(layout_manager: Any, volume: Any) -> None:
     import slicer
     from vtk.util.numpy_support import vtk_to_numpy

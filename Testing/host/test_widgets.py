@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("PySide6", reason="the Slicer test host needs the package PySide6-Essentials")
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 

@@ -3,8 +3,6 @@
 All are hidden model nodes that are not saved; they are made again from the X-rays.
 """
 
-import math
-
 import numpy as np
 import slicer
 import vtk
@@ -48,17 +46,8 @@ class AlignmentScene:
     def look(self, xrays):
         """Turn the first 3D view so that sources, detectors and cube are seen, from the front and right of the patient."""
         beams = [SceneBridge.geometryOf(node) for node in xrays.values() if SceneBridge.isXray(node)]
-        camera = Layout.camera()
-        if not beams or camera is None:
-            return
-        points = np.concatenate([_corners(beam) for beam in beams] + [[SceneBridge.sourceRas(beam) for beam in beams]])
-        center = (points.min(axis=0) + points.max(axis=0)) / 2
-        radius = float(np.linalg.norm(points - center, axis=1).max())
-        distance = radius / math.sin(math.radians(camera.GetViewAngle() / 2))
-        camera.SetFocalPoint(*center)
-        camera.SetPosition(*(center + distance * _LOOK_FROM))
-        camera.SetViewUp(0, 0, 1)
-        camera.ResetClippingRange()
+        if beams:
+            Layout.look(np.concatenate([[SceneBridge.sourceRas(beam), *_corners(beam)] for beam in beams]), _LOOK_FROM)
 
     def reset(self):
         """Forget the textures, after the scene was closed."""

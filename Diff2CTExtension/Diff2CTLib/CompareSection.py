@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -20,6 +21,7 @@ class CompareSection:
         self._failed = {}  # pair -> why there are no figures
         self._comparison = None
         self.ui.compareLayoutButton.connect("clicked(bool)", self.onShow)
+        self.ui.boneCheckBox.connect("clicked(bool)", self.onBone)
         self.ui.copyButton.connect("clicked(bool)", self.onCopy)
         self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
@@ -36,6 +38,17 @@ class CompareSection:
         node = parameterNode.reconstructionNode or parameterNode.truthNode
         if node is not None:
             self.views.center(node)
+
+    def onBone(self, isShown):
+        """The six views have no 3D view among them, so show those that have, looking at the patient's front."""
+        node = self._panel.parameterNode.reconstructionNode
+        if isShown and node is not None:
+            Layout.show(Layout.REVIEW_LAYOUT)
+            self._fillViews(self._panel.parameterNode)
+            self.views.center(node)
+            bounds = [0.0] * 6
+            node.GetRASBounds(bounds)
+            Layout.look(np.array([bounds[::2], bounds[1::2]]), (0.0, 1.0, 0.0))
 
     def onCopy(self):
         qt.QApplication.clipboard().setText(self._comparison.asText())

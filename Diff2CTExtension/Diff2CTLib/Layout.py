@@ -1,5 +1,8 @@
 """The view layouts of the module and the names of their views."""
 
+import math
+
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
@@ -58,6 +61,20 @@ def camera():
     name = manager.threeDWidget(0).mrmlViewNode().GetLayoutName()
     cameras = [node for node in slicer.util.getNodesByClass("vtkMRMLCameraNode") if node.GetLayoutName() == name]
     return cameras[0] if cameras else None
+
+
+def look(points, direction):
+    """Turn the first 3D view so that `points` (N, 3) fill it, seen from `direction` (unit vector), all in RAS."""
+    node = camera()
+    if node is None:
+        return
+    center = (points.min(axis=0) + points.max(axis=0)) / 2
+    radius = float(np.linalg.norm(points - center, axis=1).max())
+    distance = 0.85 * radius / math.sin(math.radians(node.GetViewAngle() / 2))  # few scenes fill their sphere
+    node.SetFocalPoint(*center)
+    node.SetPosition(*(center + distance * np.asarray(direction)))
+    node.SetViewUp(0, 0, 1)
+    node.ResetClippingRange()
 
 
 def alignmentXml():

@@ -26,7 +26,7 @@ class Photographer:
         self.module = host.load_module(EXTENSION / "Diff2CT.py")
         self.representation = host.enter(self.module)
         self.panel = self.representation.self()
-        self.window = host.window(self.representation, width=1440, height=900, panel_width=430)
+        self.window = host.window(self.representation, width=1500, height=900, panel_width=470)
 
     def wait_until(self, condition, seconds=3600):
         start = time.monotonic()
@@ -128,6 +128,9 @@ def main():
     photographer.shoot("compare")
     panel.ui.overlayComboBox.currentIndex = 1
     photographer.shoot("compare-difference")
+    panel.ui.overlayComboBox.currentIndex = 0
+    panel.ui.boneCheckBox.click()
+    photographer.shoot("bone")
     host.unload_module(photographer.module)
 
 

@@ -189,6 +189,7 @@ def test_a_ct_that_does_not_reach_the_rays_is_told(panel):
 def test_a_dead_service_is_one_message_and_the_next_request_starts_another(panel, xrays):
     from SlicerModule.tools import child
 
+    panel.logic.service.stop()
     panel.logic.service._command = child("service", "broken")
     panel.ui.previewSelector.setCurrentNode(add_ct())
     wait_until(lambda: panel.preview.message)

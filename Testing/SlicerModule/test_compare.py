@@ -216,11 +216,13 @@ def test_an_export_into_a_folder_that_is_not_there_says_so(panel, pair, tmp_path
 
 def test_bone_in_3d(panel, pair):
     import slicer
+    from Diff2CTLib import Layout
 
     click(panel.ui.boneCheckBox)
     settle(panel)
     display = slicer.modules.volumerendering.logic().GetFirstVolumeRenderingDisplayNode(pair[0])
     assert display.GetVisibility()
+    assert slicer.app.layoutManager().layout == Layout.REVIEW_LAYOUT
     click(panel.ui.boneCheckBox)
     settle(panel)
     assert not display.GetVisibility()

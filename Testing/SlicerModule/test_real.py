@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -51,7 +50,6 @@ def test_from_two_files_to_a_compared_ct(real, case):
     settle(real)
     assert real.ui.metricsTable.rowCount == 6
     assert real.compareSection._comparison.scores["mae_hu_body"] > 0
-    assert "torch" not in sys.modules or "diff2ct.projector" not in sys.modules
 
 
 def test_cancel_stops_the_real_worker_within_a_step(real):

@@ -88,7 +88,7 @@ class Diff2CTParameterNode:
     checkpoint: str = ""  # path of a .safetensors file, empty for the embedded one
     checkpointFolder: str = ""
     device: Device = Device.AUTO
-    steps: Annotated[int, WithinRange(1, 1000)] = 3
+    steps: Annotated[int, WithinRange(0, 1000)] = 0  # 0 is the default of the core, which fits the embedded checkpoint
     samples: Annotated[int, WithinRange(1, 64)] = 1
     seed: Annotated[int, WithinRange(0, 999999)] = 0
 

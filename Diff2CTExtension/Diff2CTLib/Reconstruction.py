@@ -38,6 +38,8 @@ class Outcome:
     device: str = ""
     checkpoint: str = ""
     steps: int = 0
+    samples: int = 1
+    isDefaultSteps: bool = False
     samplingS: float = 0.0
     totalS: float = 0.0
 
@@ -52,6 +54,7 @@ class Reconstruction:
         self._onProgress, self._onFinished = onProgress, onFinished
         self._name = pair[0].radiograph.source.rpartition(".")[0] or pair[0].radiograph.source or ap.GetName()
         self._sources = ", ".join(xray.radiograph.source for xray in pair)
+        self._samples, self._isDefaultSteps = options.get("samples", 1), not options.get("steps")
         self._checkpoint = options.get("checkpoint") or ""
         self._answer, self._stopReason = {}, ""
         self._phase, self._steps, self._samplingS = "starting", 0, 0.0
@@ -176,6 +179,8 @@ class Reconstruction:
             device=answer["device"],
             checkpoint=self._checkpoint,
             steps=self._steps,
+            samples=self._samples,
+            isDefaultSteps=self._isDefaultSteps,
             samplingS=self._samplingS,
             totalS=self._elapsed(),
         )

@@ -53,7 +53,7 @@ class ReconstructionSection:
             self.logic.reconstruct(
                 parameterNode.apNode,
                 parameterNode.lateralNode,
-                steps=parameterNode.steps,
+                steps=parameterNode.steps or None,
                 samples=parameterNode.samples,
                 seed=parameterNode.seed,
                 checkpoint=parameterNode.checkpoint,
@@ -198,7 +198,7 @@ class ReconstructionSection:
         described = {device["name"]: device["description"] for device in self._devices["devices"]}[name]
         if name == "cpu":
             described = _("the processor, {threads} threads").format(threads=self._devices["threads"])
-        expected = Timing.expectedS(name, parameterNode.checkpoint, parameterNode.steps * parameterNode.samples)
+        expected = Timing.expectedS(name, parameterNode.checkpoint, parameterNode.steps, parameterNode.samples)
         duration = (
             _("about {seconds}, as measured here").format(seconds=_seconds(expected))
             if expected is not None

@@ -13,15 +13,18 @@ def remember(outcome):
         key = _key(outcome.device, outcome.checkpoint)
         settings = slicer.app.userSettings()
         settings.setValue(f"{key}/perStep", outcome.samplingS / outcome.steps)
+        if outcome.isDefaultSteps:
+            settings.setValue(f"{key}/defaultSteps", outcome.steps // outcome.samples)
         settings.setValue(f"{key}/around", max(0.0, outcome.totalS - outcome.samplingS))
 
 
-def expectedS(device, checkpoint, steps):
-    """Seconds from the click to the volume for `steps` in all, None before the first run."""
+def expectedS(device, checkpoint, steps, samples=1):
+    """Seconds from the click to the volume, None before the first run. steps: of each sample, 0 for the default."""
     settings = slicer.app.userSettings()
     key = _key(device, checkpoint)
     try:
-        return float(settings.value(f"{key}/around")) + steps * float(settings.value(f"{key}/perStep"))
+        steps = steps or int(settings.value(f"{key}/defaultSteps"))
+        return float(settings.value(f"{key}/around")) + samples * steps * float(settings.value(f"{key}/perStep"))
     except (TypeError, ValueError):
         return None
 

@@ -41,7 +41,7 @@ def test_a_saved_scene_opens_with_everything_as_it_was(panel, xrays, tmp_path):
 
     slicer.mrmlScene.Clear(False)
     settle(panel)
-    assert panel.parameterNode.apNode is None and panel.ui.stepsSpinBox.value == 3
+    assert panel.parameterNode.apNode is None and panel.ui.stepsSpinBox.value == 0
     assert slicer.mrmlScene.ReadFromMRB(path)
     settle(panel)
     pn = panel.parameterNode

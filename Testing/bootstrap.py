@@ -11,6 +11,7 @@ if not sys.platform.startswith("linux"):
     sys.exit("This script is for Linux. Elsewhere: pip install -e ./Diff2CTTraining[test], then run diff2ct or pytest")
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import importlib.util
@@ -32,11 +33,30 @@ UNFINISHED = VENV / "diff2ct-unfinished"
 LOG = VENV / "pip.log"
 
 
-def run_in_environment(program: str, arguments: list[str], extra: str = "") -> int:
-    """Exit code of `program` from .venv, once the project and its optional dependencies `extra` are installed there."""
+SYSTEM_LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libEGL_mesa.so.0": "libegl-mesa0",
+    "libGL.so.1": "libgl1",
+    "libX11.so.6": "libx11-6",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libglib-2.0.so.0": "libglib2.0-0",
+}
+"""What Qt and VTK load, and the packages of Debian and Ubuntu that hold it. Only the tests of the Slicer module need it."""
+DRAWING_PACKAGES = ("libgl1-mesa-dri", "fonts-dejavu-core")
+
+
+def run_in_environment(program: str, arguments: list[str], extra: str = "", *, needs_windows: bool = False) -> int:
+    """Exit code of `program` from .venv, once the project and its optional dependencies `extra` are installed there.
+
+    needs_windows: install the system libraries that Qt and VTK load too, or say how; what needs them may be skipped.
+    """
     try:
         with _one_at_a_time():
             _install(extra)
+            if needs_windows:
+                _install_system_libraries()
         return subprocess.run([VENV / "bin" / program, *arguments], env=_clean_environment()).returncode
     except KeyboardInterrupt:
         return 130
@@ -104,15 +124,34 @@ def _require_ensurepip() -> None:
     if importlib.util.find_spec("ensurepip") is not None:
         return
     package = f"python3.{sys.version_info.minor}-venv"
-    advice = f"This Python cannot make environments. Please run: sudo apt-get install {package}"
+    if not _apt_install([package]):
+        sys.exit(f"This Python cannot make environments. Please run: sudo apt-get install {package}")
+
+
+def _install_system_libraries() -> None:
+    missing = [package for library, package in SYSTEM_LIBRARIES.items() if not _loads(library)]
+    if missing and not _apt_install([*missing, *DRAWING_PACKAGES]):
+        packages = " ".join([*missing, *DRAWING_PACKAGES])
+        print(f"The tests of the Slicer module are skipped. To run them: sudo apt-get install {packages}", flush=True)
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _apt_install(packages: list[str]) -> bool:
+    """Install packages of Debian or Ubuntu; False if this is neither, or not root, or it failed."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        sys.exit(advice)
-    print(f"Installing the system package {package}", flush=True)
+        return False
+    print(f"Installing the system packages {' '.join(packages)}", flush=True)
     environment = {**_clean_environment(), "DEBIAN_FRONTEND": "noninteractive"}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    for arguments in (["update", "-qq"], ["install", "-y", "-qq", package]):
-        if subprocess.run(["apt-get", *arguments], env=environment, **quiet).returncode != 0:
-            sys.exit(advice)
+    commands = (["update", "-qq"], ["install", "-y", "-qq", *packages])
+    return all(subprocess.run(["apt-get", *command], env=environment, **quiet).returncode == 0 for command in commands)
 
 
 def _clean_environment() -> dict[str, str]:

@@ -11,4 +11,8 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     if not any(Path(argument.split("::")[0]).resolve().is_relative_to(TESTING) for argument in arguments):
         arguments.append(str(TESTING))
-    sys.exit(bootstrap.run_in_environment("pytest", ["-c", str(TESTING / "pytest.ini"), *arguments], extra="test"))
+    sys.exit(
+        bootstrap.run_in_environment(
+            "pytest", ["-c", str(TESTING / "pytest.ini"), *arguments], extra="test", needs_windows=True
+        )
+    )

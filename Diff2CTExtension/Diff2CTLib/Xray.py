@@ -34,9 +34,8 @@ def readXray(path, view=None, fallbackView=None, frame=None, polarity="auto"):
 
     fallbackView is used, and marked as assumed, if neither the file nor `view` tells it.
     """
-    from diff2ct.assumptions import ViewNotStatedError
+    from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
     from diff2ct.radiograph import read_radiograph
-    from diff2ct.radiograph_image import FrameNotChosenError
 
     frames = 1 if frame is None else countFrames(path)
     options = {"view": view, "frame": frame if frames > 1 else None, "polarity": polarity}
@@ -45,7 +44,7 @@ def readXray(path, view=None, fallbackView=None, frame=None, polarity="auto"):
         try:
             radiograph = read_radiograph(path, **options)
             break
-        except FrameNotChosenError as error:
+        except FrameNotStatedError as error:
             frames, options["frame"] = error.count, 0
         except ViewNotStatedError:
             if fallbackView is None or isViewAssumed:
@@ -59,12 +58,12 @@ def readXray(path, view=None, fallbackView=None, frame=None, polarity="auto"):
 
 def countFrames(path):
     """How many frames the file has; 1 if that cannot be told, reading it will say why."""
+    from diff2ct.assumptions import FrameNotStatedError
     from diff2ct.radiograph import read_radiograph
-    from diff2ct.radiograph_image import FrameNotChosenError
 
     try:
         read_radiograph(path, view="AP")
-    except FrameNotChosenError as error:
+    except FrameNotStatedError as error:
         return error.count
     except ValueError:
         pass

@@ -11,6 +11,19 @@ import numpy as np
 from diff2ct.geometry import Beam, ConeBeam, ParallelBeam, View, beam_from_dict
 
 
+class ViewNotStatedError(ValueError):
+    """Neither the file nor the caller says from which side the X-ray was taken. Of a kind of its own, so that a program can
+    name the option with which its user says so."""
+
+
+class FrameNotStatedError(ValueError):
+    """A file has several frames and the caller does not say which one. count: how many."""
+
+    def __init__(self, name: str, count: int) -> None:
+        super().__init__(f"{name}: has {count} frames; pass frame=0 to {count - 1}")
+        self.count = count
+
+
 @dataclass(frozen=True)
 class AssumedSetup:
     """Usual distances of one kind of X-ray equipment [mm].
@@ -45,10 +58,6 @@ C_ARM = AssumedSetup(
     lateral_to_detector_mm=350.0,
     image_length_mm=300.0,
 )
-
-
-class ViewNotStatedError(ValueError):
-    """Neither the file nor the caller tells the view."""
 
 
 _REQUIRED = {

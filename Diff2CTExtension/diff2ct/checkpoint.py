@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from diff2ct.condition import CONDITIONS, condition_channels
 from diff2ct.diffusion import Diffusion
-from diff2ct.networks import NETWORKS, X2NoiseNet
+from diff2ct.networks import NETWORKS, X2NoiseNet, X2NoiseNetConfig
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
 
@@ -42,7 +42,7 @@ class Checkpoint:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        _check_channels(self.network.config.condition_channels, self.condition)
+        _check_condition(self.network.config, self.condition)
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float16) -> None:
@@ -80,7 +80,7 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
     try:
         config = config_class(**{k: v for k, v in header["network"].items() if k != "name"})
         diffusion, hu_map, grid = Diffusion(**header["diffusion"]), HuMap(**header["hu_map"]), VolumeGrid(**header["grid"])
-        _check_channels(config.condition_channels, header["condition"])
+        _check_condition(config, header["condition"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: the header of {path} does not validate: {error}") from None
     with torch.device("meta"):
@@ -100,10 +100,14 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
     )
 
 
-def _check_channels(channels: int, condition: str) -> None:
+def _check_condition(config: X2NoiseNetConfig, condition: str) -> None:
     expected = condition_channels(condition)
-    if channels != expected:
-        raise ValueError(f"network.condition_channels: got {channels}, accepted is {expected} for condition {condition!r}")
+    if config.condition_channels != expected:
+        got = config.condition_channels
+        raise ValueError(f"network.condition_channels: got {got}, accepted is {expected} for condition {condition!r}")
+    if bool(config.view_widths) != (condition == "views"):
+        accepted = "widths" if condition == "views" else "none"
+        raise ValueError(f"network.view_widths: got {config.view_widths}, accepted is {accepted} for condition {condition!r}")
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -1,25 +1,70 @@
-"""Radiographs on a grid: what the denoiser is told about the X-rays. Two forms, equal for parallel rays along the axes.
+"""What the denoiser is told about the X-rays. Three forms of one idea, that a voxel looks up each view where its ray meets it:
 
-C channels, V views, D x H x W voxels (k, j, i), Hd x Wd detector.
+"views": the views themselves and the map from voxels to them (`diff2ct.views`); the network encodes them in 2D and looks its
+own features up.
+"geometric": a condition volume of fixed features, looked up here.
+"added": the paper's condition volume; equal to a look-up for parallel rays along the axes.
+
+B batch, C channels, V views, D x H x W voxels (k, j, i), Hd x Wd detector, R x R plane.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
-from torch.nn.functional import grid_sample
 
 from diff2ct.geometry import Beam, ParallelBeam
 from diff2ct.simulate import gaussian_blur, standardize
+from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, RectifiedViews, look_up, plane_to_lps
 from diff2ct.volume import VolumeGrid
 
 BAND_EDGES_MM = (2.0, 7.0, 25.0)
 """Detail is split into bands between Gaussians of these SDs at the isocentre: cortex and screws; vertebrae and ribs."""
 CHANNELS_PER_VIEW = 2 + len(BAND_EDGES_MM)
 SHARED_CHANNELS = len(BAND_EDGES_MM)
+VIEW_CHANNELS = len(BAND_EDGES_MM) + 1 + 2
+_PLANE_SIZE = (PLANE_PIXELS, PLANE_PIXELS)
+_PLANE_IJK = np.array(
+    [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)  # [column, row, 0, 1] -> [column, row, 1]
 _DEPTH_UNIT_MM = 128.0  # half the model grid: depth runs about -1..1
+
+Condition = torch.Tensor | RectifiedViews
+
+
+def stack_conditions(conditions: Sequence[Condition], device: torch.device | str = "cpu") -> Condition:
+    """Conditions of single samples as a batch on `device`, in the memory layout that the network likes."""
+    if isinstance(conditions[0], RectifiedViews):
+        return RectifiedViews.stack(conditions).to(device)  # type: ignore[arg-type]  # all of one recipe
+    return torch.stack(list(conditions)).to(device).contiguous(memory_format=torch.channels_last_3d)  # type: ignore[arg-type]
+
+
+def rectified_views(
+    images: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], beams: Sequence[Beam], grid: VolumeGrid
+) -> RectifiedViews:
+    """Each view resampled to the plane through the isocentre that faces it: coronal for frontal views, sagittal for lateral
+    ones, head up, columns toward the patient's left or back.
+
+    So a 2D network meets every view in one frame and at one scale, whatever the detector's pixels, distance, tilt or side.
+    images: per view (Hd, Wd) line integrals, gain and offset unknown, no finer than the plane by much (`Radiograph.resized`);
+    valid: per view (Hd, Wd) bool.
+    """
+    planes, maps = [], []
+    steps = (2 * torch.arange(PLANE_PIXELS) + 1) / PLANE_PIXELS - 1
+    across, down = steps.expand(PLANE_PIXELS, -1), steps[:, None].expand(-1, PLANE_PIXELS)
+    for image, mask, beam in zip(images, valid, beams, strict=True):
+        plane_to_pixel = beam.lps_to_pixel @ plane_to_lps(beam)
+        weight, looked = _look_up_one(
+            [mask.float(), image.float() * mask], plane_to_pixel @ _PLANE_IJK, (1, *_PLANE_SIZE), beam
+        )[:, 0]
+        seen = weight > 0.99
+        bands = image_and_bands(looked / weight.clamp(min=1e-6), seen, PLANE_SPACING_MM)
+        planes.append(torch.stack([*(band * seen for band in bands), seen.float(), across.to(looked), down.to(looked)]))
+        maps.append(torch.from_numpy(np.linalg.inv(plane_to_pixel) @ beam.lps_to_pixel @ grid.ijk_to_lps).float())
+    return RectifiedViews(torch.stack(planes), torch.stack(maps))
 
 
 def geometric_condition(
@@ -35,23 +80,23 @@ def geometric_condition(
     """
     channels, looks = [], []
     for image, mask, beam in zip(images, valid, beams, strict=True):
-        *look, seen = lift([*image_and_bands(image.float(), mask, beam), mask.float()], beam, grid)
+        pixel_mm = min(beam.detector_spacing_mm) / beam.magnification
+        *look, seen = lift([*image_and_bands(image.float(), mask, pixel_mm), mask.float()], beam, grid)
         seen = (seen > 0.99).float()
         looks.append(torch.stack(look) * seen)
         channels += [*looks[-1], seen, _depth(beam, grid).to(seen)]
     return torch.stack([*channels, *torch.stack(looks).amin(0)])
 
 
-def image_and_bands(image: torch.Tensor, valid: torch.Tensor, beam: Beam) -> list[torch.Tensor]:
+def image_and_bands(image: torch.Tensor, valid: torch.Tensor, pixel_mm: float) -> list[torch.Tensor]:
     """The image and its detail in each band of `BAND_EDGES_MM`, finest first, each (Hd, Wd) and standardised by itself: bone is
-    a small contrast on a large body, and without its own scale it would be a whisper."""
+    a small contrast on a large body, and without its own scale it would be a whisper. pixel_mm: at the isocentre."""
     weight = valid.to(image)[None]
     centered = standardize(image, valid)[None]
     blurred = []
     for sigma_mm in BAND_EDGES_MM:
-        sigma, pixel = sigma_mm * beam.magnification, min(beam.detector_spacing_mm)
-        share = gaussian_blur(weight, sigma, pixel).clamp(min=1e-3)
-        blurred.append(gaussian_blur(centered * weight, sigma, pixel) / share)
+        share = gaussian_blur(weight, sigma_mm, pixel_mm).clamp(min=1e-3)
+        blurred.append(gaussian_blur(centered * weight, sigma_mm, pixel_mm) / share)
     bands = [fine - coarse for fine, coarse in pairwise(blurred)]
     return [centered[0], *(standardize(band[0], valid) for band in bands)]
 
@@ -95,16 +140,13 @@ def isocenter_parallel(beam: Beam) -> Beam:
 
 def lift(images: Sequence[torch.Tensor], beam: Beam, grid: VolumeGrid) -> torch.Tensor:
     """Value of each image (Hd, Wd) at the detector position of each voxel, bilinear, 0 off it -> (len(images), D, H, W)."""
-    stack = torch.stack(list(images))[None]  # (1, C, Hd, Wd)
-    matrix = torch.from_numpy(beam.lps_to_pixel @ grid.ijk_to_lps).to(stack)  # (3, 4)
-    k, j, i = (torch.arange(n, device=stack.device, dtype=stack.dtype) for n in grid.size)
-    column, row, depth = (
-        (matrix[a, 2] * k + matrix[a, 3])[:, None, None] + (matrix[a, 1] * j)[:, None] + matrix[a, 0] * i for a in range(3)
-    )
-    height, width = beam.detector_size
-    positions = torch.stack([(2 * column / depth + 1) / width - 1, (2 * row / depth + 1) / height - 1], dim=-1)
-    flat = positions.reshape(1, grid.size[0] * grid.size[1], grid.size[2], 2)
-    return grid_sample(stack, flat, mode="bilinear", padding_mode="zeros", align_corners=False)[0].unflatten(1, grid.size[:2])
+    return _look_up_one(images, beam.lps_to_pixel @ grid.ijk_to_lps, grid.size, beam)
+
+
+def _look_up_one(images: Sequence[torch.Tensor], matrix: np.ndarray, size: tuple[int, int, int], beam: Beam) -> torch.Tensor:
+    """`views.look_up` of one view's images (Hd, Wd); matrix: (3, 4)."""
+    stack = torch.stack(list(images))[None]
+    return look_up(stack, torch.from_numpy(matrix).to(stack)[None], size, frame=beam.detector_size)[0]
 
 
 def _depth(beam: Beam, grid: VolumeGrid) -> torch.Tensor:
@@ -116,11 +158,18 @@ def _depth(beam: Beam, grid: VolumeGrid) -> torch.Tensor:
     return start + (along_k * k)[:, None, None] + (along_j * j)[:, None] + along_i * i
 
 
-CONDITIONS = {"geometric": geometric_condition, "added": added_condition}
+CONDITIONS: dict[str, Callable[..., Condition]] = {
+    "views": rectified_views,
+    "geometric": geometric_condition,
+    "added": added_condition,
+}
+"""(images, valid, beams, grid) -> `Condition` of one sample."""
 
 
 def condition_channels(kind: str, num_views: int = 2) -> int:
-    """Channels that `CONDITIONS[kind]` returns."""
+    """Channels that `CONDITIONS[kind]` returns, per view for "views"."""
     if kind not in CONDITIONS:
         raise ValueError(f"condition: got {kind!r}, accepted are {', '.join(CONDITIONS)}")
+    if kind == "views":
+        return VIEW_CHANNELS
     return 1 if kind == "added" else CHANNELS_PER_VIEW * num_views + SHARED_CHANNELS

@@ -1,12 +1,14 @@
 """One image file through SimpleITK, with the checks ITK leaves out. Radiographs and CTs both start here.
 
-ITK reads a truncated NIfTI or JPEG without complaint and turns a NIfTI spacing of 0 into 1 mm, so these are looked at first.
+ITK reads a truncated NIfTI or JPEG without complaint, turns a NIfTI spacing of 0 into 1 mm and a TIFF with an orientation tag
+into 8 bits, so these are looked at first.
 """
 
 from __future__ import annotations
 
 import gzip
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+
+from diff2ct import exif
 
 
 def suffix_of(path: Path) -> str:
@@ -33,17 +37,37 @@ def check_file(path: Path) -> None:
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Any image file that SimpleITK knows -> its image; one ValueError if that cannot be."""
+    """Any image file that SimpleITK knows -> its image, rows and columns as stored; one ValueError if that cannot be."""
     check_file(path)
     if suffix_of(path) in (".nii", ".nii.gz"):
         check_nifti_complete(path)
     elif suffix_of(path) in (".jpg", ".jpeg"):
         _check_jpeg_complete(path)
     try:
-        with quiet_itk():
-            return sitk.ReadImage(str(path))
+        with quiet_itk(), _untagged(path) as file:
+            return sitk.ReadImage(str(file))
     except RuntimeError as error:
         raise ValueError(f"{path.name}: cannot be read as {suffix_of(path)} (damaged, truncated or another format)") from error
+
+
+def orientation_of(path: Path) -> int:
+    """EXIF orientation of an image file, see `exif.upright`; ValueError if its pages differ."""
+    try:
+        return exif.read_orientation(path)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+@contextmanager
+def _untagged(path: Path) -> Iterator[Path]:
+    """The file itself, or for a TIFF that is not upright a temporary copy without its orientation tag."""
+    if suffix_of(path) not in (".tif", ".tiff") or orientation_of(path) == exif.UPRIGHT:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"untagged{suffix_of(path)}"
+        copy.write_bytes(exif.without_orientation(path.read_bytes()))
+        yield copy
 
 
 @contextmanager

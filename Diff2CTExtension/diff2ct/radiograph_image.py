@@ -7,7 +7,9 @@ The side file is `<file>.json` or `<stem>.json`: the keys of `geometry.beam_from
     "invalid_value": stored value of pixels that do not see the patient
     "assumed": names of facts in this file that nobody measured
     "comment": free text
-Rows and columns are taken as stored; an orientation in the header of a volume format says nothing about a projection.
+Rows and columns are taken as stored, but a JPEG or TIFF whose orientation tag says that it lies on its side or is mirrored is
+turned upright, with a warning; the side file's facts are those of the upright image. An orientation in the header of a volume
+format says nothing about a projection.
 """
 
 from __future__ import annotations
@@ -21,16 +23,18 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from diff2ct.assumptions import FILM, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
+from diff2ct.assumptions import FILM, FrameNotStatedError, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
 from diff2ct.atomic import replacing_file
+from diff2ct.exif import TURNS, UPRIGHT, upright
 from diff2ct.geometry import Beam, View
-from diff2ct.image_file import quiet_itk, read_image, suffix_of
+from diff2ct.image_file import orientation_of, quiet_itk, read_image, suffix_of
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
 
 _WITH_SPACING = (".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha")
+_WITH_ORIENTATION = (".jpg", ".jpeg", ".tif", ".tiff")
 _SCREEN_DPI = (72.0, 96.0)
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 _BESIDE_GEOMETRY: dict[str, Callable[[Any], bool]] = {
@@ -158,17 +162,23 @@ def _read_pixels(path: Path, frame: int | None) -> tuple[np.ndarray, dict[str, A
             array = np.load(path, allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{name}: cannot be read as a NumPy array (damaged, truncated or holding objects)") from error
-        channels, found = 1, {}
+        channels, found, orientation = 1, {}, UPRIGHT
     else:
         image = read_image(path)
         array, channels = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
         found = _header_spacing(suffix_of(path), image.GetSpacing())
+        orientation = orientation_of(path) if suffix_of(path) in _WITH_ORIENTATION else UPRIGHT
     if np.issubdtype(array.dtype, np.complexfloating) or array.dtype.kind not in "uif":
         raise ValueError(f"{name}: pixels of type {array.dtype}, accepted are real numbers")
     warnings: list[str] = []
     if channels > 1:
         array, warnings = _to_grey(name, array)
     array = _one_frame(name, array, frame)
+    if orientation != UPRIGHT:
+        array = upright(array, orientation)
+        warnings.append(f"{name}: {TURNS[orientation]}, as its orientation tag ({orientation}) says; check left and right")
+        if orientation >= 5 and found:
+            found["detector_spacing_mm"] = found["detector_spacing_mm"][::-1]
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: {int((~np.isfinite(array)).sum())} pixels are NaN or infinite")
     return array, found, warnings
@@ -203,18 +213,10 @@ def _one_frame(name: str, array: np.ndarray, frame: int | None) -> np.ndarray:
     return frames[choose_frame(name, len(frames), frame)]
 
 
-class FrameNotChosenError(ValueError):
-    """A file of several frames, and nobody said which. count: how many there are."""
-
-    def __init__(self, name: str, count: int) -> None:
-        super().__init__(f"{name}: has {count} frames; pass frame=0 to {count - 1}")
-        self.count = count
-
-
 def choose_frame(name: str, count: int, frame: int | None) -> int:
-    """Index of the wanted frame; FrameNotChosenError unless there is just one or `frame` says which."""
+    """Index of the wanted frame; FrameNotStatedError unless there is just one or `frame` says which."""
     if frame is None and count > 1:
-        raise FrameNotChosenError(name, count)
+        raise FrameNotStatedError(name, count)
     if frame is not None and not 0 <= frame < count:
         raise ValueError(f"{name}: frame {frame} does not exist, accepted are 0 to {count - 1}")
     return frame or 0

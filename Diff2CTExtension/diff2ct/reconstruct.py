@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from diff2ct.checkpoint import Checkpoint
-from diff2ct.condition import CONDITIONS
+from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.diffusion import SAMPLERS, OnStep, SampleNoise, predict_x0, trailing_timesteps
 from diff2ct.metrics import reprojection_error
 from diff2ct.precision import fastest_dtype
@@ -69,7 +69,7 @@ def reconstruct(
 
     network, samples = checkpoint.network, []
     with torch.inference_mode(), torch.autocast(torch.device(device).type, fastest_dtype(device)):
-        embedded = network.embed_condition(condition)
+        embedded = network.embed_condition(condition, grid.size)
         denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), checkpoint.diffusion)
         for n in range(num_samples):
             noise = SampleNoise([sample_seed(seed, n)], (1, *grid.size), device)
@@ -117,13 +117,12 @@ def grid_around_isocenter(model_grid: VolumeGrid, pair: Sequence[Radiograph]) ->
     return replace(model_grid, origin_lps=(float(x), float(y), float(z)))
 
 
-def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device: str) -> torch.Tensor:
-    """(1, C, D, H, W) condition, channels last. Radiographs much finer than the grid are averaged down first."""
+def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device: str) -> Condition:
+    """The condition as a batch of one. Radiographs much finer than the grid are averaged down first."""
     small = [r.resized(spacing_mm=0.75 * min(grid.spacing_mm) * r.geometry.magnification) for r in pair]
     images = [torch.from_numpy(r.line_integral).to(device) for r in small]
     valid = [torch.from_numpy(r.valid).to(device) for r in small]
-    condition = CONDITIONS[kind](images, valid, [r.geometry for r in small], grid)
-    return condition[None].contiguous(memory_format=torch.channels_last_3d)
+    return stack_conditions([CONDITIONS[kind](images, valid, [r.geometry for r in small], grid)], device)
 
 
 def reproject(volume: CtVolume, radiograph: Radiograph) -> dict[str, float]:

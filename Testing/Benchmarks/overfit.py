@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,9 +22,11 @@ from diff2ct.networks import X2NoiseNet
 from diff2ct.phantom import make_phantom
 from diff2ct.process import tune_allocator
 from diff2ct.volume import VolumeGrid
+from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views
 from diff2ct_training.cases import Case
 from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
-from diff2ct_training.pairs import PairConfig, acquire_views, make_pair
+from diff2ct_training.loop import learning_rate, make_optimizers
+from diff2ct_training.pairs import make_pair
 from diff2ct_training.recipes import default
 
 TARGET_DB = 35.0
@@ -35,24 +38,24 @@ def main() -> int:
     num_steps = parser.parse_args().steps
     tune_allocator()
     torch.manual_seed(0)
-    recipe, grid = default(), VolumeGrid.centered(64, 4.0)
+    recipe, grid = replace(default(), num_steps=num_steps), VolumeGrid.centered(64, 4.0)
     phantom = make_phantom(7, num_screws=6)
     image = phantom.render(phantom.body_grid(4.0)).hu
     case = Case("phantom", "phantom", image.hu.round().astype(np.int16), image.grid, (0.0, 0.0, 0.0), "make_phantom(7)")
-    rng, config = np.random.default_rng(0), PairConfig(slab=None, detector_pixels=96)
-    batch = batch_of([make_pair(acquire_views(case, rng, config, grid), rng, config, recipe.hu_map, recipe.condition)])
+    rng, config = np.random.default_rng(0), AcquisitionConfig(detector_pixels=96)
+    batch = batch_of([make_pair(acquire_views(case, rng, config, grid), rng, None, recipe.hu_map, recipe.condition)])
 
     network = X2NoiseNet(recipe.network).channels_last()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
-    noise_rng, start = torch.Generator().manual_seed(1), time.monotonic()
+    optimizers = make_optimizers(network, recipe)
+    start = time.monotonic()
     for step in range(1, num_steps + 1):
         with torch.autocast("cpu", torch.bfloat16):
-            terms = denoising_loss(network, batch, *draw_noise(noise_rng, batch, recipe.diffusion.num_timesteps), recipe)
-        optimizer.zero_grad()
+            terms = denoising_loss(network, batch, *draw_noise([step], batch, recipe.diffusion.num_timesteps), recipe)
         terms["loss"].backward()
-        optimizer.step()
-        schedule.step()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = learning_rate(recipe, step)
+            optimizer.step()
+            optimizer.zero_grad()
         if step % 100 == 0:
             print(f"step {step} of {num_steps}: mse {float(terms['mse']):.5f}, {time.monotonic() - start:.0f} s", flush=True)
 

@@ -89,6 +89,26 @@ def test_missing_ensurepip_names_the_package(monkeypatch: pytest.MonkeyPatch) ->
         bootstrap._require_ensurepip()
 
 
+def test_system_libraries_that_are_there_need_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "SYSTEM_LIBRARIES", {"libc.so.6": "libc6"})
+    monkeypatch.setattr(bootstrap, "_apt_install", lambda packages: pytest.fail(f"asked for {packages}"))
+    bootstrap._install_system_libraries()
+
+
+def test_missing_system_libraries_are_installed_or_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(bootstrap, "SYSTEM_LIBRARIES", {"libc.so.6": "libc6", "libnothing.so.9": "libnothing9"})
+    monkeypatch.setattr(bootstrap, "_apt_install", lambda packages: not asked.append(packages))
+    bootstrap._install_system_libraries()
+    assert asked == [["libnothing9", *bootstrap.DRAWING_PACKAGES]]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(bootstrap, "_apt_install", lambda packages: False)
+    bootstrap._install_system_libraries()
+    assert "sudo apt-get install libnothing9" in capsys.readouterr().out
+
+
 def test_child_environment_has_no_foreign_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("KEPT", "yes")

@@ -12,10 +12,12 @@ from diff2ct.condition import (
     image_and_bands,
     isocenter_parallel,
     lift,
+    rectified_views,
     scale_to_unit,
 )
 from diff2ct.geometry import ConeBeam, ParallelBeam, View
 from diff2ct.projector import project
+from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, look_up
 from diff2ct.volume import VolumeGrid
 
 GRID = VolumeGrid.centered((8, 10, 12), 5.0)
@@ -86,10 +88,9 @@ def test_channels_of_the_geometric_condition() -> None:
 
 def test_a_small_contrast_on_a_large_body_is_loud_in_its_band() -> None:
     rows, columns = torch.meshgrid(torch.arange(80.0), torch.arange(80.0), indexing="ij")
-    beam = ConeBeam.from_view(View.AP, **{**CONE, "detector_spacing_mm": (4.0, 4.0), "detector_size": (80, 80)})
     body = 5 * torch.exp(-(((rows - 40) / 25) ** 2 + ((columns - 40) / 25) ** 2))
     vertebra = 0.2 * torch.exp(-(((rows - 40) / 3) ** 2 + ((columns - 40) / 3) ** 2))
-    plain, with_bone = (image_and_bands(image, everywhere(image), beam) for image in (body, body + vertebra))
+    plain, with_bone = (image_and_bands(image, everywhere(image), 3.2) for image in (body, body + vertebra))
     louder = [float(b[40, 40] - a[40, 40]) for a, b in zip(plain, with_bone, strict=True)]
     assert max(louder[1:]) > 10 * louder[0] > 0
 
@@ -102,6 +103,63 @@ def test_gain_and_offset_do_not_matter() -> None:
     torch.testing.assert_close(
         geometric_condition(images, masks, beams, GRID), geometric_condition(changed, masks, beams, GRID), rtol=1e-2, atol=5e-3
     )
+
+
+def a_marked_body() -> tuple[torch.Tensor, VolumeGrid]:
+    """A ball, and a dense marker on the patient's left, front and head side."""
+    grid = VolumeGrid.centered(64, 4.0)
+    k, j, i = torch.meshgrid(*(torch.arange(64.0) - 31.5 for _ in range(3)), indexing="ij")
+    volume = ((i**2 + j**2 + k**2) < 24**2).float()
+    volume[40:44, 20:24, 44:48] = 20
+    return volume, grid
+
+
+WIDE = {**CONE, "detector_spacing_mm": (2.0, 2.0), "detector_size": (200, 200)}
+
+
+@pytest.mark.parametrize("first, second", [(View.AP, View.PA), (View.LL, View.RL)])
+def test_rectified_views_look_the_same_from_either_side(first: View, second: View) -> None:
+    """The beam's side changes magnification a little, but not where left, front and head are."""
+    volume, grid = a_marked_body()
+    pictures = []
+    for view in (first, second):
+        beam = ConeBeam.from_view(view, **WIDE)
+        image = project(volume, grid, beam)
+        pictures.append(rectified_views([image], [everywhere(image)], [beam], grid).images[0])
+    for picture in pictures:
+        row, column = divmod(int(picture[0].argmax()), PLANE_PIXELS)
+        down, across = (row - (PLANE_PIXELS - 1) / 2) * PLANE_SPACING_MM, (column - (PLANE_PIXELS - 1) / 2) * PLANE_SPACING_MM
+        assert -55 < down < -30, "toward the head is up"
+        assert 40 < across < 75 if not first.is_lateral else -50 < across < -25, "left, or back, is right"
+
+
+def test_voxels_find_their_shadow_in_the_rectified_plane() -> None:
+    """For a tilted cone the plane holds what the detector shows: both look-ups agree, voxel by voxel."""
+    volume, grid = a_marked_body()
+    beam = replace(ConeBeam.from_view(View.LL, **WIDE), secondary_angle_deg=7.0, roll_deg=4.0)
+    image = project(volume, grid, beam)
+    views = rectified_views([image], [everywhere(image)], [beam], grid)
+    direct = lift([image_and_bands(image, everywhere(image), 1.6)[0]], beam, grid)[0]
+    through_plane = look_up(views.images[:, :1], views.ijk_to_plane, grid.size)[0, 0]
+    inside = (slice(8, 56),) * 3
+    assert float(torch.corrcoef(torch.stack([direct[inside].flatten(), through_plane[inside].flatten()]))[0, 1]) > 0.99
+    marker = (slice(40, 44), slice(20, 24), slice(44, 48))
+    assert float(through_plane[marker].min()) > float(through_plane[inside].quantile(0.95))
+
+
+def test_rectified_views_do_not_depend_on_the_detector() -> None:
+    volume, grid = a_marked_body()
+    fine, coarse = (
+        ConeBeam.from_view(View.AP, **{**WIDE, "detector_spacing_mm": (s, s), "detector_size": (n, n)})
+        for s, n in ((1.0, 400), (2.0, 200))
+    )
+    pictures = []
+    for beam, gain in ((fine, 3.0), (coarse, 1.0)):
+        image = gain * project(volume, grid, beam) + gain
+        pictures.append(rectified_views([image], [everywhere(image)], [beam], grid).images[0])
+    assert pictures[0].shape == (condition_channels("views"), PLANE_PIXELS, PLANE_PIXELS)
+    assert float((pictures[0][0] - pictures[1][0]).abs().mean()) < 0.03
+    torch.testing.assert_close(pictures[0][3:], pictures[1][3:])
 
 
 def test_what_is_not_seen_says_so() -> None:
@@ -130,6 +188,6 @@ def test_isocentre_parallel_agrees_in_the_isocentre_plane() -> None:
 
 
 def test_unknown_condition_is_refused() -> None:
-    assert set(CONDITIONS) == {"geometric", "added"}
+    assert set(CONDITIONS) == {"views", "geometric", "added"}
     with pytest.raises(ValueError, match="condition"):
         condition_channels("concatenated")

@@ -169,6 +169,35 @@ def test_views_that_do_not_make_a_pair(call, files: Path) -> None:  # type: igno
     assert any("swapped" in warning for warning in json.loads(swapped.stdout)["warnings"])
 
 
+def test_a_view_that_the_file_does_not_tell_is_asked_for_by_option(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    film = tmp_path / "film.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(64 * 48, dtype=np.uint8).reshape(64, 48)), str(film))
+    assert_one_line(call(ap=film), "film.png: the file does not tell the view", "--ap-view, AP or PA")
+    assert_one_line(call(lateral=film), "film.png: the file does not tell the view", "--lateral-view, LL or RL")
+    assert_one_line(call("--ap-view", "LAT", ap=film), "--ap-view: got 'LAT', accepted is AP or PA")
+    assert_one_line(call("--lateral-view", "side", lateral=film), "--lateral-view: got 'side', accepted is LL or RL")
+
+
+def test_one_of_several_frames_is_chosen_by_option(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    frames = np.stack([np.arange(64 * 48).reshape(64, 48) + 500 * n for n in range(3)]).astype(np.float32)
+    np.save(tmp_path / "run.npy", frames)
+    options = ("--ap-view", "AP")
+    assert_one_line(call(*options, ap=tmp_path / "run.npy"), "run.npy: has 3 frames; say which with --ap-frame, 0 to 2")
+    assert_one_line(call(*options, "--ap-frame", 3, ap=tmp_path / "run.npy"), "frame 3 does not exist")
+    assert call(*options, "--ap-frame", 1, "--overwrite", ap=tmp_path / "run.npy").exit_code == 0
+
+
+def test_a_geometry_file_may_say_how_to_read_the_image(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    film = tmp_path / "film.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(64 * 48, dtype=np.uint8).reshape(64, 48)), str(film))
+    stated = tmp_path / "stated.json"
+    stated.write_text('{"ap": {"view": "AP", "polarity": "dark_dense", "intensity": "log"}}')
+    warnings = json.loads(call("--geometry", stated, "--json", ap=film).stdout)["warnings"]
+    assert not any("polarity" in w or "bright" in w for w in warnings if "film.png" in w)
+    stated.write_text('{"ap": {"view": "AP", "polarity": "upside"}}')
+    assert_one_line(call("--geometry", stated, "--overwrite", ap=film), "polarity: got 'upside'")
+
+
 def test_truth_elsewhere_is_no_truth(call, trunk: CtVolume, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     far = CtVolume(trunk.hu, VolumeGrid(trunk.grid.size, trunk.grid.spacing_mm, (900.0, 0.0, 0.0)))
     write_volume(far, tmp_path / "far.nrrd")

@@ -27,7 +27,7 @@ def test_a_perfect_network_has_no_loss(prediction: str) -> None:
     process = replace(debug().diffusion, prediction=prediction, zero_terminal_snr=False, scale_input=False)
     recipe = replace(debug(), diffusion=process)
     batch = a_batch()
-    t, eps = draw_noise(torch.Generator().manual_seed(1), batch, 1000)
+    t, eps = draw_noise([1, 2], batch, 1000)
     alpha_bar = recipe.diffusion.alpha_bar[t].float().view(-1, 1, 1, 1, 1)
 
     def perfect(x_t: torch.Tensor, times: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
@@ -65,9 +65,14 @@ def test_the_papers_loss_is_eps_plus_a_third_of_three_projections() -> None:
 
 def test_noise_is_drawn_over_all_times() -> None:
     batch = a_batch(2)
-    rng = torch.Generator().manual_seed(0)
-    times = torch.cat([draw_noise(rng, batch, 10)[0] for _ in range(100)])
+    times = torch.cat([draw_noise([2 * n, 2 * n + 1], batch, 10)[0] for n in range(100)])
     assert set(times.tolist()) == set(range(1, 11))
+
+
+def test_noise_of_a_sample_does_not_depend_on_its_batch() -> None:
+    (t, eps), (t_alone, eps_alone) = draw_noise([8, 9], a_batch(2), 1000), draw_noise([9], a_batch(1), 1000)
+    assert torch.equal(t[1:], t_alone) and torch.equal(eps[1:], eps_alone)
+    assert not torch.equal(eps[0], eps[1])
 
 
 def test_recipes_are_consistent() -> None:

@@ -13,7 +13,7 @@ from diff2ct.units import MU_WATER_PER_MM
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
-from diff2ct_training.sample_files import parse_point, screw_list, write_drr_files, write_phantoms
+from diff2ct_training.sample_files import parse_point, write_drr_files, write_phantoms
 
 SETUP = BiplanarSetup(pixels=128)
 
@@ -128,7 +128,7 @@ def test_phantom_counts_and_seeds_are_checked(seeds: range, tmp_path: Path) -> N
 def test_screw_list_holds_lengths_and_places() -> None:
     from diff2ct.phantom import make_phantom
 
-    screws = screw_list(make_phantom(7, num_screws=4))
+    screws = [screw.to_dict() for screw in make_phantom(7, num_screws=4).screws]
     assert len(screws) == 4
     for screw in screws:
         assert np.linalg.norm(np.subtract(screw["tip_lps"], screw["head_lps"])) == pytest.approx(screw["length_mm"], abs=0.01)

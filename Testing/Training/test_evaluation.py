@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from diff2ct_training.tables import (
     compare,
     format_number,
     markdown_table,
+    read_rows,
     signed_rank_p,
     summarize,
     write_rows,
@@ -38,26 +40,37 @@ def trunk_case(trunk: CtVolume, small_grid: VolumeGrid) -> evaluation.Evaluation
     )
 
 
+def planned(case: evaluation.EvaluationCase, name: str = "", identity: str = "") -> evaluation.PlannedCase:
+    """The case, under another name if one is given."""
+    case = replace(case, name=name or case.name)
+    return evaluation.PlannedCase(case.dataset, case.name, identity or case.name, lambda: case)
+
+
+def plan(**methods: evaluation.Method) -> dict[str, evaluation.PlannedMethod]:
+    return {name: evaluation.PlannedMethod(name, lambda method=method: method) for name, method in methods.items()}
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_perfect_and_biased_methods_score_as_such(trunk_case: evaluation.EvaluationCase, tmp_path: Path) -> None:
-    methods = {"perfect": lambda case: case.truth.hu, "plus-50": lambda case: case.truth.hu + np.float32(50)}
+    methods = plan(perfect=lambda case: case.truth.hu, plus_50=lambda case: case.truth.hu + np.float32(50))
     seen: list[tuple[str, str]] = []
-    rows = evaluation.evaluate([lambda: trunk_case], methods, tmp_path, on_result=lambda *what: seen.append(what))
-    assert seen == [("trunk", "perfect"), ("trunk", "plus-50")]
+    rows = evaluation.evaluate([planned(trunk_case)], methods, tmp_path, on_result=lambda *what: seen.append(what))
+    assert seen == [("trunk", "perfect"), ("trunk", "plus_50")]
     assert rows[0]["mae_hu_body"] == 0.0 and rows[0]["bone_dice"] == 1.0
     assert rows[1]["bias_hu_whole"] == pytest.approx(50.0, abs=1e-3)
     written = read_csv(tmp_path / "per_case.csv")
-    assert [row["method"] for row in written] == ["perfect", "plus-50"]
+    assert [row["method"] for row in written] == ["perfect", "plus_50"]
     assert float(written[1]["bias_hu_whole"]) == pytest.approx(50.0, abs=1e-3)
-    assert {p.name for p in tmp_path.iterdir()} == {"per_case.csv", "summary.csv", "summary.md", "figure_trunks.png"}
+    files = {"per_case.csv", "summary.csv", "summary.md", "figure_trunks.png", "figure_trunks.json"}
+    assert {p.name for p in tmp_path.iterdir()} == files
 
 
 def test_baselines_run_and_rank_as_physics_says(trunk_case: evaluation.EvaluationCase, tmp_path: Path) -> None:
-    rows = evaluation.evaluate([lambda: trunk_case], evaluation.BASELINES, tmp_path)
+    rows = evaluation.evaluate([planned(trunk_case)], plan(**evaluation.BASELINES), tmp_path)
     error = {row["method"]: row["mae_hu_whole"] for row in rows}
     assert error["oracle-true-body-flat"] < error["flat-body"]  # a hull of two views is larger than the body
     assert set(error) == set(evaluation.BASELINES)
@@ -74,7 +87,7 @@ def test_only_the_scanned_part_is_scored(trunk: CtVolume, small_grid: VolumeGrid
     def wrong_elsewhere(case: evaluation.EvaluationCase) -> np.ndarray:
         return np.where(case.mask, case.truth.hu, np.float32(3000.0))
 
-    (row,) = evaluation.evaluate([lambda: case], {"wrong-elsewhere": wrong_elsewhere}, tmp_path / "out")
+    (row,) = evaluation.evaluate([planned(case)], plan(wrong=wrong_elsewhere), tmp_path / "out")
     assert row["mae_hu_whole"] == 0.0
 
 
@@ -113,8 +126,18 @@ def test_command_evaluates_checkpoint_and_baseline(
     summary = run_evaluation(request, lambda *p: progress.append(p))
     assert progress[-1][:2] == (2, 2)
     assert "| tiny |" in summary and "| flat-body |" in summary and "real CTs (1 case" in summary
-    with pytest.raises(ValueError, match=r"per_case\.csv exists"):
-        run_evaluation(request, lambda *p: None)
+    before = read_csv(tmp_path / "out" / "per_case.csv")
+    assert "2 steps, 1 samples, seed 0" in before[0]["made_by"] and "baseline flat-body" in before[1]["made_by"]
+    run_evaluation(replace(request, num_samples=2), lambda *p: None)
+    after = read_csv(tmp_path / "out" / "per_case.csv")
+    assert after[0]["made_by"] != before[0]["made_by"] and after[0]["seconds"] != before[0]["seconds"]
+    assert after[1] == before[1]  # the number of samples is nothing to a baseline
+
+
+def test_command_does_not_write_over_foreign_results(tmp_path: Path) -> None:
+    (tmp_path / "summary.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"summary\.md exists"):
+        run_evaluation(EvaluationRequest(output=tmp_path, num_phantoms=1), lambda *p: None)
 
 
 @pytest.mark.parametrize(
@@ -209,9 +232,119 @@ def test_cases_are_made_one_at_a_time(trunk_case: evaluation.EvaluationCase, tmp
 
     def make(n: int) -> evaluation.EvaluationCase:
         alive.append(n)
-        return trunk_case
+        return replace(trunk_case, name=f"case {n}")
 
     order: list[int] = []
-    methods = {"perfect": lambda case: order.append(len(alive)) or case.truth.hu}
-    evaluation.evaluate([partial(make, n) for n in range(2)], methods, tmp_path)
+    methods = plan(perfect=lambda case: order.append(len(alive)) or case.truth.hu)
+    cases = [evaluation.PlannedCase("trunks", f"case {n}", "", partial(make, n)) for n in range(2)]
+    evaluation.evaluate(cases, methods, tmp_path)
     assert order == [1, 2]
+
+
+class Counted:
+    """Methods that count the cases they are run on, and may be made to fail at one."""
+
+    def __init__(self, *, fail_at: str = "") -> None:
+        self.runs: list[tuple[str, str]] = []
+        self.fail_at = fail_at
+
+    def plan(self, **offsets: float) -> dict[str, evaluation.PlannedMethod]:
+        """Method name -> what is added to the truth [HU]; it decides the identity too."""
+
+        def method(case: evaluation.EvaluationCase, name: str, offset: float) -> np.ndarray:
+            if case.name == self.fail_at:
+                raise KeyboardInterrupt
+            self.runs.append((case.name, name))
+            return case.truth.hu + np.float32(offset)
+
+        return {
+            name: evaluation.PlannedMethod(
+                f"plus {offset}", lambda name=name, offset=offset: partial(method, name=name, offset=offset)
+            )
+            for name, offset in offsets.items()
+        }
+
+
+@pytest.fixture()
+def five(trunk_case: evaluation.EvaluationCase, monkeypatch: pytest.MonkeyPatch) -> list[evaluation.PlannedCase]:
+    """Five cases, the first of which is in the figure."""
+    monkeypatch.setattr(evaluation, "CASES_IN_FIGURE", 1)
+    return [planned(trunk_case, f"c{n}") for n in range(5)]
+
+
+def test_a_repeated_evaluation_computes_nothing(five: list[evaluation.PlannedCase], tmp_path: Path) -> None:
+    rows = evaluation.evaluate(five, Counted().plan(a=0, b=10), tmp_path)
+    again = Counted()
+    unmade = [replace(case, make=lambda: pytest.fail("rendered again")) for case in five]
+    np.testing.assert_equal(evaluation.evaluate(unmade, again.plan(a=0, b=10), tmp_path), rows)
+    assert again.runs == []
+
+
+def test_an_interrupted_evaluation_goes_on(five: list[evaluation.PlannedCase], tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(five, Counted(fail_at="c3").plan(a=0, b=10), tmp_path)
+    rest = Counted()
+    rows = evaluation.evaluate(five, rest.plan(a=0, b=10), tmp_path)
+    assert rest.runs == [("c3", "a"), ("c3", "b"), ("c4", "a"), ("c4", "b")]
+    assert [(row["case"], row["method"]) for row in rows] == [(f"c{n}", m) for n in range(5) for m in "ab"]
+
+
+def test_more_cases_and_methods_are_added(five: list[evaluation.PlannedCase], tmp_path: Path) -> None:
+    evaluation.evaluate(five[:3], Counted().plan(a=0), tmp_path)
+    more = Counted()
+    evaluation.evaluate(five[:4], more.plan(a=0, b=10), tmp_path)
+    # c0 is in the figure, which now has a column more: its volumes are needed again, its row is not
+    assert more.runs == [("c0", "a"), ("c0", "b"), ("c1", "b"), ("c2", "b"), ("c3", "a"), ("c3", "b")]
+
+
+@pytest.mark.parametrize("what", ["method", "case", "version"])
+def test_rows_made_by_something_else_are_computed_again(
+    what: str, five: list[evaluation.PlannedCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation.evaluate(five[:2], Counted().plan(a=0), tmp_path)
+    if what == "version":
+        monkeypatch.setattr(evaluation, "VERSION", evaluation.VERSION + 1)
+    cases = [five[0], replace(five[1], identity="another X-ray")] if what == "case" else five[:2]
+    again = Counted()
+    rows = evaluation.evaluate(cases, again.plan(a=7 if what == "method" else 0), tmp_path)
+    assert again.runs == [("c1", "a")] if what == "case" else [("c0", "a"), ("c1", "a")]
+    assert rows[1]["bias_hu_whole"] == pytest.approx(7 if what == "method" else 0, abs=1e-3)
+    assert len(read_csv(tmp_path / "per_case.csv")) == 2
+
+
+def test_rows_of_others_stay_but_are_not_summarised(five: list[evaluation.PlannedCase], tmp_path: Path) -> None:
+    evaluation.evaluate(five[:2], Counted().plan(a=0, b=10), tmp_path)
+    evaluation.evaluate(five[:1], Counted().plan(c=5), tmp_path)
+    kept = [(row["case"], row["method"]) for row in read_csv(tmp_path / "per_case.csv")]
+    assert kept == [("c0", "c"), ("c0", "a"), ("c0", "b"), ("c1", "a"), ("c1", "b")]
+    assert {row["method"] for row in read_csv(tmp_path / "summary.csv")} == {"c"}
+
+
+def test_afresh_keeps_nothing(five: list[evaluation.PlannedCase], tmp_path: Path) -> None:
+    evaluation.evaluate(five[:2], Counted().plan(a=0, b=10), tmp_path)
+    again = Counted()
+    evaluation.evaluate(five[:2], again.plan(a=0), tmp_path, afresh=True)
+    assert again.runs == [("c0", "a"), ("c1", "a")]
+    assert len(read_csv(tmp_path / "per_case.csv")) == 2
+
+
+def test_two_cases_of_one_name_are_refused(five: list[evaluation.PlannedCase], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="same name among c0, c0"):
+        evaluation.evaluate([five[0], five[0]], Counted().plan(a=0), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "dataset,case,method,x\nd,c,m,word\n", "dataset,case,method\nd,c,m,1\n"])
+def test_a_foreign_table_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "per_case.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"per_case\.csv: is not a table of an evaluation"):
+        read_rows(tmp_path / "per_case.csv")
+
+
+def test_identities_tell_setups_and_files_apart(tmp_path: Path, small_grid: VolumeGrid) -> None:
+    for name, content in (("a.nrrd", b"1"), ("b.nrrd", b"1"), ("c.nrrd", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (evaluation.plan_ct(tmp_path / f"{name}.nrrd", small_grid, SETUP) for name in "abc")
+    assert a.identity == b.identity != c.identity and a.name != b.name
+    assert evaluation.plan_ct(tmp_path / "a.nrrd", small_grid, BiplanarSetup(pixels=65)).identity != a.identity
+    assert evaluation.plan_phantom(3, small_grid, SETUP).name == "phantom_003"
+    assert len({evaluation.plan_phantom(n, small_grid, SETUP).identity for n in range(3)}) == 3

@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +66,31 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(cases: Path, tmp_path: Path
         train(run, cases, tmp_path / "stopped", on_step=stop_after_four)
     resumed = train(run, cases, tmp_path / "stopped")
     a, b = (load_checkpoint(f).network.state_dict() for f in (whole, resumed))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_two_processes_train_what_one_does(cases: Path, tmp_path: Path) -> None:
+    run = recipe(num_steps=3, batch_size=2, save_every=9, picture_every=9)
+    alone = train(run, cases, tmp_path / "alone")
+    script = tmp_path / "two.py"
+    script.write_text(f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from dataclasses import replace
+from diff2ct_training.loop import make_fabric, train
+from diff2ct_training.recipes import debug
+
+if __name__ == "__main__":
+    run = replace(debug(), precision="32-true", learning_rate=1e-3, num_steps=3, batch_size=2, save_every=9, picture_every=9)
+    output = Path({str(tmp_path / "together")!r})
+    fabric = make_fabric(run, output, "cpu", devices=2)
+    fabric.launch()
+    train(run, Path({str(cases)!r}), output, fabric=fabric)
+""")
+    subprocess.run([sys.executable, script], check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    a, b = (load_checkpoint(f).network.state_dict() for f in (alone, tmp_path / "together" / "checkpoint.safetensors"))
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
 

@@ -13,6 +13,8 @@ _CHUNKS = 64  # partial sums of a reduction; bf16 partial sums, float32 total
 def group_norm(x: torch.Tensor, num_groups: int, scale: torch.Tensor, shift: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
     """x (B, C, D, H, W) -> normalised over each group of C / num_groups channels, times scale (B, C), plus shift (B, C)."""
     if x.device.type == "cpu":
+        if x.shape[0] == 1:  # slices and a copy less
+            return _GroupNorm.apply(x, num_groups, scale[0], shift[0], eps)
         return torch.cat([_GroupNorm.apply(x[b : b + 1], num_groups, scale[b], shift[b], eps) for b in range(x.shape[0])])
     with torch.autocast(x.device.type, enabled=False):
         normalised = torch.nn.functional.group_norm(x, num_groups, eps=eps)

@@ -48,14 +48,17 @@ class Region:
 class Canvas:
     """HU and labels on an axis-aligned grid, painted structure by structure.
 
-    hu: (D, H, W) float32, starts as air. labels: (D, H, W) uint8, starts as 0. axes: x (W,), y (H,), z (D,) [mm] float32.
+    hu: (D, H, W) float32, starts as a copy of `hu` or as air. labels: (D, H, W) uint8, starts as 0. axes: x (W,), y (H,),
+    z (D,) [mm] float32.
     blur_mm: width of the scanner's point spread; surfaces get at least this soft.
     """
 
-    def __init__(self, grid: VolumeGrid, blur_mm: float = 0.0) -> None:
+    def __init__(self, grid: VolumeGrid, blur_mm: float = 0.0, hu: np.ndarray | None = None) -> None:
         if not np.allclose(grid.direction, np.eye(3), atol=1e-6):
             raise ValueError(f"grid: got direction {grid.direction}, accepted are axis-aligned grids (identity direction)")
-        self.hu = np.full(grid.size, HU_AIR, dtype=np.float32)
+        if hu is not None and hu.shape != grid.size:
+            raise ValueError(f"hu: got shape {hu.shape}, accepted is the grid's size {grid.size}")
+        self.hu = np.full(grid.size, HU_AIR, dtype=np.float32) if hu is None else hu.astype(np.float32)
         self.labels = np.zeros(grid.size, dtype=np.uint8)
         counts = grid.size[::-1]
         self.axes = tuple(

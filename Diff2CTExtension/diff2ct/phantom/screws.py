@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +38,32 @@ class PedicleScrew:
         """(3,) where the rod crosses the tulip."""
         return self.head_lps - _ROD_SEAT_MM * self.axis_lps
 
+    @classmethod
+    def from_head(
+        cls, head_lps: np.ndarray, axis_lps: np.ndarray, *, length_mm: float, diameter_mm: float, level: str, side: str
+    ) -> PedicleScrew:
+        """The screw that starts at head_lps (3,) [mm] and goes along the unit vector axis_lps (3,)."""
+        return cls(
+            tip_lps=head_lps + length_mm * axis_lps,
+            head_lps=head_lps,
+            axis_lps=axis_lps,
+            diameter_mm=diameter_mm,
+            length_mm=length_mm,
+            level=level,
+            side=side,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types; positions in LPS [mm]."""
+        return {
+            "level": self.level,
+            "side": self.side,
+            "diameter_mm": self.diameter_mm,
+            "length_mm": self.length_mm,
+            "head_lps": [round(float(x), 3) for x in self.head_lps],
+            "tip_lps": [round(float(x), 3) for x in self.tip_lps],
+        }
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hardware:
@@ -61,16 +89,7 @@ class Hardware:
             places.pop(int(rng.integers(len(places))))
         diameter = float(rng.choice([5.5, 6.0, 6.5, 7.0, 7.5]))
         screws = tuple(_place_screw(rng, anatomy, level, side, diameter) for level, side in places)
-        rods = []
-        for side in ("left", "right"):
-            seats = [screw.rod_seat_lps for screw in screws if screw.side == side]
-            if len(seats) > 1 and rng.random() < 0.93:
-                rods.append(_rod(np.array(seats)))
-        link = None
-        if len(rods) == 2 and rng.random() < 0.2:
-            middle = rods[0].shape[0] // 2
-            other = int(np.argmin(np.abs(rods[1][:, 2] - rods[0][middle, 2])))
-            link = (rods[0][middle] + [0, 3.0, 0], rods[1][other] + [0, 3.0, 0])
+        rods, link = draw_rods(rng, screws)
         cages: list[tuple[Segment, float]] = []
         levels = {screw.level for screw in screws}
         for segment in anatomy.segments[:4]:
@@ -78,10 +97,10 @@ class Hardware:
                 cages.append((segment, float(rng.choice([130.0, 2600.0], p=[0.6, 0.4]))))
         return cls(
             screws=screws,
-            rods=tuple(rods),
+            rods=rods,
             crosslink=link,
             cages=tuple(cages),
-            metal_hu=float(np.clip(rng.uniform(3050, 4500), 0, 4096)),
+            metal_hu=draw_metal_hu(rng),
         )
 
 
@@ -105,17 +124,30 @@ def _place_screw(rng: np.random.Generator, anatomy: LumbarAnatomy, level: str, s
     axis /= np.linalg.norm(axis)
     length = float(np.clip(5 * np.round(min(rng.uniform(0.82, 1.0) * room, 56) / 5), 35, 55))
     head = middle - axis * (entry_back + rng.uniform(0, 3))
-    axis_lps = pose.rotation @ axis
-    head_lps = pose.to_lps(head)
-    return PedicleScrew(
-        tip_lps=head_lps + length * axis_lps,
-        head_lps=head_lps,
-        axis_lps=axis_lps,
-        diameter_mm=diameter,
-        length_mm=length,
-        level=level,
-        side=side,
+    return PedicleScrew.from_head(
+        pose.to_lps(head), pose.rotation @ axis, length_mm=length, diameter_mm=diameter, level=level, side=side
     )
+
+
+def draw_rods(
+    rng: np.random.Generator, screws: Sequence[PedicleScrew]
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, np.ndarray] | None]:
+    """`Hardware.rods` and `Hardware.crosslink` for these screws; now and then a side goes without a rod."""
+    rods = []
+    for side in ("left", "right"):
+        seats = [screw.rod_seat_lps for screw in screws if screw.side == side]
+        if len(seats) > 1 and rng.random() < 0.93:
+            rods.append(_rod(np.array(seats)))
+    if len(rods) < 2 or rng.random() >= 0.2:
+        return tuple(rods), None
+    middle = rods[0].shape[0] // 2
+    other = int(np.argmin(np.abs(rods[1][:, 2] - rods[0][middle, 2])))
+    return tuple(rods), (rods[0][middle] + [0, 3.0, 0], rods[1][other] + [0, 3.0, 0])
+
+
+def draw_metal_hu(rng: np.random.Generator) -> float:
+    """What a scanner shows for titanium or steel [HU], often its upper end."""
+    return float(np.clip(rng.uniform(3050, 4500), 0, 4096))
 
 
 def _rod(seats: np.ndarray) -> np.ndarray:

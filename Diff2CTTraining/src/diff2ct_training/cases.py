@@ -1,7 +1,7 @@
 """Prepared training cases: a whole scan (or phantom) as plain arrays, so that training needs no image library.
 
 A case is NAME.npy, int16 HU (D, H, W) on an axis-aligned grid, and NAME.json: where that grid is, where a surgeon would put the
-isocentre, what it is ("phantom" or "ct") and where it came from.
+isocentre, what it is ("phantom" or "ct"), where it came from, and the pedicle screws that were put into it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from diff2ct.volume import VolumeGrid
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """hu: (D, H, W) int16, memory-mapped. center_lps: around which training places the isocentre [mm]."""
+    """hu: (D, H, W) int16, memory-mapped. center_lps: around which training places the isocentre [mm]. screws: those drawn into
+    it, as `PedicleScrew.to_dict` writes them; what a patient brought along is not known."""
 
     name: str
     kind: str
@@ -25,6 +27,7 @@ class Case:
     grid: VolumeGrid
     center_lps: tuple[float, float, float]
     source: str
+    screws: tuple[dict[str, Any], ...] = ()
 
 
 def write_case(folder: Path, case: Case) -> None:
@@ -34,7 +37,13 @@ def write_case(folder: Path, case: Case) -> None:
     partial = array_file.with_suffix(".partial.npy")
     np.save(partial, np.asarray(case.hu, dtype=np.int16))
     partial.replace(array_file)
-    description = {"kind": case.kind, "grid": asdict(case.grid), "center_lps": list(case.center_lps), "source": case.source}
+    description = {
+        "kind": case.kind,
+        "grid": asdict(case.grid),
+        "center_lps": list(case.center_lps),
+        "source": case.source,
+        "screws": list(case.screws),
+    }
     partial = json_file.with_suffix(".partial")
     partial.write_text(json.dumps(description, indent=1))
     partial.replace(json_file)
@@ -50,7 +59,8 @@ def read_case(json_file: Path) -> Case:
         raise ValueError(f"case: {json_file} cannot be read: {error}") from error
     if hu.shape != grid.size or hu.dtype != np.int16:
         raise ValueError(f"case: {json_file} says {grid.size} int16, its array is {hu.shape} {hu.dtype}")
-    return Case(json_file.stem, description["kind"], hu, grid, tuple(description["center_lps"]), description["source"])
+    center, screws = tuple(description["center_lps"]), tuple(description.get("screws", ()))
+    return Case(json_file.stem, description["kind"], hu, grid, center, description["source"], screws)
 
 
 def list_cases(folder: Path) -> list[Path]:

@@ -41,6 +41,8 @@ def reconstruct(
     geometry: Annotated[Path | None, typer.Option(help='JSON {"ap": {...}, "lateral": {...}}.')] = None,
     ap_view: Annotated[str | None, typer.Option(help="AP or PA, for images that do not tell.")] = None,
     lateral_view: Annotated[str | None, typer.Option(help="LL or RL, for images that do not tell.")] = None,
+    ap_frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
+    lateral_frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
     truth: Annotated[Path | None, typer.Option(help="CT of the same patient in the same frame, to compare with.")] = None,
     steps: Steps = None,
     samples: Samples = 1,
@@ -56,9 +58,9 @@ def reconstruct(
     from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, summary_lines
 
     request = ReconstructionRequest(
-        ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view, truth=truth,
-        checkpoint=checkpoint, num_steps=steps, num_samples=samples, seed=seed, device=device, figure=figure,
-        sd_output=sd_output, overwrite=overwrite,
+        ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view,
+        ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, num_steps=steps,
+        num_samples=samples, seed=seed, device=device, figure=figure, sd_output=sd_output, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("reconstructing") as update:
         report = reconstruct_files(request, on_step=update)
@@ -154,9 +156,9 @@ def evaluate(
     seed: Seed = 0,
     mean_phantoms: Annotated[int, typer.Option(help="Training phantoms averaged by train-mean.")] = 32,
     device: Device = "cpu",
-    overwrite: Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
 ) -> None:
-    """Cases x methods: per-case CSV, summary tables with mean and SD, figures."""
+    """Cases x methods: per-case CSV, summary tables with mean and SD, figures. Goes on where it stopped."""
     from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
 
     request = EvaluationRequest(
@@ -178,9 +180,15 @@ def prepare(
         list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")
     ] = None,
     variants: Annotated[int, typer.Option(help="Cases per CT: itself and randomly bent and scaled copies.")] = 1,
+    screws: Annotated[float, typer.Option(help="Share of these copies that get pedicle screws and rods, 0 to 1.")] = 0.4,
+    xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
+    recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
 ) -> None:
     """Phantoms and CTs as plain arrays that `train` reads. Goes on where it stopped."""
+    from diff2ct_training.cases import list_cases
     from diff2ct_training.prepare import prepare as prepare_all
+    from diff2ct_training.prepare import prepare_xrays
+    from diff2ct_training.recipes import recipe_named
     from diff2ct_training.train_command import find_cts
 
     with one_line_errors():
@@ -191,16 +199,24 @@ def prepare(
                 phantom_seeds=seeds,
                 ct_paths=paths,
                 num_variants=variants,
+                screw_share=screws,
                 on_case=lambda name: update(description=name),
             )
-    typer.echo(f"{len(names)} cases in {output}")
+        typer.echo(f"{len(names)} cases in {output}")
+        if xrays:
+            chosen = recipe_named(recipe)
+            with progress_bar("X-rays", total=len(list_cases(output))) as update:
+                count = prepare_xrays(
+                    output, xrays, chosen.acquisition, chosen.grid, on_case=lambda name: update(description=name)
+                )
+            typer.echo(f"{count} X-ray pairs in {output}")
 
 
 @main.command()
 def train(
     cases: Annotated[Path, typer.Option(help="Folder that `prepare` wrote.")],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="default, coarse, paper or debug.")] = "default",
+    recipe: Annotated[str, typer.Option(help="default, paper or debug.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,

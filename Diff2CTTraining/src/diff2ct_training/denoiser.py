@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from diff2ct.condition import stack_conditions
 from diff2ct.diffusion import Diffusion, add_noise, network_input, v_target, x0_from
 from diff2ct_training.losses import axis_projection_loss, weighted_mse
 from diff2ct_training.pairs import Pair
@@ -16,22 +19,25 @@ if TYPE_CHECKING:
 
 
 def batch_of(pairs: list[Pair], device: torch.device | str = "cpu") -> Pair:
-    """Pairs stacked along a batch axis; the condition goes channels-last, as the network likes it."""
-    condition, x_0, known = (
-        torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("condition", "x_0", "known")
-    )
-    return Pair(condition.contiguous(memory_format=torch.channels_last_3d), x_0, known)
+    """Pairs stacked along a batch axis."""
+    x_0, known = (torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("x_0", "known"))
+    return Pair(stack_conditions([p.condition for p in pairs], device), x_0, known)
 
 
-def draw_noise(rng: torch.Generator, batch: Pair, num_timesteps: int, power: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """(t (B,) in 1..T, eps like x_0), drawn on the CPU so that every device sees the same.
+def draw_noise(seeds: Sequence[int], batch: Pair, num_timesteps: int, power: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(t (B,) in 1..T, eps like x_0) of the samples of a batch, each from its own seed and drawn on the CPU: the same on every
+    device, and however many processes share a batch.
 
     power: 1 draws t uniformly; above, the density grows like t^(power - 1). Few steps are taken mostly at high noise, where the
     condition must say what x_t does not.
     """
-    u = torch.rand(batch.x_0.shape[0], generator=rng, dtype=torch.float64)
-    t = (num_timesteps * u ** (1 / power)).ceil().long().clamp(1, num_timesteps)
-    return t.to(batch.x_0.device), torch.randn(batch.x_0.shape, generator=rng).to(batch.x_0.device)
+    times, noise = [], []
+    for seed in seeds:
+        rng = torch.Generator().manual_seed(seed)
+        u = float(torch.rand((), generator=rng, dtype=torch.float64))
+        times.append(min(num_timesteps, max(1, math.ceil(num_timesteps * u ** (1 / power)))))
+        noise.append(torch.randn(batch.x_0.shape[1:], generator=rng))
+    return torch.tensor(times, device=batch.x_0.device), torch.stack(noise).to(batch.x_0.device)
 
 
 def denoising_loss(

@@ -38,6 +38,14 @@ class BiplanarSetup:
         if not View(self.lateral).is_lateral:
             raise ValueError(f"lateral: got {self.lateral.value}, accepted are LL and RL")
 
+    def describe(self) -> str:
+        """All of it in one line of text; two setups that read the same are the same."""
+        rays = ", parallel rays" if self.parallel else ""
+        return (
+            f"AP and {self.lateral.value}, source to detector {self.source_to_detector_mm:g} mm, to isocentre "
+            f"{self.source_to_isocenter_mm:g} mm, detector {self.detector_mm:g} mm, {self.pixels} pixels{rays}"
+        )
+
     def beams(self, isocenter_lps: tuple[float, float, float]) -> tuple[Beam, Beam]:
         """The AP and the lateral beam through `isocenter_lps` [mm]."""
         cones = [

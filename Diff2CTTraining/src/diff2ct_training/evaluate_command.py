@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.process import check_device, tune_allocator
+from diff2ct.reconstruct import DEFAULT_STEPS
 from diff2ct.volume import VolumeGrid
 from diff2ct_training import evaluation
 from diff2ct_training.drr import BiplanarSetup
@@ -22,8 +23,8 @@ TRAIN_MEAN = "train-mean"
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
     """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. checkpoints: [NAME=]FILE, none for the embedded one.
-    methods: names, none for all. num_mean_phantoms: how many training phantoms make the train-mean. Others:
-    `diff2ct.reconstruct`.
+    methods: names, none for all. num_mean_phantoms: how many training phantoms make the train-mean. overwrite: keep nothing of
+    an earlier evaluation in the same folder. Others: `diff2ct.reconstruct`.
     """
 
     output: Path
@@ -40,8 +41,10 @@ class EvaluationRequest:
 
 
 def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, str], None]) -> str:
-    """Evaluate and write; returns the summary (Markdown). on_progress(done, total, what) counts reconstructions."""
-    output_folder(request.output, ("per_case.csv", "summary.csv", "summary.md"), overwrite=request.overwrite)
+    """Evaluate and write; returns the summary (Markdown). on_progress(done, total, what) counts results, those that were there
+    already too."""
+    started = (request.output / "per_case.csv").is_file()  # by an earlier evaluation, which this one goes on with
+    output_folder(request.output, ("summary.csv", "summary.md"), overwrite=request.overwrite or started)
     scans = find_cts(list(request.cts))
     missing = [str(path) for path in scans if not path.exists()]
     if missing:
@@ -60,25 +63,20 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         raise ValueError(f"--checkpoint: got models of {len(grids)} different grids, accepted is one grid for all")
     (grid,) = grids
 
-    methods: dict[str, evaluation.Method] = {}
+    methods: dict[str, evaluation.PlannedMethod] = {}
     for name in wanted:
         if name in checkpoints:
-            methods[name] = evaluation.diff2ct_method(
-                checkpoints[name],
-                num_steps=request.num_steps,
-                num_samples=request.num_samples,
-                seed=request.seed,
-                device=request.device,
-            )
+            methods[name] = plan_diff2ct(checkpoints[name], request)
         elif name == TRAIN_MEAN:
-            on_progress(0, 1, f"{TRAIN_MEAN} of {request.num_mean_phantoms} phantoms")
-            methods[name] = evaluation.train_mean_method(request.num_mean_phantoms, grid)
+            identity = f"mean of {request.num_mean_phantoms} training phantoms"
+            build = partial(evaluation.train_mean_method, request.num_mean_phantoms, grid)
+            methods[name] = evaluation.PlannedMethod(identity, build)
         else:
-            methods[name] = evaluation.BASELINES[name]
+            methods[name] = evaluation.PlannedMethod(f"baseline {name}", partial(evaluation.BASELINES.__getitem__, name))
 
     setup = BiplanarSetup()
-    cases = [partial(evaluation.phantom_case, seed, grid, setup) for seed in range(request.num_phantoms)]
-    cases += [partial(evaluation.ct_case, path, grid, setup) for path in scans]
+    cases = [evaluation.plan_phantom(seed, grid, setup) for seed in range(request.num_phantoms)]
+    cases += [evaluation.plan_ct(path, grid, setup) for path in scans]
     total, done = len(cases) * len(methods), 0
 
     def count(case: str, method: str) -> None:
@@ -86,22 +84,34 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         done += 1
         on_progress(done, total, f"{case}, {method}")
 
-    evaluation.evaluate(cases, methods, request.output, settings=settings_of(request, checkpoints, setup), on_result=count)
+    settings = settings_of(request, checkpoints, setup)
+    evaluation.evaluate(cases, methods, request.output, settings=settings, afresh=request.overwrite, on_result=count)
     return (request.output / "summary.md").read_text(encoding="ascii")
+
+
+def plan_diff2ct(checkpoint: Checkpoint, request: EvaluationRequest) -> evaluation.PlannedMethod:
+    """The inference path with the options of `request`."""
+    steps = DEFAULT_STEPS if request.num_steps is None else request.num_steps
+    options = f"{steps} steps, {request.num_samples} samples, seed {request.seed}, on {request.device}"
+    build = partial(
+        evaluation.diff2ct_method,
+        checkpoint,
+        num_steps=steps,
+        num_samples=request.num_samples,
+        seed=request.seed,
+        device=request.device,
+    )
+    return evaluation.PlannedMethod(f"checkpoint {checkpoint.sha256[:16]}, {options}", build)
 
 
 def settings_of(request: EvaluationRequest, checkpoints: Mapping[str, Checkpoint], setup: BiplanarSetup) -> str:
     """How the numbers were made, one Markdown list."""
     lines = [f"- {name}: checkpoint {checkpoint.sha256[:12]}" for name, checkpoint in checkpoints.items()]
-    lines.append(f"- steps {request.num_steps or 'default'}, samples {request.num_samples}, seed {request.seed}")
+    lines.append(f"- steps {request.num_steps or DEFAULT_STEPS}, samples {request.num_samples}, seed {request.seed}")
     lines.append(
         f"- {TRAIN_MEAN}: mean of {request.num_mean_phantoms} training phantoms, seeds from {evaluation.FIRST_TRAINING_SEED}"
     )
-    lines.append(
-        f"- X-rays: noiseless line integrals of the whole body or scan, AP and {setup.lateral.value}, source to "
-        f"detector {setup.source_to_detector_mm:g} mm, to isocentre {setup.source_to_isocenter_mm:g} mm, detector "
-        f"{setup.detector_mm:g} mm, {setup.pixels} pixels"
-    )
+    lines.append(f"- X-rays: noiseless line integrals of the whole body or scan, {setup.describe()}")
     return "\n".join(lines)
 
 

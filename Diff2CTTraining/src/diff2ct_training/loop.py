@@ -18,9 +18,11 @@ from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
 from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diff2ct.networks import X2NoiseNet
 from diff2ct_training import pictures
+from diff2ct_training.acquisitions import Acquisition, acquire_views, acquisition_files, read_acquisition
 from diff2ct_training.cases import list_cases, read_case
 from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
-from diff2ct_training.pairs import Acquisition, Pair, acquire_views, make_pair
+from diff2ct_training.muon import Muon
+from diff2ct_training.pairs import Pair, make_pair
 from diff2ct_training.recipes import Recipe
 from diff2ct_training.training_state import Ema, load_state, save_state
 
@@ -50,37 +52,38 @@ def train(
     bare = X2NoiseNet(recipe.network).channels_last()
     if start_from is not None:
         bare.load_state_dict(load_checkpoint(start_from).network.state_dict())
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    network, optimizer = fabric.setup(bare, optimizer)
+    network, *optimizers = fabric.setup(bare, *make_optimizers(bare, recipe))
     ema = Ema(bare, recipe.ema_decay)
     state_file = output / "state.safetensors"
-    first = load_state(state_file, bare, ema, optimizer) if state_file.exists() else 0
+    first = load_state(state_file, bare, ema, optimizers) if state_file.exists() else 0
     (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
 
     started, stream = time.monotonic(), _batches(recipe, cases_folder, fabric, first, num_workers)
-    for step, (batch, names, noise_rng) in enumerate(stream, start=first + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        t, eps = draw_noise(noise_rng, batch, recipe.diffusion.num_timesteps, recipe.time_power)
+    for step, (batch, names, noise_seeds) in enumerate(stream, start=first + 1):
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+        t, eps = draw_noise(noise_seeds, batch, recipe.diffusion.num_timesteps, recipe.time_power)
         terms = denoising_loss(network, batch, t, eps, recipe)
         if not torch.isfinite(terms["loss"]):
             raise FloatingPointError(f"step {step}: the loss is {float(terms['loss'].detach())} on {', '.join(names)}")
         fabric.backward(terms["loss"])
         if recipe.gradient_clip > 0:
-            fabric.clip_gradients(network, optimizer, max_norm=recipe.gradient_clip)
-        optimizer.step()
-        optimizer.zero_grad()
+            torch.nn.utils.clip_grad_norm_(bare.parameters(), recipe.gradient_clip)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         ema.update(bare, step)
 
         if fabric.is_global_zero:
             seconds = (time.monotonic() - started) / (step - first)
             values = {name: float(v.detach()) for name, v in terms.items()}
             fabric.log_dict({**values, "learning_rate": learning_rate(recipe, step), "seconds_per_step": seconds}, step=step)
+            if step % recipe.save_every == 0 or step == recipe.num_steps:
+                save_state(state_file, step, bare, ema, optimizers)
+                save_checkpoint(output / "checkpoint.safetensors", _checkpoint(recipe, ema, step, cases_folder, seconds))
             if step % recipe.picture_every == 0:
                 pictures.write(output / f"step_{step:06d}.png", bare, ema, batch, t, recipe, fabric.loggers, step)
-            if step % recipe.save_every == 0 or step == recipe.num_steps:
-                save_state(state_file, step, bare, ema, optimizer)
-                save_checkpoint(output / "checkpoint.safetensors", _checkpoint(recipe, ema, step, cases_folder, seconds))
             if on_step is not None:
                 on_step(step, recipe.num_steps, values["loss"])
     for logger in fabric.loggers:
@@ -92,6 +95,16 @@ def make_fabric(recipe: Recipe, output: Path, accelerator: str = "auto", devices
     """Fabric for this machine or this launcher, logging to `output`."""
     precision: Any = recipe.precision
     return Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=precision, loggers=_loggers(output))
+
+
+def make_optimizers(network: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """The recipe's: AdamW for everything, or Muon for matrices and kernels and AdamW for scales, shifts and biases."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        return [torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)]
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim == 1]
+    return [Muon(matrices, lr=rate), torch.optim.AdamW(vectors, lr=rate, weight_decay=0.0)]
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -110,6 +123,8 @@ class _Stream(torch.utils.data.Dataset):
         files = list_cases(folder)
         self._recipe, self._first = recipe, first
         self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in ("ct", "phantom")}
+        stored = {name for name, dot, _ in (f.name.partition(".xray") for f in folder.glob("*.npz")) if dot}
+        self._uses = 1 if stored.issuperset(f.stem for f in files) else recipe.uses
         self._kept: tuple[int, Acquisition] | None = None
 
     def __len__(self) -> int:
@@ -117,27 +132,36 @@ class _Stream(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[Pair, str, int]:
         recipe, n = self._recipe, index + self._first
-        acquisition = self._acquire(n // recipe.pairs.uses)
+        acquisition = self._acquire(n // self._uses)
         rng = np.random.default_rng([recipe.seed, 1, n])
-        pair = make_pair(acquisition, rng, recipe.pairs, recipe.hu_map, recipe.condition)
+        pair = make_pair(acquisition, rng, recipe.slab, recipe.hu_map, recipe.condition)
         return pair, acquisition.case.name, int(rng.integers(2**62))
 
     def _acquire(self, number: int) -> Acquisition:
-        """Acquisition `number` of the run; the last one is kept, as it is used several times in a row."""
+        """Acquisition `number` of the run: a stored one of its case, or a new one. The last one is kept, as it is used several
+        times in a row."""
         if self._kept is None or self._kept[0] != number:
             recipe = self._recipe
             rng = np.random.default_rng([recipe.seed, 0, number])
             wants_ct = rng.random() < recipe.ct_share
             files = self._by_kind["ct" if wants_ct else "phantom"] or self._by_kind["phantom" if wants_ct else "ct"]
-            case = read_case(files[int(rng.integers(len(files)))])
-            self._kept = number, acquire_views(case, rng, recipe.pairs, recipe.grid)
+            file = files[int(rng.integers(len(files)))]
+            case, stored = read_case(file), acquisition_files(file.parent, file.stem)
+            self._kept = (
+                number,
+                (
+                    read_acquisition(stored[int(rng.integers(len(stored)))], case, recipe.grid)
+                    if stored
+                    else acquire_views(case, rng, recipe.acquisition, recipe.grid)
+                ),
+            )
         return self._kept[1]
 
 
 def _batches(
     recipe: Recipe, folder: Path, fabric: Fabric, first_step: int, num_workers: int
-) -> Iterator[tuple[Pair, list[str], torch.Generator]]:
-    """Batches from `first_step` on; each process of several takes its share of each batch."""
+) -> Iterator[tuple[Pair, list[str], list[int]]]:
+    """(batch, case names, noise seeds) from `first_step` on; each process of several takes its share of each batch."""
     world, rank = fabric.world_size, fabric.global_rank
     if recipe.batch_size % world:
         raise ValueError(f"batch_size: got {recipe.batch_size}, accepted are multiples of the {world} processes")
@@ -146,7 +170,7 @@ def _batches(
     loader = torch.utils.data.DataLoader(stream, batch_sampler=per_step, num_workers=num_workers, collate_fn=list)
     for items in loader:
         pairs, names, seeds = zip(*items, strict=True)
-        yield batch_of(list(pairs), fabric.device), list(names), torch.Generator().manual_seed(seeds[0])
+        yield batch_of(list(pairs), fabric.device), list(names), list(seeds)
 
 
 def _checkpoint(recipe: Recipe, ema: Ema, step: int, cases_folder: Path, seconds_per_step: float) -> Checkpoint:
@@ -174,8 +198,10 @@ def _checkpoint(recipe: Recipe, ema: Ema, step: int, cases_folder: Path, seconds
 
 
 def _loggers(output: Path) -> list[Any]:
-    """CSV always; TensorBoard where it is installed."""
-    loggers: list[Any] = [CSVLogger(output.parent, name=output.name, version="log", flush_logs_every_n_steps=20)]
+    """CSV always, a new folder each time a run goes on; TensorBoard where it is installed."""
+    earlier = len(list(output.glob("log*/")))
+    version = f"log-{earlier + 1}" if earlier else "log"
+    loggers: list[Any] = [CSVLogger(output.parent, name=output.name, version=version, flush_logs_every_n_steps=20)]
     try:
         loggers.append(TensorBoardLogger(output.parent, name=output.name, version="tensorboard"))
     except ModuleNotFoundError:  # a GPU machine that has no more than torch, numpy, lightning and safetensors

@@ -27,11 +27,11 @@ def write(
     """Sample the first pair of `batch` with the EMA weights; write a PNG where matplotlib is installed and tell TensorBoard."""
     training_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_state_dict(ema.weights)
-    first = batch.condition[:1]
-    autocast = torch.autocast(first.device.type, torch.bfloat16, enabled=recipe.precision.startswith("bf16"))
+    first, device = batch.condition[:1], batch.x_0.device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision.startswith("bf16"))
     with autocast:
         denoiser = predict_x0(lambda x, time: network(x, time, first), recipe.diffusion)
-        noise = SampleNoise([0], tuple(batch.x_0.shape[1:]), first.device)
+        noise = SampleNoise([0], tuple(batch.x_0.shape[1:]), device)
         alpha_bar, last = recipe.diffusion.alpha_bar, recipe.diffusion.num_timesteps
         one = sample_dpm_solver(denoiser, alpha_bar, [last], noise)
         sample = sample_dpm_solver(denoiser, alpha_bar, trailing_timesteps(last, min(SAMPLE_STEPS, last)), noise)

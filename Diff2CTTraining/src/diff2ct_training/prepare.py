@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct_training.cases import Case, write_case
+from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
+from diff2ct_training.cases import Case, list_cases, read_case, write_case
 from diff2ct_training.warp import random_warp, warp
 
 SPACING_MM = 2.0
+SCREW_SHARE = 0.4
+"""Part of a CT's bent copies that get pedicle screws, if nothing else is said."""
 OnCase = Callable[[str], None]
 
 
@@ -23,29 +27,60 @@ def prepare_phantom(folder: Path, seed: int) -> str:
     if not (folder / f"{name}.json").exists():
         phantom = make_phantom(seed)
         image = phantom.render(phantom.body_grid(SPACING_MM)).hu
-        write_case(folder, Case(name, "phantom", image.hu.round(), image.grid, (0.0, 0.0, 0.0), f"make_phantom({seed})"))
+        screws = tuple(screw.to_dict() for screw in phantom.screws)
+        case = Case(name, "phantom", image.hu.round(), image.grid, (0.0, 0.0, 0.0), f"make_phantom({seed})", screws)
+        write_case(folder, case)
     return name
 
 
-def prepare_ct(folder: Path, path: Path, num_variants: int) -> list[str]:
+def prepare_ct(folder: Path, path: Path, num_variants: int, screw_share: float = SCREW_SHARE) -> list[str]:
     """Read a CT, resample it to 2 mm, write it and `num_variants - 1` randomly bent and scaled copies; returns the case
-    names."""
+    names.
+
+    screw_share: part of the copies that get pedicle screws, 0 to 1; a function of the name which. The case lists them: none
+    where no place for screws was found.
+    """
     from diff2ct.volume_io import read_ct, resample
+    from diff2ct_training.ct_screws import insert_screws
+
+    if not 0 <= screw_share <= 1:
+        raise ValueError(f"screw_share: got {screw_share}, accepted is 0 to 1")
 
     stem = path.name.split(".")[0]
     names = [f"ct_{stem}_{n:03d}" for n in range(num_variants)]
     if all((folder / f"{name}.json").exists() for name in names):
         return names
-    ct = read_ct(path)
-    whole = resample(ct, axis_aligned_grid(ct.grid, SPACING_MM))
+    scan = read_ct(path)
+    whole = resample(scan, axis_aligned_grid(scan.grid, SPACING_MM))
     for n, name in enumerate(names):
         if (folder / f"{name}.json").exists():
             continue
         rng = np.random.default_rng([n, *name.encode()])
         hu = whole.hu if n == 0 else warp(whole.hu, random_warp(rng, whole.hu.shape))
-        center = body_center(CtVolume(hu, whole.grid))
-        write_case(folder, Case(name, "ct", hu.clip(-1024, 4096).round(), whole.grid, center, path.name))
+        ct = CtVolume(hu, whole.grid)
+        screws: tuple[dict[str, Any], ...] = ()
+        center = body_center(ct)
+        rng = np.random.default_rng([n, *f"{name} screws".encode()])
+        if n > 0 and rng.random() < screw_share:
+            ct, inserted = insert_screws(ct, rng)
+            screws = tuple(screw.to_dict() for screw in inserted)
+        write_case(folder, Case(name, "ct", ct.hu.clip(-1024, 4096).round(), ct.grid, center, path.name, screws))
     return names
+
+
+def prepare_xrays(folder: Path, count: int, config: AcquisitionConfig, grid: VolumeGrid, on_case: OnCase | None = None) -> int:
+    """X-ray every case in `folder` in `count` random ways for a recipe's `config` and model `grid`, so that training need not
+    render; returns how many are stored. A stored one is kept whatever it was made with."""
+    files = list_cases(folder)
+    for file in files:
+        case = read_case(file)
+        for n in range(count):
+            if not acquisition_path(folder, case.name, n).exists():
+                rng = np.random.default_rng([n, 1, *case.name.encode()])
+                write_acquisition(folder, n, acquire_views(case, rng, config, grid))
+        if on_case is not None:
+            on_case(case.name)
+    return count * len(files)
 
 
 def axis_aligned_grid(grid: VolumeGrid, spacing_mm: float) -> VolumeGrid:
@@ -72,12 +107,16 @@ def prepare(
     phantom_seeds: Sequence[int] = (),
     ct_paths: Sequence[Path] = (),
     num_variants: int = 1,
+    screw_share: float = SCREW_SHARE,
     on_case: OnCase | None = None,
 ) -> list[str]:
-    """Prepare all; returns the names of all cases. A CT that cannot be read raises ValueError naming it."""
+    """Prepare all; returns the names of all cases. num_variants, screw_share: see `prepare_ct`.
+
+    A CT that cannot be read raises ValueError naming it.
+    """
     names: list[str] = []
     for path in ct_paths:
-        names += prepare_ct(folder, path, num_variants)
+        names += prepare_ct(folder, path, num_variants, screw_share)
         if on_case is not None:
             on_case(str(path))
     for seed in phantom_seeds:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from diff2ct.condition import condition_channels
+from diff2ct.condition import VIEW_CHANNELS, condition_channels
 from diff2ct.diffusion import PAPER, Diffusion
 from diff2ct.networks import X2NoiseNetConfig
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.pairs import PairConfig
+from diff2ct_training.acquisitions import AcquisitionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """num_steps: optimiser steps. learning_rate: after `warmup_steps`, then a cosine down to a twentieth ("constant": stays).
+    """num_steps: optimiser steps. optimizer: "adamw", or "muon" (see `muon`) with AdamW for scales and biases.
+    learning_rate: after `warmup_steps`, then a cosine down to a twentieth ("constant": stays).
     time_power: see `denoiser.draw_noise`. loss_weight_limit: see `denoiser`. projection_weight, projection_reduction: see
     `losses.axis_projection_loss`.
     body_window_weight: of the squared error inside [-200, 800] HU, see `denoiser.body_window`.
+    slab: axial planes trained at a time, None for the whole cube. uses: samples made of one acquisition in a row, where X-rays
+        are rendered while training (none are stored): that costs a CPU as much as a step.
     ct_share: share of samples from CTs where both CTs and phantoms are given. save_every, picture_every: in steps.
     """
 
@@ -26,11 +29,14 @@ class Recipe:
     network: X2NoiseNetConfig
     diffusion: Diffusion
     hu_map: HuMap
-    condition: str = "geometric"
+    condition: str = "views"
     grid: VolumeGrid = field(default_factory=VolumeGrid.centered)
-    pairs: PairConfig = field(default_factory=PairConfig)
+    acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
+    slab: int | None = 64
+    uses: int = 3
     num_steps: int = 20_000
     batch_size: int = 1
+    optimizer: str = "adamw"
     learning_rate: float = 3e-4
     learning_rate_decay: str = "cosine"
     warmup_steps: int = 200
@@ -55,35 +61,33 @@ class Recipe:
             )
         if self.learning_rate_decay not in ("cosine", "constant"):
             raise ValueError(f"learning_rate_decay: got {self.learning_rate_decay!r}, accepted are 'cosine' and 'constant'")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer: got {self.optimizer!r}, accepted are 'adamw' and 'muon'")
         for name in ("num_steps", "batch_size", "save_every", "picture_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, accepted is 1 or more")
 
 
 def default() -> Recipe:
-    """Wavelet net, x_0, zero terminal SNR, views apart, asinh HU; slabs of 64 planes. Made for CPUs and small GPUs."""
+    """Views encoded in 2D, wavelet net, x_0, zero terminal SNR, asinh HU; slabs of 64 planes. Made for CPUs and small GPUs."""
     return Recipe(
         name="default",
-        network=X2NoiseNetConfig(condition_channels=13, haar_levels=1, widths=(32, 64, 112, 128), blocks=(1, 2, 2, 2)),
+        network=X2NoiseNetConfig(
+            condition_channels=VIEW_CHANNELS,
+            widths=(32, 64, 96, 96),
+            blocks=(1, 2, 1, 1),
+            down_blocks=(0, 1, 1, 1),
+            view_widths=(16, 48, 96, 128, 128),
+        ),
         diffusion=Diffusion(schedule="cosine", zero_terminal_snr=True, prediction="x_0"),
         hu_map=HuMap("asinh"),
-        time_power=3.0,
+        optimizer="muon",
+        learning_rate=1e-3,
+        time_power=5.0,
         loss_weight_limit=1.5,
         projection_weight=1.0,
         body_window_weight=3.0,
     )
-
-
-def coarse() -> Recipe:
-    """`default` on 64^3 at 4 mm: an eighth of the voxels, to start `default` from (the network is fully convolutional)."""
-    base = default()
-    return Recipe(**{
-        **vars(base),
-        "name": "coarse",
-        "grid": VolumeGrid.centered(64, 4.0),
-        "pairs": PairConfig(slab=None, detector_pixels=96),
-        "num_steps": 4000,
-    })  # fmt: skip
 
 
 def paper() -> Recipe:
@@ -100,9 +104,10 @@ def paper() -> Recipe:
         diffusion=PAPER,
         hu_map=HuMap("linear"),
         condition="added",
-        pairs=PairConfig(
-            cube_only=1.0, angle_sd_deg=0.0, pose_error_deg=0.0, pose_error_mm=0.0, detector_strength=0.0, slab=None
+        acquisition=AcquisitionConfig(
+            cube_only=1.0, angle_sd_deg=0.0, pose_error_deg=0.0, pose_error_mm=0.0, detector_strength=0.0
         ),
+        slab=None,
         num_steps=212_000,
         learning_rate=2e-4,
         learning_rate_decay="constant",
@@ -119,9 +124,12 @@ def debug() -> Recipe:
     return Recipe(**{
         **vars(base),
         "name": "debug",
-        "network": X2NoiseNetConfig(condition_channels=13, widths=(8, 16), blocks=(1, 1)),
+        "network": X2NoiseNetConfig(
+            condition_channels=VIEW_CHANNELS, widths=(8, 16), blocks=(1, 1), view_widths=(8, 8)
+        ),
         "grid": VolumeGrid.centered(16, 16.0),
-        "pairs": PairConfig(slab=8, detector_pixels=24),
+        "acquisition": AcquisitionConfig(detector_pixels=24),
+        "slab": 8,
         "num_steps": 2,
         "warmup_steps": 0,
         "save_every": 1,
@@ -129,4 +137,11 @@ def debug() -> Recipe:
     })  # fmt: skip
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"default": default, "coarse": coarse, "paper": paper, "debug": debug}
+RECIPES: dict[str, Callable[[], Recipe]] = {"default": default, "paper": paper, "debug": debug}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name; ValueError if there is none."""
+    if name not in RECIPES:
+        raise ValueError(f"recipe: got {name!r}, accepted are {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -12,16 +12,20 @@ from typing import Any
 
 import torch
 
+from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
 from diff2ct.checkpoint import load_checkpoint
+from diff2ct.geometry import View
 from diff2ct.metrics import evaluate_volume
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
-from diff2ct.radiograph import check_pair, read_radiograph
+from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
 from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import inside_grid, read_ct, resample, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, VOLUME_SUFFIXES, check_output
 
 NAMES_OF_VIEWS = ("ap", "lateral")
+READING_KEYS = ("frame", "polarity", "intensity")
+"""What a geometry file may say about reading an image, beside where it was taken."""
 MIN_OVERLAP_PERCENT = 5.0
 """How much of the grid a truth must cover; less is a mistake, not a comparison."""
 SHOWN_METRICS = (
@@ -39,8 +43,9 @@ SHOWN_METRICS = (
 class ReconstructionRequest:
     """What to reconstruct from what. Paths of None are not wanted; the other fields are those of `diff2ct.reconstruct`.
 
-    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`; the image tells what
-        they leave out. ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell.
+    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict` and, for reading the
+        image, frame, polarity and intensity of `read_radiograph`; the image tells what they leave out.
+    ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell. ap_frame, lateral_frame: of several, from 0.
     truth: the patient's CT in the same frame of reference, to be compared with.
     """
 
@@ -50,6 +55,8 @@ class ReconstructionRequest:
     geometry: Path | None = None
     ap_view: str | None = None
     lateral_view: str | None = None
+    ap_frame: int | None = None
+    lateral_frame: int | None = None
     truth: Path | None = None
     checkpoint: Path | None = None
     num_steps: int | None = None
@@ -81,8 +88,11 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     with warnings.catch_warnings(record=True) as python_warnings:
         warnings.simplefilter("always", UserWarning)
         geometry = read_geometry(request.geometry)
-        files = {"ap": (request.ap, request.ap_view), "lateral": (request.lateral, request.lateral_view)}
-        radiographs = [read_radiograph(path, view=view, geometry=geometry.get(name)) for name, (path, view) in files.items()]
+        ap = read_film("ap", request.ap, request.ap_view, request.ap_frame, geometry.get("ap", {}))
+        lateral = read_film(
+            "lateral", request.lateral, request.lateral_view, request.lateral_frame, geometry.get("lateral", {})
+        )
+        radiographs = [ap, lateral]
         said = [sentence for r in radiographs for sentence in r.warnings] + check_pair(*radiographs)
         scan = None if request.truth is None else read_ct(request.truth)
         result = reconstruct(
@@ -114,6 +124,28 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
         "provenance": result.provenance,
     }
+
+
+def read_film(name: str, path: Path, view: str | None, frame: int | None, geometry: dict[str, Any]) -> Radiograph:
+    """The X-ray called `name`, "ap" or "lateral"; where its view or frame is not known, the error names the option that tells
+    it."""
+    option, usual = {"ap": ("--ap-view", "AP or PA"), "lateral": ("--lateral-view", "LL or RL")}[name]
+    try:
+        known = None if view is None else View.parse(view)
+    except ValueError:
+        raise ValueError(f"{option}: got {view!r}, accepted is {usual}") from None
+    reading = {key: geometry[key] for key in READING_KEYS if key in geometry}
+    if frame is not None:
+        reading["frame"] = frame
+    beam = {key: value for key, value in geometry.items() if key not in READING_KEYS}
+    try:
+        return read_radiograph(path, view=known, geometry=beam or None, **reading)
+    except ViewNotStatedError:
+        raise ValueError(f"{path.name}: the file does not tell the view; say it with {option}, {usual}") from None
+    except FrameNotStatedError as error:
+        raise ValueError(
+            f"{path.name}: has {error.count} frames; say which with --{name}-frame, 0 to {error.count - 1}"
+        ) from None
 
 
 def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:

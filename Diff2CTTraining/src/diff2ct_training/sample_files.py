@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.radiograph import Radiograph, write_radiograph
@@ -97,7 +96,7 @@ def write_phantom(
     truth, labels, screws = (folder / file for file in PHANTOM_FILES[:3])
     write_volume(CtVolume(image.hu.hu.round(), model_grid), truth, attributes=attributes, overwrite=overwrite)
     write_volume(CtVolume(image.labels, model_grid), labels, attributes=attributes, overwrite=overwrite)
-    screws.write_text(json.dumps(screw_list(phantom), indent=1) + "\n", encoding="ascii")
+    screws.write_text(json.dumps([screw.to_dict() for screw in phantom.screws], indent=1) + "\n", encoding="ascii")
     return [truth, labels, screws, *write_radiographs(radiographs, folder, ("dcm", "png"), overwrite=overwrite)]
 
 
@@ -123,21 +122,6 @@ def write_phantoms(
         paths += write_phantom(make_phantom(seed, num_screws=num_screws), each, setup, overwrite=overwrite)
         on_phantom()
     return paths
-
-
-def screw_list(phantom: LumbarPhantom) -> list[dict[str, Any]]:
-    """Every pedicle screw as JSON types; positions in LPS [mm]."""
-    return [
-        {
-            "level": screw.level,
-            "side": screw.side,
-            "diameter_mm": screw.diameter_mm,
-            "length_mm": screw.length_mm,
-            "head_lps": [round(float(x), 3) for x in screw.head_lps],
-            "tip_lps": [round(float(x), 3) for x in screw.tip_lps],
-        }
-        for screw in phantom.screws
-    ]
 
 
 def parse_point(text: str) -> tuple[float, float, float]:

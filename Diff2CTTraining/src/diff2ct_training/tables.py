@@ -1,6 +1,7 @@
 """Rows of an evaluation -> CSV files and Markdown tables.
 
-A row is a flat dict: dataset, case, method, seconds and one entry per metric. "SD" is the sample standard deviation over cases.
+A row is a flat dict: dataset, case, method, made_by, seconds and one entry per metric. "SD" is the sample standard deviation
+over cases.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from diff2ct.atomic import replacing_file
+
 Row = dict[str, Any]
 
 KEYS = ("dataset", "case", "method")
+TEXTS = (*KEYS, "made_by")
 NUM_RESAMPLES = 2000
 MIN_PAIRS_FOR_A_TEST = 6
 """With fewer pairs even the most extreme outcome of a two-sided Wilcoxon test is above p = 0.05."""
@@ -24,15 +28,34 @@ MIN_PAIRS_FOR_A_TEST = 6
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """Per-case CSV. Columns in the order in which the rows first name them; a metric that a case does not have stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="ascii") as file:
+    with replacing_file(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="ascii") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
 
 
+def read_rows(path: Path) -> list[Row]:
+    """What `write_rows` wrote. Raises ValueError naming the file if it is not a table of cases and methods."""
+    try:
+        with path.open(newline="", encoding="ascii") as file:
+            return [
+                {name: text if name in TEXTS else float(text) for name, text in _checked(row).items() if text != ""}
+                for row in csv.DictReader(file)
+            ]
+    except ValueError as error:  # UnicodeDecodeError too
+        raise ValueError(f"{path}: is not a table of an evaluation ({error})") from error
+
+
+def _checked(row: dict[str, Any]) -> dict[str, str]:
+    missing = [name for name in KEYS if not row.get(name)]
+    if missing or None in row or None in row.values():
+        raise ValueError(f"a row without {', '.join(missing)}" if missing else "a row of another length than the header")
+    return row
+
+
 def metric_names(rows: Sequence[Row]) -> list[str]:
     """Every numeric entry of the rows, in order of first appearance."""
-    return list(dict.fromkeys(name for row in rows for name, value in row.items() if name not in KEYS and _is_number(value)))
+    return list(dict.fromkeys(name for row in rows for name, value in row.items() if name not in TEXTS and _is_number(value)))
 
 
 def summarize(rows: Sequence[Row]) -> list[Row]:

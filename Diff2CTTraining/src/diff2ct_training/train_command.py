@@ -37,12 +37,10 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
     """Train, or go on with the run that `output` holds; returns the checkpoint file."""
     tune_allocator()
     from diff2ct_training.loop import make_fabric, train
-    from diff2ct_training.recipes import RECIPES
+    from diff2ct_training.recipes import recipe_named
 
-    if request.recipe not in RECIPES:
-        raise ValueError(f"recipe: got {request.recipe!r}, accepted are {', '.join(RECIPES)}")
     changes: dict[str, Any] = {k: getattr(request, k) for k in ("num_steps", "learning_rate", "ct_share", "seed")}
-    recipe = replace(RECIPES[request.recipe](), **{k: v for k, v in changes.items() if v is not None})
+    recipe = replace(recipe_named(request.recipe), **{k: v for k, v in changes.items() if v is not None})
     fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes)
     fabric.launch()
     return train(

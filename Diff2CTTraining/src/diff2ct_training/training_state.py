@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,20 +26,21 @@ class Ema:
             self.weights[name].lerp_(tensor, 1 - decay)
 
 
-def save_state(path: Path, step: int, network: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> None:
+def save_state(path: Path, step: int, network: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """Atomic: a kill at any moment leaves the previous state."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.weights.items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+    for n, optimizer in enumerate(optimizers):
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer{n}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
     partial = path.with_suffix(".partial")
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
     partial.replace(path)
 
 
-def load_state(path: Path, network: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:
+def load_state(path: Path, network: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer]) -> int:
     """Put a saved state back; returns its step."""
-    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "ema": {}, "optimizer": {}}
+    groups: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     with safe_open(path, framework="pt") as file:
         step = int(file.metadata()["step"])
         for name in file.keys():
@@ -46,10 +49,11 @@ def load_state(path: Path, network: nn.Module, ema: Ema, optimizer: torch.optim.
     network.load_state_dict(groups["network"])
     for name, tensor in groups["ema"].items():
         ema.weights[name].copy_(tensor)
-    state = optimizer.state_dict()
-    state["state"] = {}
-    for name, tensor in groups["optimizer"].items():
-        index, moment = name.split(".", 1)
-        state["state"].setdefault(int(index), {})[moment] = tensor
-    optimizer.load_state_dict(state)
+    for n, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict()
+        state["state"] = defaultdict(dict)
+        for name, tensor in groups[f"optimizer{n}"].items():
+            index, moment = name.split(".", 1)
+            state["state"][int(index)][moment] = tensor
+        optimizer.load_state_dict(state)
     return step

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from diff2ct.networks import NETWORKS, X2NoiseNet, X2NoiseNetConfig
+from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, RectifiedViews
 
 
 def small(**changes) -> X2NoiseNetConfig:
@@ -36,10 +37,56 @@ def test_time_condition_and_noise_all_matter() -> None:
 def test_embedding_the_condition_once_changes_nothing() -> None:
     network = shaken(small())
     x, condition = torch.randn(1, 1, 8, 8, 8), torch.randn(1, 2, 8, 8, 8)
-    embedded = network.embed_condition(condition)
+    embedded = network.embed_condition(condition, (8, 8, 8))
     for t in (1, 700):
         time = torch.tensor([t])
         torch.testing.assert_close(network.denoise(x, time, embedded), network(x, time, condition))
+
+
+def some_views(batch: int = 1) -> RectifiedViews:
+    """Parallel views along y and x of a grid of 2 mm voxels around the middle of the plane."""
+    spacing, middle = 2.0 / PLANE_SPACING_MM, (PLANE_PIXELS - 1) / 2
+    frontal = [[spacing, 0, 0, middle], [0, 0, -spacing, middle], [0, 0, 0, 1]]
+    lateral = [[0, spacing, 0, middle], [0, 0, -spacing, middle], [0, 0, 0, 1]]
+    maps = torch.tensor([frontal, lateral]).expand(batch, -1, -1, -1)
+    return RectifiedViews(torch.randn(batch, 2, 6, PLANE_PIXELS, PLANE_PIXELS), maps)
+
+
+def with_views(**changes) -> X2NoiseNetConfig:
+    return small(condition_channels=6, view_widths=(8, 16), **changes)
+
+
+def test_a_network_that_encodes_views() -> None:
+    network, views = shaken(with_views()), some_views(2)
+    x, t = torch.randn(2, 1, 8, 16, 24), torch.tensor([1, 1000])
+    y = network(x, t, views)
+    assert y.shape == x.shape
+    torch.testing.assert_close(y[1:], network(x[1:], t[1:], views[1:]), rtol=1e-4, atol=1e-4)
+    for view in (0, 1):
+        images = views.images.clone()
+        images[:, view] = images[:, view].flip(-1)
+        changed = network(x, t, RectifiedViews(images, views.ijk_to_plane))
+        assert float((changed - y).abs().max()) > 1e-3, f"view {view} matters"
+
+
+def test_a_view_is_looked_up_along_its_own_rays() -> None:
+    """What a frontal view tells does not depend on depth (j), what a lateral one tells not on the side (i)."""
+    network, views = shaken(with_views()), some_views()
+    for view, axis in ((0, 3), (1, 4)):
+        images = torch.zeros_like(views.images)
+        images[:, view] = views.images[:, view]
+        nothing = network.embed_condition(RectifiedViews(torch.zeros_like(images), views.ijk_to_plane), (8, 16, 16))
+        for level, share in enumerate(network.embed_condition(RectifiedViews(images, views.ijk_to_plane), (8, 16, 16))):
+            told = share - nothing[level]
+            torch.testing.assert_close(told, told.mean(axis, keepdim=True).expand_as(told), rtol=1e-3, atol=1e-3)
+
+
+def test_the_wrong_kind_of_condition_is_refused() -> None:
+    x, t = torch.randn(1, 1, 8, 8, 8), torch.tensor([3])
+    with pytest.raises(ValueError, match="rectified views"):
+        X2NoiseNet(with_views())(x, t, torch.zeros(1, 6, 8, 8, 8))
+    with pytest.raises(ValueError, match="condition volume"):
+        X2NoiseNet(small())(x, t, some_views())
 
 
 def test_samples_of_a_batch_do_not_mix() -> None:
@@ -63,7 +110,15 @@ def test_a_size_that_does_not_fit_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"condition_channels": 0}, {"haar_levels": 3}, {"widths": (12,), "blocks": (1,)}, {"blocks": (1,)}, {"widths": ()}],
+    [
+        {"condition_channels": 0},
+        {"haar_levels": 3},
+        {"widths": (12,), "blocks": (1,)},
+        {"blocks": (1,)},
+        {"widths": ()},
+        {"down_blocks": (1,)},
+        {"view_widths": (8,)},
+    ],
     ids=str,
 )
 def test_impossible_configs_are_refused_by_name(change: dict) -> None:

@@ -1,0 +1,73 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diff2ct.volume import VolumeGrid
+from diff2ct_training.acquisitions import (
+    AcquisitionConfig,
+    acquire_views,
+    acquisition_files,
+    amplify_bone,
+    random_beams,
+    read_acquisition,
+    write_acquisition,
+)
+from rods import CALM, GRID, case
+
+
+def test_a_tall_scan_is_used_along_its_height() -> None:
+    tall = case("ct", size=(200, 60, 70))
+    heights = {acquire_views(tall, np.random.default_rng(s), CALM, GRID).cube.origin_lps[2] for s in range(6)}
+    assert max(heights) - min(heights) > 100
+
+
+def test_cube_only_hides_what_lies_outside_the_cube() -> None:
+    wide = case(size=(80, 90, 90))
+    wide.hu[:, :, :6] = 0  # a wall at the patient's right, outside the cube
+    images = {}
+    for cube_only in (0.0, 1.0):
+        config = replace(CALM, cube_only=cube_only, field_mm=(420, 420))
+        images[cube_only] = acquire_views(wide, np.random.default_rng(1), config, GRID).images[1]
+    assert float(images[0.0].max()) > float(images[1.0].max())
+
+
+def test_beams_vary_as_configured() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [random_beams(rng, (1.0, 2.0, 3.0), AcquisitionConfig()) for _ in range(50)]
+    for frontal, lateral in pairs:
+        assert not frontal.view.is_lateral and lateral.view.is_lateral
+        for beam in (frontal, lateral):
+            assert 1.1 <= beam.magnification <= 1.5
+            assert 249 < beam.detector_spacing_mm[0] * beam.detector_size[0] / beam.magnification < 421
+            assert beam.isocenter_lps == (1.0, 2.0, 3.0)
+    assert {f.view.value for f, _ in pairs} == {"AP", "PA"} and {lat.view.value for _, lat in pairs} == {"LL", "RL"}
+
+
+def test_a_stored_acquisition_comes_back_as_it_was(tmp_path: Path) -> None:
+    ct = case("ct")
+    made = acquire_views(ct, np.random.default_rng(3), AcquisitionConfig(detector_pixels=40), GRID)
+    path = write_acquisition(tmp_path, 2, made)
+    assert acquisition_files(tmp_path, ct.name) == [path] and path.name == "rod.xray002.npz"
+    read = read_acquisition(path, ct, GRID)
+    for a, b in ((made.images, read.images), (made.valid, read.valid)):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert read.beams == made.beams and read.cube == made.cube and read.bone_gain == made.bone_gain != 1
+    assert torch.equal(made.truth(made.cube)[0], read.truth(read.cube)[0])
+
+
+def test_a_stored_acquisition_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    path = write_acquisition(tmp_path, 0, acquire_views(case(), np.random.default_rng(3), CALM, GRID))
+    with pytest.raises(ValueError, match=r"rod\.xray000\.npz is for a model grid"):
+        read_acquisition(path, case(), VolumeGrid.centered(16, 16.0))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"rod\.xray000\.npz cannot be read"):
+        read_acquisition(path, case(), GRID)
+
+
+def test_bone_gain_leaves_soft_tissue_alone() -> None:
+    hu = torch.tensor([-1000.0, 40.0, 150.0, 650.0])
+    torch.testing.assert_close(amplify_bone(hu, 1.2), torch.tensor([-1000.0, 40.0, 150.0, 750.0]))
+    assert amplify_bone(hu, 1.0) is hu

@@ -92,9 +92,11 @@ class AlignmentSection:
             return
         own = ct.GetParentTransformNode()
         if ct is not self._lastCt:
-            self._lastCt = ct
-            isLinear = own is not None and own.IsA("vtkMRMLLinearTransformNode")
-            parameterNode.poseNode = own if isLinear else None
+            isFirst, self._lastCt = self._lastCt is None, ct
+            if own is not None and own.IsA("vtkMRMLLinearTransformNode"):
+                parameterNode.poseNode = own
+            elif not isFirst:  # the first one, of a scene just opened, keeps the pose that was saved with it
+                parameterNode.poseNode = None
         elif parameterNode.poseNode is not own:
             pose = parameterNode.poseNode
             ct.SetAndObserveTransformNodeID(pose.GetID() if pose is not None else None)

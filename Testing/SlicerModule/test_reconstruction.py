@@ -63,6 +63,7 @@ def test_a_click_makes_a_volume_with_the_exact_geometry(panel, xrays):
     assert node.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
     assert panel.ui.reconstructButton.text == "Reconstruct" and panel.ui.progressBar.isHidden()
     assert "is there, after" in panel.ui.statusLabel.text and panel.messages == []
+    wait_until(lambda: panel.compareSection._comparison is not None)
     assert leftovers() == []
 
 

@@ -59,6 +59,7 @@ C_ARM = AssumedSetup(
     image_length_mm=300.0,
 )
 
+
 _REQUIRED = {
     "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
     "parallel": {"detector_spacing_mm", "primary_angle_deg"},

@@ -4,11 +4,13 @@ once, at their start; nothing here runs on import, and Slicer's own process is l
 from __future__ import annotations
 
 import ctypes
+import errno
 import sys
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc, malloc.h
 _TOP_PAD_BYTES = 256 << 20
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA and MPS, torch on Linux, on Windows
 
 
 def tune_allocator() -> bool:
@@ -38,6 +40,33 @@ def check_device(device: str) -> None:
         raise ValueError(
             f"device: got {device!r}, accepted are cpu and what torch finds here, such as cuda ({reason})"
         ) from None
+
+
+def best_device() -> str:
+    """The fastest device that torch finds here: cuda, mps or cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def in_words(error: BaseException) -> str:
+    """One sentence with the cause, for a person who does not know Python."""
+    text = str(error).strip().split("\n")[0]
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in _OUT_OF_MEMORY)
+    ):
+        return (
+            f"Not enough memory ({text or 'out of memory'}). Close other programs, or choose another device or fewer samples."
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full: {error.filename or text}"
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"The Python package {error.name} is not installed."
+    return f"Internal error, {type(error).__name__}: {text}"
 
 
 def peak_memory_mb() -> float:

@@ -98,7 +98,7 @@ class Radiograph:
             self,
             line_integral=np.where(seen, masked / np.where(seen, share, 1.0), plain),
             valid=share > 0.5,
-            geometry=_resized_beam(self.geometry, (height, width)),
+            geometry=resized_beam(self.geometry, (height, width)),
         )
 
 
@@ -147,7 +147,7 @@ def read_radiograph(
 
 
 def write_radiograph(radiograph: Radiograph, path: str | Path, *, overwrite: bool = False) -> None:
-    """Writes .dcm (derived DICOM), .png (16 bit) or .nrrd (float32), the latter two with a JSON file beside it.
+    """Writes .dcm (derived DICOM), .png (16 bit), .nrrd or .npy (float32), all but DICOM with a JSON file beside it.
 
     Read back by `read_radiograph`, geometry, mask and assumptions are exactly the same, line integrals to 1e-4 of their range.
     """
@@ -158,12 +158,12 @@ def write_radiograph(radiograph: Radiograph, path: str | Path, *, overwrite: boo
         from diff2ct.radiograph_dicom_write import write_dicom_radiograph
 
         write_dicom_radiograph(radiograph, path, overwrite=overwrite)
-    elif suffix_of(path) in (".png", ".nrrd"):
+    elif suffix_of(path) in (".png", ".nrrd", ".npy"):
         from diff2ct.radiograph_image import write_image_radiograph
 
         write_image_radiograph(radiograph, path, overwrite=overwrite)
     else:
-        raise ValueError(f"{path.name}: suffix {suffix_of(path)!r} cannot be written, accepted are .dcm, .png, .nrrd")
+        raise ValueError(f"{path.name}: suffix {suffix_of(path)!r} cannot be written, accepted are .dcm, .png, .nrrd, .npy")
 
 
 def _area_weights(count: int, new_count: int) -> np.ndarray:
@@ -174,7 +174,7 @@ def _area_weights(count: int, new_count: int) -> np.ndarray:
     return (overlap.clip(min=0.0) * (new_count / count)).astype(np.float32)
 
 
-def _resized_beam(beam: Beam, size: tuple[int, int]) -> Beam:
+def resized_beam(beam: Beam, size: tuple[int, int]) -> Beam:
     """The same detector cut into `size` pixels: its edges, at -0.5 and n - 0.5 pixels, stay where they are."""
     assert beam.principal_point is not None  # set by the constructor
     factors = [n / m for n, m in zip(beam.detector_size, size, strict=True)]

@@ -93,7 +93,7 @@ def read_image_radiograph(
 
 
 def write_image_radiograph(radiograph: Radiograph, path: Path, *, overwrite: bool = False) -> None:
-    """Writes .png (16 bit codes) or .nrrd (float32) and `<file>.json`."""
+    """Writes .png (16 bit codes), .nrrd or .npy (float32, the latter uncompressed) and `<file>.json`."""
     image, valid = radiograph.line_integral, radiograph.valid
     side: dict[str, Any] = {
         **radiograph.geometry.to_dict(),
@@ -113,6 +113,9 @@ def write_image_radiograph(radiograph: Radiograph, path: Path, *, overwrite: boo
         replacing_file(path.with_name(path.name + ".json"), overwrite=overwrite) as temporary_side,
     ):
         temporary_side.write_text(json.dumps(side, indent=1), encoding="utf-8")
+        if suffix_of(path) == ".npy":
+            np.save(temporary, stored)
+            return
         itk_image = sitk.GetImageFromArray(stored)
         row_mm, column_mm = radiograph.geometry.detector_spacing_mm
         itk_image.SetSpacing((column_mm, row_mm))
@@ -211,7 +214,7 @@ def _one_frame(name: str, array: np.ndarray, frame: int | None) -> np.ndarray:
 
 
 def choose_frame(name: str, count: int, frame: int | None) -> int:
-    """Index of the wanted frame; ValueError unless there is just one or `frame` says which."""
+    """Index of the wanted frame; FrameNotStatedError unless there is just one or `frame` says which."""
     if frame is None and count > 1:
         raise FrameNotStatedError(name, count)
     if frame is not None and not 0 <= frame < count:

@@ -2,12 +2,14 @@
 
 Standard input: one line of JSON, the request. Standard output: ASCII JSON lines, the events; what image libraries print there
 from C goes to standard error. The worker stops between two steps when standard input ends or when the file named by "cancel"
-appears, and leaves no output then.
+appears, and leaves no output then. If a step hangs, the process ends `HARD_STOP_S` after its standard input did.
 
 Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}},
-"checkpoint", "steps", "samples", "seed", "device", "sd_output": FILE.nrrd, "cancel": FILE, "overwrite": bool.
-Events: {"event": "progress", "step", "steps", "seconds"}, then one of {"event": "done", "output", "seconds", "peak_memory_mb",
-"reprojection", "warnings", "provenance"}, {"event": "cancelled"}, {"event": "error", "message"}.
+"checkpoint", "steps", "samples", "seed", "device" ("auto" is the fastest), "sd_output": FILE.nrrd, "cancel": FILE,
+"overwrite": bool, "compress": bool (false writes the volumes faster).
+Events: {"event": "phase", "name"} with the names of `PHASES`; {"event": "progress", "step", "steps", "seconds"}; then one of
+{"event": "done", "output", "device", "seconds", "peak_memory_mb", "reprojection", "warnings", "provenance"},
+{"event": "cancelled"}, {"event": "error", "message"}, whose message is a sentence with the cause.
 """
 
 from __future__ import annotations
@@ -17,36 +19,43 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from diff2ct.process import check_device, peak_memory_mb, tune_allocator
+from diff2ct.process import best_device, check_device, in_words, peak_memory_mb, tune_allocator
+
+PHASES = ("starting", "reading", "sampling", "writing")
+HARD_STOP_S = 10.0
 
 _KEYS = {
     "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "sd_output", "cancel",
-    "overwrite",
+    "overwrite", "compress",
 }  # fmt: skip
 
 
-def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout) -> int:
-    """Serve one request; 0 if done or cancelled, 2 on a bad request or input."""
+def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout, hard_stop_s: float | None = None) -> int:
+    """Serve one request; 0 if done or cancelled, 2 on a bad request, bad input or any other error."""
 
     def emit(event: str, **values: Any) -> None:
         stdout.write(json.dumps({"event": event, **values}) + "\n")
         stdout.flush()
 
-    tune_allocator()
-    from diff2ct.diffusion import Cancelled  # imports torch, so after the allocator is set
-
+    emit("phase", name="starting")
     try:
         request = parse_request(stdin.readline())
-        serve(request, emit, _cancel_check(request, stdin))
+        is_cancelled = _cancel_check(request, stdin, hard_stop_s)
+        tune_allocator()
+        from diff2ct.diffusion import Cancelled  # imports torch, so after the allocator is set
+    except Exception as error:
+        return _report(error, emit)
+    try:
+        serve(request, emit, is_cancelled)
     except Cancelled:
         emit("cancelled")
-    except (ValueError, OSError, MemoryError) as error:
-        emit("error", message=str(error) or type(error).__name__)
-        return 2
+    except Exception as error:
+        return _report(error, emit)
     return 0
 
 
@@ -67,12 +76,20 @@ def parse_request(line: str) -> dict[str, Any]:
 def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Callable[[], bool]) -> None:
     """Read, reconstruct, write, telling `emit` of each step."""
     from diff2ct.checkpoint import load_checkpoint
+    from diff2ct.diffusion import Cancelled
     from diff2ct.radiograph import check_pair, read_radiograph
     from diff2ct.reconstruct import reconstruct
     from diff2ct.volume import CtVolume
     from diff2ct.volume_io import write_volume
 
+    def begin(phase: str) -> None:
+        if is_cancelled():
+            raise Cancelled
+        emit("phase", name=phase)
+
+    begin("reading")
     device = request.get("device", "cpu")
+    device = best_device() if device == "auto" else device
     check_device(device)
     geometry, overwrite = request.get("geometry") or {}, bool(request.get("overwrite", False))
     outputs = [Path(request[key]) for key in ("output", "sd_output") if request.get(key)]
@@ -83,6 +100,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
     checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
 
+    begin("sampling")
     started = time.perf_counter()
     result = reconstruct(
         radiographs,
@@ -94,14 +112,21 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         on_step=lambda step, steps: emit("progress", step=step, steps=steps, seconds=round(time.perf_counter() - started, 3)),
         is_cancelled=is_cancelled,
     )
-    write_volume(result.volume, outputs[0], attributes=result.provenance, overwrite=overwrite)
+    begin("writing")
+
+    def write(volume: CtVolume, path: Path) -> None:
+        compress = bool(request.get("compress", True))
+        write_volume(volume, path, attributes=result.provenance, overwrite=overwrite, compress=compress)
+
+    write(result.volume, outputs[0])
     if len(outputs) > 1:
         if result.sd_hu is None:
             raise ValueError(f"sd_output: got {outputs[1]} with samples = 1, accepted with 2 samples or more")
-        write_volume(CtVolume(result.sd_hu, result.volume.grid), outputs[1], attributes=result.provenance, overwrite=overwrite)
+        write(CtVolume(result.sd_hu, result.volume.grid), outputs[1])
     emit(
         "done",
         output=str(outputs[0]),
+        device=device,
         seconds=round(result.seconds, 3),
         peak_memory_mb=round(peak_memory_mb(), 1),
         reprojection=list(result.reprojection),
@@ -110,25 +135,35 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     )
 
 
-def _cancel_check(request: dict[str, Any], stdin: TextIO) -> Callable[[], bool]:
-    ended = threading.Event()
-
-    def wait_for_end() -> None:
-        while stdin.readline():
-            continue
-        ended.set()
-
-    threading.Thread(target=wait_for_end, daemon=True).start()
-    cancel_file = request.get("cancel")
-    return lambda: ended.is_set() or (cancel_file is not None and Path(cancel_file).exists())
-
-
-def _private_stdout() -> TextIO:
+def private_stdout() -> TextIO:
     """Standard output for the events alone; descriptor 1, which C libraries write to, becomes standard error."""
     events = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     return events
 
 
+def _report(error: Exception, emit: Callable[..., None]) -> int:
+    if not isinstance(error, ValueError | OSError | MemoryError):
+        traceback.print_exc()
+    emit("error", message=in_words(error))
+    return 2
+
+
+def _cancel_check(request: dict[str, Any], stdin: TextIO, hard_stop_s: float | None) -> Callable[[], bool]:
+    ended = threading.Event()
+
+    def wait_for_end() -> None:
+        while stdin.readline():
+            continue
+        ended.set()
+        if hard_stop_s is not None:
+            time.sleep(hard_stop_s)
+            os._exit(3)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    cancel_file = request.get("cancel")
+    return lambda: ended.is_set() or (cancel_file is not None and Path(cancel_file).exists())
+
+
 if __name__ == "__main__":
-    sys.exit(main(stdout=_private_stdout()))
+    sys.exit(main(stdout=private_stdout(), hard_stop_s=HARD_STOP_S))

@@ -117,7 +117,7 @@ def test_resizing_never_enlarges_and_refuses_nonsense() -> None:
 
 
 @pytest.mark.parametrize("view", list(View))
-@pytest.mark.parametrize("suffix", [".png", ".nrrd", ".dcm"])
+@pytest.mark.parametrize("suffix", [".png", ".nrrd", ".npy", ".dcm"])
 def test_round_trip_is_exact_in_geometry_mask_and_side(tmp_path: Path, view: View, suffix: str) -> None:
     geometry = beam(
         view, roll_deg=3.0, secondary_angle_deg=-7.0, isocenter_lps=(1.1, -2.2, 3.3), principal_point=(100.25, 80.5)
@@ -135,7 +135,7 @@ def test_round_trip_is_exact_in_geometry_mask_and_side(tmp_path: Path, view: Vie
     assert_marker_in_place(copy)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".nrrd", ".dcm"])
+@pytest.mark.parametrize("suffix", [".png", ".nrrd", ".npy", ".dcm"])
 def test_parallel_beams_are_written_too(tmp_path: Path, suffix: str) -> None:
     geometry = ParallelBeam.from_view(View.LL, detector_spacing_mm=(2, 2), detector_size=(128, 128))
     write_radiograph(Radiograph(line_integral=marked(geometry), geometry=geometry), tmp_path / f"x{suffix}")

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -6,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diff2ct import worker
 from diff2ct.checkpoint import save_checkpoint
+from diff2ct.process import best_device
 from diff2ct.radiograph import write_radiograph
-from diff2ct.volume_io import read_ct
+from diff2ct.volume_io import read_ct, read_volume
 from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
 
 
@@ -41,11 +44,16 @@ def run(values: dict) -> tuple[int, list[dict]]:
     return code, [json.loads(line) for line in out.getvalue().splitlines()]
 
 
+def last_words(events: list[dict]) -> list[str]:
+    return [event["event"] for event in events if event["event"] != "phase"]
+
+
 def test_a_request_gives_progress_and_a_volume(request_values: dict) -> None:
     code, events = run(request_values)
     assert code == 0
-    assert [e["event"] for e in events] == ["progress"] * 3 + ["done"]
-    assert [(e["step"], e["steps"]) for e in events[:3]] == [(1, 3), (2, 3), (3, 3)]
+    assert [e["name"] for e in events if e["event"] == "phase"] == list(worker.PHASES)
+    assert [e["event"] for e in events if e["event"] != "phase"] == ["progress"] * 3 + ["done"]
+    assert [(e["step"], e["steps"]) for e in events if e["event"] == "progress"] == [(1, 3), (2, 3), (3, 3)]
     assert read_ct(request_values["output"]).grid.size == GRID.size
     assert events[-1]["provenance"]["Seed"] == "0"
     assert len(events[-1]["reprojection"]) == 2
@@ -73,14 +81,14 @@ def test_bad_requests_are_one_error_event(request_values: dict, change: dict, na
     values = {k: v for k, v in {**request_values, **change}.items() if v is not None}
     code, events = run(values)
     assert code == 2
-    assert [e["event"] for e in events] == ["error"]
-    assert named in events[0]["message"]
+    assert last_words(events) == ["error"]
+    assert named in events[-1]["message"]
 
 
 def test_garbage_is_an_error_event() -> None:
     out = io.StringIO()
     assert worker.main(io.StringIO("not json\n"), out) == 2
-    assert json.loads(out.getvalue())["event"] == "error"
+    assert json.loads(out.getvalue().splitlines()[-1])["event"] == "error"
 
 
 def test_nothing_is_overwritten_unasked(request_values: dict) -> None:
@@ -96,8 +104,44 @@ def test_nothing_is_overwritten_unasked(request_values: dict) -> None:
 def test_a_cancel_file_stops_it_without_output(request_values: dict, tmp_path: Path) -> None:
     (tmp_path / "cancel").touch()
     code, events = run({**request_values, "cancel": str(tmp_path / "cancel")})
-    assert (code, [e["event"] for e in events]) == (0, ["cancelled"])
+    assert (code, last_words(events)) == (0, ["cancelled"])
     assert not Path(request_values["output"]).exists()
+
+
+def test_auto_is_a_device_that_torch_has(request_values: dict) -> None:
+    code, events = run({**request_values, "steps": 1, "device": "auto"})
+    assert code == 0 and events[-1]["device"] == best_device()
+
+
+def test_uncompressed_output_is_the_same_volume(request_values: dict, tmp_path: Path) -> None:
+    run({**request_values, "steps": 1})
+    run({**request_values, "steps": 1, "output": str(tmp_path / "plain.nrrd"), "compress": False})
+    plain, compressed = (read_volume(tmp_path / name) for name in ("plain.nrrd", "out.nrrd"))
+    assert np.array_equal(plain[0].hu, compressed[0].hu) and plain[0].grid == compressed[0].grid
+    assert plain[1] == compressed[1] and plain[1]["Seed"] == "0"
+    assert (tmp_path / "plain.nrrd").stat().st_size > (tmp_path / "out.nrrd").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "Not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), "Not enough memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "out.nrrd"), "The disk is full: out.nrrd"),
+        (KeyError("width"), "Internal error, KeyError: 'width'"),
+    ],
+    ids=["memory", "cuda", "disk", "bug"],
+)
+def test_every_failure_is_one_sentence_with_its_cause(
+    request_values: dict, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def fail(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr("diff2ct.volume_io.write_volume", fail)
+    code, events = run({**request_values, "steps": 1})
+    assert code == 2 and events[-1]["event"] == "error"
+    assert words in events[-1]["message"]
 
 
 def test_as_a_process_it_stops_when_its_parent_goes_away(request_values: dict) -> None:

@@ -1,0 +1,51 @@
+"""Colour tables that Slicer does not have: hidden nodes, one of each per scene, made when first asked for."""
+
+import slicer
+
+GREY = "vtkMRMLColorTableNodeGrey"
+AP_COLOR = (0.97, 0.73, 0.22)
+LATERAL_COLOR = (0.20, 0.75, 0.68)
+
+_SIZE = 256
+
+
+def differenceColor():
+    """Blue below, red above, transparent where nothing differs."""
+
+    def color(x):  # x in [-1, 1]
+        strength = abs(x)
+        warm, cold = (0.80, 0.15, 0.15), (0.13, 0.35, 0.80)
+        target = warm if x > 0 else cold
+        return (*((1 - strength) * 1.0 + strength * c for c in target), min(1.0, 1.6 * strength))
+
+    return _table("Diff2CT difference", [color(2 * i / (_SIZE - 1) - 1) for i in range(_SIZE)])
+
+
+def deviationColor():
+    """Transparent to yellow to red with growing standard deviation."""
+    return _table(
+        "Diff2CT standard deviation",
+        [(1.0, 0.95 - 0.75 * i / (_SIZE - 1), 0.15, min(1.0, 1.5 * i / (_SIZE - 1))) for i in range(_SIZE)],
+    )
+
+
+def edgeColor():
+    """One bright colour."""
+    return _table("Diff2CT edges", [(1.0, 0.85, 0.1, 1.0)] * _SIZE)
+
+
+def _table(name, colors):
+    tag = name.replace(" ", "")
+    node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
+    if node is None:
+        node = slicer.vtkMRMLColorTableNode()
+        node.SetSingletonTag(tag)
+        node.SetName(name)
+        node.SetTypeToUser()
+        node.SetNumberOfColors(len(colors))
+        for index, (red, green, blue, alpha) in enumerate(colors):
+            node.SetColor(index, str(index), red, green, blue, alpha)
+        node.HideFromEditorsOn()
+        node.SetSaveWithScene(False)
+        node = slicer.mrmlScene.AddNode(node)
+    return node.GetID()

@@ -1,0 +1,184 @@
+"""The section Compare: six views, figures, overlays, bone in 3D, export."""
+
+from pathlib import Path
+
+import numpy as np
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from Diff2CTLib import CompareViews, Dependencies, Layout, SceneBridge
+from Diff2CTLib.ParameterNode import Overlay
+
+
+class CompareSection:
+    """panel: the `Widget`."""
+
+    def __init__(self, panel):
+        self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
+        self.views = CompareViews.CompareViews()
+        self._asked = None  # the pair whose figures are being computed
+        self._failed = {}  # pair -> why there are no figures
+        self._comparison = None
+        self.ui.compareLayoutButton.connect("clicked(bool)", self.onShow)
+        self.ui.boneCheckBox.connect("clicked(bool)", self.onBone)
+        self.ui.copyButton.connect("clicked(bool)", self.onCopy)
+        self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
+        self.ui.exportButton.connect("clicked(bool)", self.onExport)
+        table = self.ui.metricsTable
+        table.setColumnCount(4)
+        table.setHorizontalHeaderLabels([_("Region"), _("MAE [HU]"), _("Bias [HU]"), _("Further")])
+        table.verticalHeader().hide()
+        table.horizontalHeader().setStretchLastSection(True)
+
+    def onShow(self):
+        parameterNode = self._panel.parameterNode
+        Layout.show(Layout.COMPARE_LAYOUT if parameterNode.truthNode is not None else Layout.REVIEW_LAYOUT)
+        self._fillViews(parameterNode)
+        node = parameterNode.reconstructionNode or parameterNode.truthNode
+        if node is not None:
+            self.views.center(node)
+
+    def onBone(self, isShown):
+        """The six views have no 3D view among them, so show those that have, looking at the patient's front."""
+        node = self._panel.parameterNode.reconstructionNode
+        if isShown and node is not None:
+            Layout.show(Layout.REVIEW_LAYOUT)
+            self._fillViews(self._panel.parameterNode)
+            self.views.center(node)
+            bounds = [0.0] * 6
+            node.GetRASBounds(bounds)
+            Layout.look(np.array([bounds[::2], bounds[1::2]]), (0.0, 1.0, 0.0))
+
+    def onCopy(self):
+        qt.QApplication.clipboard().setText(self._comparison.asText())
+
+    def onSaveTable(self):
+        path = qt.QFileDialog.getSaveFileName(self._panel.parent, _("Save the figures"), "comparison.csv", _("Table (*.csv)"))
+        if path:
+            self._write(lambda: Path(path).write_text(self._comparison.asText(","), encoding="utf-8"), path)
+
+    def onExport(self):
+        node = self._panel.parameterNode.reconstructionNode
+        path = qt.QFileDialog.getSaveFileName(
+            self._panel.parent,
+            _("Export the synthetic CT"),
+            "synthetic_ct.nrrd",
+            _("NRRD (*.nrrd)")
+            + ";;"
+            + _("NIfTI (*.nii.gz)")
+            + ";;"
+            + _("MetaImage (*.mha)")
+            + ";;"
+            + _("New DICOM folder (*)"),
+        )
+        if path:  # the dialog has asked before an existing file was chosen
+            self._write(lambda: self.logic.exportVolume(node, path, overwrite=Path(path).is_file()), path)
+
+    def _write(self, write, path):
+        try:
+            with slicer.util.WaitCursor():
+                write()
+        except (ValueError, OSError) as error:
+            slicer.util.errorDisplay(str(error), windowTitle=_("Diff2CT"))
+        else:
+            slicer.util.showStatusMessage(_("Saved {path}").format(path=path), 3000)
+
+    def update(self, parameterNode):
+        reconstruction, truth = parameterNode.reconstructionNode, parameterNode.truthNode
+        self._askForFigures(parameterNode)
+        self.views.setWindow([reconstruction, truth], parameterNode.huPreset)
+        if reconstruction is not None:
+            CompareViews.showBone(reconstruction, parameterNode.boneIn3D)
+        self._fillViews(parameterNode)
+        self._fillTable(parameterNode)
+        has = reconstruction is not None
+        for name in ("compareLayoutButton", "exportButton", "boneCheckBox", "overlayComboBox", "overlaySlider"):
+            getattr(self.ui, name).enabled = has
+        for name in ("copyButton", "saveTableButton"):
+            getattr(self.ui, name).enabled = self._comparison is not None
+        self.ui.overlaySlider.enabled = has and parameterNode.overlay is not Overlay.NONE
+        self.ui.overlayLabel.text = self._overlayWords(parameterNode)
+        self.ui.overlayLabel.visible = bool(self.ui.overlayLabel.text)
+        state = _("no reconstruction yet")
+        if has:
+            state = _("with {name}").format(name=truth.GetName()) if truth is not None else _("no ground truth chosen")
+        self.ui.compareSection.text = _("Compare: {state}").format(state=state)
+
+    def _fillViews(self, parameterNode):
+        node = self._overlayNode(parameterNode)
+        if node is not None:
+            CompareViews.styleOverlay(node, parameterNode.overlay)
+        self.views.show(parameterNode.reconstructionNode, parameterNode.truthNode, node, parameterNode.overlayOpacity / 100)
+
+    def _overlayNode(self, parameterNode):
+        reconstruction = parameterNode.reconstructionNode
+        if reconstruction is None or parameterNode.overlay is Overlay.NONE:
+            return None
+        if parameterNode.overlay is Overlay.UNCERTAINTY:
+            return reconstruction.GetNodeReference("Diff2CT.sd")
+        return self._comparison.differenceNode if self._comparison is not None else None
+
+    def _overlayWords(self, parameterNode):
+        """Why the chosen overlay cannot be shown, or what its colours mean."""
+        if parameterNode.reconstructionNode is None or parameterNode.overlay is Overlay.NONE:
+            return ""
+        hasNode = self._overlayNode(parameterNode) is not None
+        if parameterNode.overlay is Overlay.UNCERTAINTY:
+            if hasNode:
+                return _("Yellow to red: the samples differ by up to 400 HU (standard deviation).")
+            return _("There is a standard deviation only if two samples or more are drawn.")
+        return _("Blue: below the CT, red: above it, up to 600 HU.") if hasNode else _("Choose a ground truth first.")
+
+    def _pair(self, parameterNode):
+        truth = parameterNode.truthNode
+        return parameterNode.reconstructionNode.GetID(), truth.GetID() if truth is not None else ""
+
+    def _askForFigures(self, parameterNode):
+        """Compute what is not known yet for the chosen pair, in the background."""
+        reconstruction = parameterNode.reconstructionNode
+        stored = self.logic.storedComparison(reconstruction)
+        self._comparison = None
+        if reconstruction is None or Dependencies.missing():
+            self._comparison = stored
+            return
+        pair = self._pair(parameterNode)
+        if stored is not None and stored.truthId == pair[1]:
+            self._comparison = stored
+        elif pair not in (self._asked, *self._failed):
+            xrays = [node for node in (parameterNode.apNode, parameterNode.lateralNode) if SceneBridge.isXray(node)]
+            self._asked = pair
+            self.logic.compare(
+                reconstruction,
+                parameterNode.truthNode,
+                xrays,
+                wait=False,
+                onDone=lambda *answer: self._onFigures(pair, *answer),
+            )
+
+    def _onFigures(self, pair, comparison, error):
+        if self._asked == pair:
+            self._asked = None
+        if comparison is None:
+            self._failed[pair] = error
+        self._panel.updateSoon()
+
+    def _fillTable(self, parameterNode):
+        table = self.ui.metricsTable
+        rows = self._comparison.rows() if self._comparison is not None else []
+        table.setRowCount(len(rows))
+        for row, texts in enumerate(rows):
+            for column, text in enumerate(texts):
+                item = qt.QTableWidgetItem(text)
+                item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+                if column in (1, 2):
+                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                table.setItem(row, column, item)
+        table.resizeColumnsToContents()
+        table.setFixedHeight(table.horizontalHeader().height + 2 + sum(table.rowHeight(row) for row in range(len(rows))))
+        table.visible = bool(rows)
+        message = ""
+        if parameterNode.reconstructionNode is not None and self._comparison is None:
+            message = self._failed.get(self._pair(parameterNode), _("Computing the figures...") if self._asked else "")
+        self.ui.figuresLabel.text = message
+        self.ui.figuresLabel.visible = bool(message)

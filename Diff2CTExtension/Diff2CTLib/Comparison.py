@@ -1,0 +1,177 @@
+"""How good a reconstruction is: figures against the true CT, agreement with the X-rays, and the difference as a volume."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from Diff2CTLib import SceneBridge, TemporaryFolder
+from Diff2CTLib.VolumeFile import VolumeFile
+
+_ATTRIBUTE = "Diff2CT.comparison"
+_DIFFERENCE = "Diff2CT.difference"
+_DASH = "-"
+
+
+@dataclass
+class Comparison:
+    """scores: as `diff2ct.metrics.evaluate_volume`, None for a figure over an empty region; empty without a true CT.
+
+    reprojection: per X-ray {"view", "relative_l2", "ncc"}. truthName: of the CT that was compared with.
+    """
+
+    scores: dict = field(default_factory=dict)
+    reprojection: list = field(default_factory=list)
+    truthName: str = ""
+    truthId: str = ""
+    differenceNode: object = None
+
+    def rows(self):
+        """[(region, MAE, bias, further figure)], text for a table of four columns."""
+        rows = []
+        regions = (("whole", _("Whole volume")), ("body", _("Body")), ("bone", _("Bone")), ("metal", _("Metal")))
+        further = {
+            "whole": (_("PSNR {} dB"), "psnr_x2ct", 1),
+            "body": (_("SSIM {}"), "ssim_3d_body", 3),
+            "bone": (_("Dice {}"), "bone_dice", 3),
+            "metal": (_("Dice {}"), "metal_dice", 3),
+        }
+        for key, name in regions if self.scores else ():
+            words, score, digits = further[key]
+            rows.append(
+                (
+                    name,
+                    _number(self.scores[f"mae_hu_{key}"], 0),
+                    _number(self.scores[f"bias_hu_{key}"], 0, sign=True),
+                    words.format(_number(self.scores[score], digits)),
+                )
+            )
+        for view in self.reprojection:
+            rows.append(
+                (
+                    _("X-ray {view}").format(view=view["view"]),
+                    _DASH,
+                    _DASH,
+                    _("error {error} %, corr. {ncc}").format(
+                        error=_number(None if view["relative_l2"] is None else 100 * view["relative_l2"], 1),
+                        ncc=_number(view["ncc"], 3),
+                    ),
+                )
+            )
+        return rows
+
+    def asText(self, separator="\t"):
+        """Every figure, one per line, for a clipboard or a .csv file."""
+        lines = [["figure", "value"]]
+        lines += [[name, _plain(value)] for name, value in self.scores.items()]
+        for view in self.reprojection:
+            lines += [[f"reprojection_{name}_{view['view']}", _plain(view[name])] for name in ("relative_l2", "ncc")]
+        return "\n".join(separator.join(line) for line in lines) + "\n"
+
+    @classmethod
+    def fromNode(cls, node):
+        """What `storeOn` left; None if nothing."""
+        text = node.GetAttribute(_ATTRIBUTE)
+        if not text:
+            return None
+        return cls(**json.loads(text), differenceNode=node.GetNodeReference(_DIFFERENCE))
+
+    def storeOn(self, node):
+        facts = {
+            "scores": self.scores,
+            "reprojection": self.reprojection,
+            "truthName": self.truthName,
+            "truthId": self.truthId,
+        }
+        node.SetAttribute(_ATTRIBUTE, json.dumps(facts))
+        if self.differenceNode is not None:
+            node.SetNodeReferenceID(_DIFFERENCE, self.differenceNode.GetID())
+
+
+def compareAsync(service, reconstruction, truth, xrays, onDone):
+    """onDone(Comparison or None, error sentence). The difference becomes a new node, or replaces that of the same pair."""
+    folder = TemporaryFolder.make()
+    files, request = [], {"radiographs": [], "difference": str(folder / "difference.npy")}
+
+    def finish(comparison, error=""):
+        for file in files:
+            file.remove()
+        TemporaryFolder.remove(folder)
+        onDone(comparison, error)
+
+    try:
+        views = []
+        for index, node in enumerate(xrays):
+            views.append(_writeXray(node, folder / f"{index}.npy"))
+            request["radiographs"].append(str(folder / f"{index}.npy"))
+        for key, node in (("prediction", reconstruction), ("truth", truth)):
+            if node is not None:
+                files.append(VolumeFile(node, inWorld=True))
+                request[key] = files[-1].description
+        grid = SceneBridge.gridFromNode(reconstruction)
+    except (ValueError, OSError) as error:
+        finish(None, str(error))
+        return
+
+    def answered(answer):
+        if "error" in answer:
+            finish(None, answer["error"])
+            return
+        if slicer.mrmlScene.GetNodeByID(reconstructionId) is not reconstruction:
+            finish(None, _("The reconstruction was removed while it was compared."))
+            return
+        try:
+            comparison = _comparison(answer, reconstruction, truth, views, grid, folder / "difference.npy")
+        except (ValueError, OSError) as error:
+            finish(None, str(error))
+        else:
+            finish(comparison)
+
+    def writeNext(index, error=""):
+        if error:
+            finish(None, error)
+        elif index < len(files):
+            files[index].writeInPieces(lambda error: writeNext(index + 1, error))
+        else:
+            service.ask("compare", answered, **request)
+
+    reconstructionId = reconstruction.GetID()
+    writeNext(0)
+
+
+def _writeXray(node, path):
+    from diff2ct.radiograph import write_radiograph
+
+    radiograph = SceneBridge.xrayFromNode(node).radiograph
+    write_radiograph(radiograph, path)
+    return radiograph.geometry.view.value
+
+
+def _comparison(answer, reconstruction, truth, views, grid, differencePath):
+    reprojection = [{"view": view, **figures} for view, figures in zip(views, answer["reprojection"], strict=True)]
+    comparison = Comparison(answer["scores"] or {}, reprojection)
+    if truth is not None:
+        comparison.truthName, comparison.truthId = truth.GetName(), truth.GetID() or ""
+        before = Comparison.fromNode(reconstruction)
+        node = before.differenceNode if before is not None and before.truthId == comparison.truthId else None
+        difference = np.load(differencePath, allow_pickle=False)
+        if node is None:
+            name = _("{name} - difference").format(name=reconstruction.GetName())
+            node = SceneBridge.addVolume(difference, grid, name)
+        else:
+            slicer.util.updateVolumeFromArray(node, difference)
+        comparison.differenceNode = node
+    comparison.storeOn(reconstruction)
+    return comparison
+
+
+def _number(value, digits, sign=False):
+    if value is None or value != value:
+        return _DASH
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def _plain(value):
+    return "" if value is None or value != value else f"{value:.6g}"

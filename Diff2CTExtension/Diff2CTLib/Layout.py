@@ -1,0 +1,143 @@
+"""The view layouts of the module and the names of their views."""
+
+import math
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+ALIGNMENT_LAYOUT = 24081
+COMPARE_LAYOUT = 24082
+REVIEW_LAYOUT = 24083
+
+XRAY_VIEWS = {"ap": "Diff2CTAP", "lateral": "Diff2CTLateral"}
+PLANES = ("Axial", "Coronal", "Sagittal")
+RECONSTRUCTION_VIEWS = {plane: f"Diff2CTReconstruction{plane}" for plane in PLANES}
+TRUTH_VIEWS = {plane: f"Diff2CTTruth{plane}" for plane in PLANES}
+
+_COLORS = {"Axial": "#F34A33", "Coronal": "#6EB04B", "Sagittal": "#EDD54C"}  # Slicer's red, green, yellow
+_XRAY_GROUP, _COMPARE_GROUP = 2408, 2409  # keeps linking apart from Red, Green and Yellow
+
+
+def show(layoutId):
+    """Switch to one of the layouts; False without a main window."""
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return False
+    register()
+    manager.setLayout(layoutId)
+    return True
+
+
+def isShown(layoutId):
+    manager = slicer.app.layoutManager()
+    return manager is not None and manager.layout == layoutId
+
+
+def register():
+    """Add the layouts to the scene's layout node, which forgets them when the scene is closed."""
+    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    for layoutId, description in (
+        (ALIGNMENT_LAYOUT, alignmentXml()),
+        (COMPARE_LAYOUT, compareXml()),
+        (REVIEW_LAYOUT, reviewXml()),
+    ):
+        if not node.IsLayoutDescription(layoutId):
+            node.AddLayoutDescription(layoutId, description)
+
+
+def sliceLogic(viewName):
+    """The slice logic of a view, None while its layout has not been shown."""
+    manager = slicer.app.layoutManager()
+    widget = manager.sliceWidget(viewName) if manager is not None else None
+    return widget.sliceLogic() if widget is not None else None
+
+
+def camera():
+    """The camera node of the first 3D view, None without one."""
+    manager = slicer.app.layoutManager()
+    if manager is None or manager.threeDViewCount == 0:
+        return None
+    name = manager.threeDWidget(0).mrmlViewNode().GetLayoutName()
+    cameras = [node for node in slicer.util.getNodesByClass("vtkMRMLCameraNode") if node.GetLayoutName() == name]
+    return cameras[0] if cameras else None
+
+
+def look(points, direction):
+    """Turn the first 3D view so that `points` (N, 3) fill it, seen from `direction` (unit vector), all in RAS."""
+    node = camera()
+    if node is None:
+        return
+    center = (points.min(axis=0) + points.max(axis=0)) / 2
+    radius = float(np.linalg.norm(points - center, axis=1).max())
+    distance = 0.85 * radius / math.sin(math.radians(node.GetViewAngle() / 2))  # few scenes fill their sphere
+    node.SetFocalPoint(*center)
+    node.SetPosition(*(center + distance * np.asarray(direction)))
+    node.SetViewUp(0, 0, 1)
+    node.ResetClippingRange()
+
+
+def alignmentXml():
+    """The scene in 3D and the profiles on the left, the two X-rays on the right."""
+    left = _split("vertical", [_threeD(), _plot()], (3, 2))
+    right = _split(
+        "vertical",
+        [
+            _slice(XRAY_VIEWS["ap"], "Coronal", _("AP"), "#F7BA38", _XRAY_GROUP),
+            _slice(XRAY_VIEWS["lateral"], "Sagittal", _("Lateral"), "#33BFAD", _XRAY_GROUP),
+        ],
+    )
+    return _split("horizontal", [left, right])
+
+
+def compareXml():
+    """Three planes of the reconstruction above the same of the ground truth."""
+    return _split("vertical", [_planes(RECONSTRUCTION_VIEWS, _("CT synth.")), _planes(TRUTH_VIEWS, _("CT"))])
+
+
+def reviewXml():
+    """Three planes of the reconstruction and the 3D view, for cases without a ground truth."""
+    axial, coronal, sagittal = (
+        _slice(
+            RECONSTRUCTION_VIEWS[plane], plane, _("CT synth. {plane}").format(plane=plane[0]), _COLORS[plane], _COMPARE_GROUP
+        )
+        for plane in PLANES
+    )
+    return _split("vertical", [_split("horizontal", [axial, _threeD()]), _split("horizontal", [coronal, sagittal])])
+
+
+def _planes(views, label):
+    return _split(
+        "horizontal",
+        [_slice(views[plane], plane, f"{label} {plane[0]}", _COLORS[plane], _COMPARE_GROUP) for plane in PLANES],
+    )
+
+
+def _split(direction, contents, sizes=None):
+    sizes = sizes or (1,) * len(contents)
+    items = "".join(
+        f'<item splitSize="{round(1000 * size / sum(sizes))}">{content}</item>'
+        for content, size in zip(contents, sizes, strict=True)
+    )
+    return f'<layout type="{direction}" split="true">{items}</layout>'
+
+
+def _slice(name, orientation, label, color, group):
+    return (
+        f'<view class="vtkMRMLSliceNode" singletontag="{name}">'
+        f'<property name="orientation" action="default">{orientation}</property>'
+        f'<property name="viewlabel" action="default">{label}</property>'
+        f'<property name="viewcolor" action="default">{color}</property>'
+        f'<property name="viewgroup" action="default">{group}</property></view>'
+    )
+
+
+def _threeD():
+    return '<view class="vtkMRMLViewNode" singletontag="1"><property name="viewlabel" action="default">1</property></view>'
+
+
+def _plot():
+    return (
+        '<view class="vtkMRMLPlotViewNode" singletontag="Diff2CTProfiles">'
+        '<property name="viewlabel" action="default">P</property></view>'
+    )

@@ -1,0 +1,265 @@
+"""What the module can do, without a panel: the console API, and what the panel calls.
+
+ap, lateral = logic.loadXrays(["AP.dcm", "LATERAL.dcm"])
+result = logic.reconstruct(ap, lateral)
+print(logic.compare(result.volumeNode, ctNode).scores)
+"""
+
+import logging
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+from slicer.util import VTKObservationMixin
+
+from Diff2CTLib import Dependencies, SceneBridge, Xray
+from Diff2CTLib.Comparison import Comparison, compareAsync
+from Diff2CTLib.Drr import DrrRenderer
+from Diff2CTLib.ParameterNode import Diff2CTParameterNode
+from Diff2CTLib.Reconstruction import Reconstruction
+from Diff2CTLib.Service import Service
+
+FALLBACK_VIEWS = {"ap": "AP", "lateral": "LL"}
+XRAY_SUFFIXES = (".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
+
+
+class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
+    """Needs no widget and no main window. Errors are ValueError (bad input) or RuntimeError (could not be done), in words."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        VTKObservationMixin.__init__(self)
+        self.workerCommand = None  # the tests put another program here
+        self.service = Service(onLog=lambda line: logging.info(f"Diff2CT service: {line}"))
+        self.drr = DrrRenderer(self.service)
+        self._run = None
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneClose)
+        slicer.app.connect("aboutToQuit()", self.close)
+
+    def getParameterNode(self):
+        return Diff2CTParameterNode(super().getParameterNode())
+
+    def close(self):
+        """End the child processes. Called when the panel goes away and when Slicer does; the logic can be used again after."""
+        if self._run is not None:
+            self._run.abandon()
+        self.service.stop()
+
+    def dispose(self):
+        """`close`, for good."""
+        self.close()
+        self.removeObservers()
+        slicer.app.disconnect("aboutToQuit()", self.close)
+
+    # --- X-rays ---
+
+    def loadXray(self, path, view=None, fallbackView=None, frame=None, polarity="auto"):
+        """A new node with the X-ray in a DICOM, PNG, JPEG, TIFF, NRRD, NIfTI, MetaImage or NumPy file.
+
+        view: AP, PA, LL or RL, needed where the file does not state it. frame: of a file with several, from 0.
+        polarity: "auto", "bright_dense" or "dark_dense".
+        """
+        xray = Xray.readXray(path, view, fallbackView, frame, polarity)
+        return SceneBridge.addXray(xray, Path(path).name)
+
+    def loadXrays(self, paths, occupied=()):
+        """[AP node, lateral node] of one or two files in any order, None for a place without a file.
+
+        Where a file does not tell its view, the free place is assumed. occupied: places ("ap", "lateral") to be left alone.
+        """
+        from diff2ct.assumptions import ViewNotStatedError
+
+        nodes = {}
+        stated, unstated = [], []
+        for path in paths:
+            try:
+                stated.append((path, Xray.readXray(path)))
+            except ViewNotStatedError:
+                unstated.append(path)
+        for path, xray in stated:
+            slot = "lateral" if xray.geometry.view.is_lateral else "ap"
+            if slot in nodes:
+                raise ValueError(_("Both X-rays are of the same kind: {view}.").format(view=xray.geometry.view.value))
+            nodes[slot] = (path, xray)
+        free = [slot for slot in ("ap", "lateral") if slot not in nodes and slot not in occupied]
+        for path in unstated:
+            if not free:
+                raise ValueError(
+                    _("{path} does not tell its view, and both places are taken. Empty one first.").format(path=path)
+                )
+            slot = free.pop(0)
+            nodes[slot] = (path, Xray.readXray(path, fallbackView=FALLBACK_VIEWS[slot]))
+        return [
+            SceneBridge.addXray(nodes[slot][1], Path(nodes[slot][0]).name) if slot in nodes else None
+            for slot in ("ap", "lateral")
+        ]
+
+    def adoptXray(self, node, slot):
+        """The X-ray in a volume that another module loaded: read again from its file, else from its pixels."""
+        if SceneBridge.isXray(node):
+            return node
+        SceneBridge.requireImage(node)
+        fallbackView = FALLBACK_VIEWS[slot]
+        for path in SceneBridge.filesOfNode(node)[:1]:
+            try:
+                return self.loadXray(path, fallbackView=fallbackView)
+            except ValueError as error:
+                logging.info(f"Diff2CT reads {node.GetName()} from its pixels: {error}")
+        return SceneBridge.addXray(SceneBridge.xrayFromPixels(node, fallbackView), node.GetName())
+
+    def editXray(self, node, **fields):
+        """Change facts of the geometry (view, source_to_detector_mm, ... of `diff2ct.geometry.ConeBeam`) of an X-ray node."""
+        SceneBridge.editGeometry(node, **fields)
+
+    def flipXray(self, node, leftRight):
+        SceneBridge.updateXray(node, Xray.flipped(SceneBridge.xrayFromNode(node), leftRight))
+
+    def rereadXray(self, node, frame=None, polarity=None):
+        SceneBridge.updateXray(node, Xray.readAgain(SceneBridge.xrayFromNode(node), frame, polarity))
+
+    # --- reconstruction ---
+
+    @property
+    def run(self):
+        """The reconstruction that is going on, or None."""
+        return self._run if self._run is not None and self._run.isRunning else None
+
+    def reconstruct(
+        self,
+        ap,
+        lateral,
+        *,
+        steps=None,
+        samples=1,
+        seed=0,
+        checkpoint=None,
+        device="auto",
+        onProgress=None,
+        onFinished=None,
+        onLog=None,
+        wait=True,
+    ):
+        """A new CT volume from two X-ray nodes. Returns the `Outcome`, whose volumeNode is the CT; RuntimeError if it failed.
+
+        steps: denoising steps, None for the default. samples: the mean of so many volumes, and their standard deviation.
+        checkpoint: path of a .safetensors file, None for the embedded one. device: auto, cuda, mps or cpu.
+        wait: False returns the running `Reconstruction` at once; onFinished(outcome) then tells how it ended.
+        onProgress(Progress) is called for each step in both cases.
+        """
+        if self.run is not None:
+            raise RuntimeError(_("A reconstruction is running already."))
+        options = {
+            "steps": steps,
+            "samples": samples,
+            "seed": seed,
+            "checkpoint": str(checkpoint) if checkpoint else None,
+            "device": device,
+        }
+        run = self._run = Reconstruction(ap, lateral, options, onProgress, onFinished, onLog, self.workerCommand)
+        if not wait:
+            return run
+        outcome = run.wait()
+        if outcome.status != "done":
+            raise RuntimeError(outcome.message)
+        return outcome
+
+    def cancel(self):
+        """The reconstruction ends before its next step."""
+        if self.run is not None:
+            self.run.cancel()
+
+    def reconstructFolders(self, folder, outputFolder, onCase=None, **options):
+        """One CT for each sub-folder of `folder` that holds two X-ray files; written to outputFolder/<name>.nrrd.
+
+        Returns {name of the sub-folder: path of the CT, or the error that kept it from being made}. Volumes that exist are not
+        made again. onCase(name, path or error) is called after each. The scene is left as it was.
+        """
+        outputFolder = Path(outputFolder)
+        outputFolder.mkdir(parents=True, exist_ok=True)
+        results = {}
+        for case in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
+            target = outputFolder / f"{case.name}.nrrd"
+            nodes = []
+            try:
+                if not target.exists():
+                    files = sorted(path for path in case.iterdir() if path.name.lower().endswith(XRAY_SUFFIXES))
+                    if len(files) != 2:
+                        raise ValueError(_("{count} X-ray files, accepted are two").format(count=len(files)))
+                    nodes += self.loadXrays(files)
+                    if None in nodes:
+                        raise ValueError(_("an AP and a lateral X-ray are needed"))
+                    outcome = self.reconstruct(*nodes, **options)
+                    nodes += [outcome.volumeNode, outcome.sdNode]
+                    self.exportVolume(outcome.volumeNode, target)
+                results[case.name] = target
+            except (ValueError, RuntimeError, OSError) as error:
+                results[case.name] = error
+            finally:
+                for node in nodes:
+                    if node is not None:
+                        slicer.mrmlScene.RemoveNode(node)
+            if onCase:
+                onCase(case.name, results[case.name])
+        return results
+
+    # --- what a CT looks like on an X-ray, and how good it is ---
+
+    def previewDrr(self, ct, xray, maxPixels=256):
+        """(H, W) numpy: line integrals of a CT node, with its transforms, on the detector of an X-ray node (made coarser)."""
+        Dependencies.require()
+        return self.drr.renderAndWait(ct, self.previewBeam(xray, maxPixels))
+
+    def previewBeam(self, xray, maxPixels):
+        from diff2ct.radiograph import resized_beam
+
+        beam = SceneBridge.geometryOf(xray)
+        factor = min(1.0, maxPixels / max(beam.detector_size))
+        return resized_beam(beam, tuple(max(2, round(n * factor)) for n in beam.detector_size))
+
+    def compare(self, reconstruction, truth=None, xrays=(), wait=True, onDone=None):
+        """`Comparison` of a CT node with the true CT (on any grid, in the same place) and with the X-rays it was made from.
+
+        wait: False returns None at once, and onDone(Comparison or None, error) is called later.
+        """
+        Dependencies.require()
+        answers = []
+
+        def done(comparison, error):
+            answers.append((comparison, error))
+            if onDone:
+                onDone(comparison, error)
+
+        compareAsync(self.service, reconstruction, truth, xrays, done)
+        if not wait:
+            return None
+        while not answers:
+            self.service.wait()
+        comparison, error = answers[0]
+        if comparison is None:
+            raise RuntimeError(error)
+        return comparison
+
+    def storedComparison(self, reconstruction):
+        """The comparison that was last made for a CT node, also after the scene was saved and opened; or None."""
+        return Comparison.fromNode(reconstruction) if reconstruction is not None else None
+
+    # --- files ---
+
+    def exportVolume(self, node, path, overwrite=False):
+        """Write a CT node as .nrrd, .nii.gz, .mha, or into a folder as a DICOM series; it says that it is synthetic."""
+        from diff2ct.volume_io import write_volume
+
+        attributes = {"Notice": SceneBridge.NOTICE, **SceneBridge.provenanceOf(node)}
+        write_volume(SceneBridge.ctFromNode(node), path, attributes=attributes, overwrite=overwrite)
+
+    def loadSample(self):
+        """(AP node, lateral node, CT node) of a phantom with pedicle screws; made on this computer, nothing is downloaded."""
+        from Diff2CTLib.SampleCase import addSampleCase
+
+        Dependencies.require()
+        return addSampleCase(self.service)
+
+    def _onSceneClose(self, _caller, _event):
+        if self.run is not None:
+            self.run.cancel(_("Cancelled, as the scene was closed."))

@@ -1,0 +1,100 @@
+"""What the panel remembers, typed and saved with the scene. Diff2CT.ui names these fields as SlicerParameterName."""
+
+import enum
+from typing import Annotated
+
+from slicer import vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+
+class PreviewMode(enum.Enum):
+    """How an X-ray and the DRR of a CT are shown together."""
+
+    BLEND = "blend"
+    CHECKERBOARD = "checkerboard"
+    EDGES = "edges"
+    DIFFERENCE = "difference"
+
+    def label(self):
+        return {
+            PreviewMode.BLEND: _("Blend"),
+            PreviewMode.CHECKERBOARD: _("Checkerboard"),
+            PreviewMode.EDGES: _("Edges of the CT"),
+            PreviewMode.DIFFERENCE: _("Difference"),
+        }[self]
+
+
+class Device(enum.Enum):
+    """Where the network runs; the values are torch's names."""
+
+    AUTO = "auto"
+    CUDA = "cuda"
+    MPS = "mps"
+    CPU = "cpu"
+
+    def label(self):
+        return {
+            Device.AUTO: _("Automatic"),
+            Device.CUDA: _("NVIDIA GPU (CUDA)"),
+            Device.MPS: _("Apple GPU (MPS)"),
+            Device.CPU: _("Processor (CPU)"),
+        }[self]
+
+
+class HuPreset(enum.Enum):
+    """Window and level [HU] of all compared views."""
+
+    BONE = (1500.0, 300.0)
+    SOFT_TISSUE = (400.0, 40.0)
+    LUNG = (1400.0, -500.0)
+    FULL = (5096.0, 1548.0)
+
+    def label(self):
+        return {
+            HuPreset.BONE: _("Bone"),
+            HuPreset.SOFT_TISSUE: _("Soft tissue"),
+            HuPreset.LUNG: _("Lung"),
+            HuPreset.FULL: _("Full range"),
+        }[self]
+
+
+class Overlay(enum.Enum):
+    """What lies over the reconstruction."""
+
+    NONE = "none"
+    DIFFERENCE = "difference"
+    UNCERTAINTY = "uncertainty"
+
+    def label(self):
+        return {
+            Overlay.NONE: _("None"),
+            Overlay.DIFFERENCE: _("Difference from the CT"),
+            Overlay.UNCERTAINTY: _("Standard deviation"),
+        }[self]
+
+
+@parameterNodeWrapper
+class Diff2CTParameterNode:
+    apNode: vtkMRMLScalarVolumeNode
+    lateralNode: vtkMRMLScalarVolumeNode
+
+    previewNode: vtkMRMLScalarVolumeNode
+    poseNode: vtkMRMLLinearTransformNode
+    previewMode: PreviewMode = PreviewMode.BLEND
+    blend: Annotated[float, WithinRange(0, 100)] = 50
+    shownIn3D: bool = True
+
+    checkpoint: str = ""  # path of a .safetensors file, empty for the embedded one
+    checkpointFolder: str = ""
+    device: Device = Device.AUTO
+    steps: Annotated[int, WithinRange(0, 1000)] = 0  # 0 is the default of the core, which fits the embedded checkpoint
+    samples: Annotated[int, WithinRange(1, 64)] = 1
+    seed: Annotated[int, WithinRange(0, 999999)] = 0
+
+    reconstructionNode: vtkMRMLScalarVolumeNode
+    truthNode: vtkMRMLScalarVolumeNode
+    huPreset: HuPreset = HuPreset.BONE
+    overlay: Overlay = Overlay.NONE
+    overlayOpacity: Annotated[float, WithinRange(0, 100)] = 60
+    boneIn3D: bool = False

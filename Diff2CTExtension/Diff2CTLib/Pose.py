@@ -1,0 +1,50 @@
+"""The pose of a CT as an ordinary linear transform node: shift [mm] and turn [deg] about a fixed point, in RAS."""
+
+import math
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from Diff2CTLib import SceneBridge
+
+NAMES = ("LeftRight", "BackFront", "FeetHead", "TiltX", "TiltY", "TiltZ")
+"""Order of the six values: shift along R, A, S [mm], turns about R, A, S [deg]."""
+
+
+def addNode():
+    return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", _("Pose of the CT"))
+
+
+def write(node, sixValues, center):
+    """Into the node: turn about `center` (RAS), about R first, then A, then S; then shift."""
+    node.SetMatrixTransformToParent(SceneBridge.toVtkMatrix(matrix(sixValues, center)))
+
+
+def read(node, center):
+    """The six values of the node's transform."""
+    found = vtk.vtkMatrix4x4()
+    node.GetMatrixTransformToParent(found)
+    return values(SceneBridge.fromVtkMatrix(found), center)
+
+
+def matrix(sixValues, center):
+    """(4, 4) of six values."""
+    a, b, c = (math.radians(angle) for angle in sixValues[3:])
+    aboutX = np.array([[1, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]])
+    aboutY = np.array([[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]])
+    aboutZ = np.array([[math.cos(c), -math.sin(c), 0], [math.sin(c), math.cos(c), 0], [0, 0, 1]])
+    result = np.eye(4)
+    result[:3, :3] = aboutZ @ aboutY @ aboutX
+    result[:3, 3] = np.asarray(center) + sixValues[:3] - result[:3, :3] @ center
+    return result
+
+
+def values(matrix4, center):
+    """The six values whose `matrix` is the rotation and shift of `matrix4`."""
+    turn = matrix4[:3, :3]
+    b = math.asin(max(-1.0, min(1.0, -turn[2, 0])))
+    a, c = math.atan2(turn[2, 1], turn[2, 2]), math.atan2(turn[1, 0], turn[0, 0])
+    shift = matrix4[:3, 3] - np.asarray(center) + turn @ center
+    return [*shift.tolist(), *(math.degrees(angle) for angle in (a, b, c))]

@@ -1,0 +1,186 @@
+"""One reconstruction: two X-rays of the scene -> files -> child process -> a new volume of the scene."""
+
+import time
+from dataclasses import dataclass, field
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from Diff2CTLib import Dependencies, SceneBridge, TemporaryFolder
+from Diff2CTLib.Process import JsonProcess
+
+
+@dataclass
+class Progress:
+    """Where a running reconstruction is. step, steps are 0 before the first step; remainingS is None until it is known."""
+
+    phase: str
+    step: int = 0
+    steps: int = 0
+    elapsedS: float = 0.0
+    remainingS: float | None = None
+
+
+@dataclass
+class Outcome:
+    """How a reconstruction ended. status: done, cancelled or failed. message: one sentence for the user.
+
+    reprojection: per view, how well the volume explains the X-ray ({"relative_l2", "ncc"}). seconds: as `Timing` needs it.
+    """
+
+    status: str
+    message: str
+    volumeNode: object = None
+    sdNode: object = None
+    reprojection: list = field(default_factory=list)
+    provenance: dict = field(default_factory=dict)
+    device: str = ""
+    checkpoint: str = ""
+    steps: int = 0
+    samples: int = 1
+    isDefaultSteps: bool = False
+    samplingS: float = 0.0
+    totalS: float = 0.0
+
+
+class Reconstruction:
+    """Starts at once. onProgress(Progress) and onFinished(Outcome) come on the GUI thread, the latter exactly once."""
+
+    def __init__(self, ap, lateral, options, onProgress=None, onFinished=None, onLog=None, command=None):
+        Dependencies.require()
+        pair = [SceneBridge.xrayFromNode(node) for node in (ap, lateral)]
+        self.outcome = None
+        self._onProgress, self._onFinished = onProgress, onFinished
+        self._name = pair[0].radiograph.source.rpartition(".")[0] or pair[0].radiograph.source or ap.GetName()
+        self._sources = ", ".join(xray.radiograph.source for xray in pair)
+        self._samples, self._isDefaultSteps = options.get("samples", 1), not options.get("steps")
+        self._checkpoint = options.get("checkpoint") or ""
+        self._answer, self._stopReason = {}, ""
+        self._phase, self._steps, self._samplingS = "starting", 0, 0.0
+        self._started = time.monotonic()
+        self._folder = TemporaryFolder.make()
+        try:
+            request = self._writeRequest(pair, options)
+        except OSError as error:
+            TemporaryFolder.remove(self._folder)
+            raise RuntimeError(_("The X-rays could not be handed over: {error}").format(error=error)) from error
+        self._process = JsonProcess("diff2ct.worker", self._handleEvent, self._ended, onLog, command)
+        self._process.start()
+        if self.outcome is None:
+            self._process.send(request)
+
+    @property
+    def isRunning(self):
+        return self.outcome is None
+
+    @property
+    def processId(self):
+        return self._process.processId
+
+    def cancel(self, reason=None):
+        """Stop before the next step; nothing is added to the scene."""
+        if self.isRunning:
+            self._stopReason = reason or _("Cancelled.")
+            self._process.stop()
+
+    def abandon(self):
+        """Stop now and say nothing: whoever waited for it is gone."""
+        if self.isRunning:
+            self.outcome = Outcome("cancelled", _("Cancelled."))
+            self._process.endNow()
+            TemporaryFolder.remove(self._folder)
+
+    def wait(self):
+        """Until it has ended; the events of Slicer go on except for the user's clicks."""
+        while self.isRunning:
+            self._process.wait(50)
+            slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)
+        return self.outcome
+
+    def _writeRequest(self, pair, options):
+        from diff2ct.radiograph import write_radiograph
+
+        paths = {}
+        for key, xray in zip(("ap", "lateral"), pair, strict=True):
+            paths[key] = self._folder / f"{key}.npy"
+            write_radiograph(xray.radiograph, paths[key])
+        request = {
+            "ap": str(paths["ap"]),
+            "lateral": str(paths["lateral"]),
+            "output": str(self._folder / "reconstruction.nrrd"),
+            "compress": False,
+            **{key: value for key, value in options.items() if value is not None},
+        }
+        if options.get("samples", 1) > 1:
+            request["sd_output"] = str(self._folder / "deviation.nrrd")
+        self._sdPath = request.get("sd_output")
+        return request
+
+    def _handleEvent(self, event):
+        kind = event.get("event")
+        if kind == "phase":
+            self._phase = event["name"]
+            self._report(Progress(self._phase, elapsedS=self._elapsed()))
+        elif kind == "progress":
+            step, self._steps, self._samplingS = event["step"], event["steps"], event["seconds"]
+            remaining = event["seconds"] / step * (self._steps - step)
+            self._report(Progress(self._phase, step, self._steps, self._elapsed(), remaining))
+        else:
+            self._answer = event
+
+    def _report(self, progress):
+        if self._onProgress and not self._stopReason:
+            self._onProgress(progress)
+
+    def _elapsed(self):
+        return time.monotonic() - self._started
+
+    def _ended(self, cause):
+        kind = self._answer.get("event")
+        if self._stopReason:
+            outcome = Outcome("cancelled", self._stopReason)
+        elif kind == "done":
+            outcome = self._load()
+        elif kind == "error":
+            outcome = Outcome("failed", _("The reconstruction failed. {cause}").format(cause=self._answer["message"]))
+        else:
+            cause = cause or _("it ended without a result")
+            outcome = Outcome("failed", _("The reconstruction failed, as its process broke off: {cause}.").format(cause=cause))
+        TemporaryFolder.remove(self._folder)
+        self.outcome = outcome
+        if self._onFinished:
+            self._onFinished(outcome)
+
+    def _load(self):
+        answer = self._answer
+        try:
+            from diff2ct.volume_io import read_volume
+
+            volume, provenance = read_volume(answer["output"])
+            sd = read_volume(self._sdPath)[0] if self._sdPath else None
+        except (ValueError, OSError) as error:
+            return Outcome("failed", _("The result could not be read: {error}").format(error=error))
+        provenance["Sources"] = self._sources
+        node = SceneBridge.addHuVolume(
+            volume.hu, volume.grid, _("{name} CT (synthetic, not for diagnosis)").format(name=self._name), provenance
+        )
+        sdNode = None
+        if sd is not None:
+            sdNode = SceneBridge.addVolume(sd.hu, sd.grid, _("{name} standard deviation").format(name=self._name))
+            node.SetNodeReferenceID("Diff2CT.sd", sdNode.GetID())
+        return Outcome(
+            "done",
+            _("{name} is there, after {seconds:.1f} s.").format(name=node.GetName(), seconds=self._elapsed()),
+            volumeNode=node,
+            sdNode=sdNode,
+            reprojection=answer["reprojection"],
+            provenance=provenance,
+            device=answer["device"],
+            checkpoint=self._checkpoint,
+            steps=self._steps,
+            samples=self._samples,
+            isDefaultSteps=self._isDefaultSteps,
+            samplingS=self._samplingS,
+            totalS=self._elapsed(),
+        )

@@ -1,0 +1,231 @@
+"""The section Reconstruction: model, device, run, progress, cancel."""
+
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from Diff2CTLib import Dependencies, SceneBridge, Timing
+from Diff2CTLib.ParameterNode import Device
+
+_PHASES = {
+    "starting": lambda: _("Starting PyTorch"),
+    "reading": lambda: _("Reading the X-rays and the checkpoint"),
+    "sampling": lambda: _("Reconstructing"),
+    "writing": lambda: _("Writing the volume"),
+}
+
+
+class ReconstructionSection:
+    """panel: the `Widget`."""
+
+    def __init__(self, panel):
+        self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
+        self._isUpdating = False
+        self._devices = None  # answer of the service
+        self._message = ""
+        self._paths = []
+        self.ui.reconstructButton.connect("clicked(bool)", self.onReconstruct)
+        self.ui.checkpointComboBox.connect("currentIndexChanged(int)", self.onCheckpoint)
+        self.ui.checkpointFileButton.connect("clicked(bool)", self.onCheckpointFile)
+        self.ui.checkpointFolderButton.connect("clicked(bool)", self.onCheckpointFolder)
+        self.ui.installButton.connect("clicked(bool)", self.onInstall)
+        self.ui.installFolderButton.connect("clicked(bool)", self.onInstallFolder)
+        self.ui.progressBar.visible = False
+
+    def enter(self):
+        """Ask once which devices there are; it takes a moment, as PyTorch has to start."""
+        if self._devices is None and not Dependencies.missing():
+            self._devices = {}
+            self.logic.service.ask("hello", self._onDevices)
+
+    def onReconstruct(self):
+        if self.logic.run is not None:
+            self.logic.cancel()
+            self.ui.reconstructButton.enabled = False
+            self.ui.statusLabel.text = _("Cancelling...")
+            return
+        parameterNode = self._panel.parameterNode
+        self.ui.logTextEdit.clear()
+        self._message = ""
+        try:
+            self.logic.reconstruct(
+                parameterNode.apNode,
+                parameterNode.lateralNode,
+                steps=parameterNode.steps or None,
+                samples=parameterNode.samples,
+                seed=parameterNode.seed,
+                checkpoint=parameterNode.checkpoint,
+                device=parameterNode.device.value,
+                onProgress=self.onProgress,
+                onFinished=self.onFinished,
+                onLog=self.ui.logTextEdit.appendPlainText,
+                wait=False,
+            )
+        except (ValueError, RuntimeError) as error:
+            self._tell(str(error))
+            return
+        if self.logic.run is None:
+            return  # it has ended already, and onFinished has said why
+        self.ui.progressBar.setRange(0, 0)  # moves without a value until the first step is reported
+        self.ui.progressBar.visible = True
+        self.ui.statusLabel.text = _PHASES["starting"]()
+        self.update(parameterNode)
+
+    def onProgress(self, progress):
+        phase = _PHASES[progress.phase]()
+        if not progress.steps or progress.phase != "sampling":
+            self.ui.statusLabel.text = _("{phase}, {elapsed}").format(phase=phase, elapsed=_seconds(progress.elapsedS))
+        else:
+            self.ui.progressBar.setRange(0, progress.steps)
+            self.ui.progressBar.value = progress.step
+            self.ui.statusLabel.text = _("Step {step} of {steps}, {elapsed} elapsed, {remaining} remaining").format(
+                step=progress.step,
+                steps=progress.steps,
+                elapsed=_seconds(progress.elapsedS),
+                remaining=_seconds(progress.remainingS),
+            )
+
+    def onFinished(self, outcome):
+        self.ui.progressBar.visible = False
+        self._message = outcome.message
+        self.ui.logTextEdit.appendPlainText(outcome.message)
+        if outcome.status == "done":
+            Timing.remember(outcome)
+            self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
+            if self._panel.parameterNode is not None:  # else another module is shown now, and its views are left alone
+                self._panel.showResult()
+        elif outcome.status == "failed":
+            self._tell(outcome.message)
+        self._panel.updateSoon()
+
+    def onCheckpoint(self, index):
+        if not self._isUpdating and 0 <= index < len(self._paths):
+            self._panel.parameterNode.checkpoint = self._paths[index]
+
+    def onCheckpointFile(self):
+        path = qt.QFileDialog.getOpenFileName(
+            self._panel.parent, _("Choose a checkpoint"), "", _("Checkpoints (*.safetensors)")
+        )
+        if path:
+            self._panel.parameterNode.checkpoint = path
+
+    def onCheckpointFolder(self):
+        folder = qt.QFileDialog.getExistingDirectory(self._panel.parent, _("Folder with your checkpoints"))
+        if folder:
+            self._panel.parameterNode.checkpointFolder = folder
+
+    def onInstall(self):
+        self._install(Dependencies.install)
+
+    def onInstallFolder(self):
+        folder = qt.QFileDialog.getExistingDirectory(self._panel.parent, _("Folder with wheel files of torch and safetensors"))
+        if folder:
+            self._install(lambda: Dependencies.installFromFolder(folder))
+
+    def update(self, parameterNode):
+        self._fillCheckpoints(parameterNode)
+        isRunning = self.logic.run is not None
+        missing = Dependencies.missing()
+        reason = "" if isRunning else self._whyNot(parameterNode, missing)
+        button = self.ui.reconstructButton
+        button.text = _("Cancel") if isRunning else _("Reconstruct")
+        button.enabled = not reason
+        button.toolTip = reason or _("Make a CT volume from the two X-rays. Nothing in the scene is replaced.")
+        self.ui.missingFrame.visible = bool(missing)
+        self.ui.missingLabel.text = _("{names} must be installed first.").format(names=_(" and ").join(missing))
+        self.ui.deviceLabel.text = self._deviceWords(parameterNode, missing)
+        if not isRunning:
+            self.ui.statusLabel.text = self._message or reason or _("Ready.")
+        state = _("PyTorch is missing") if missing else _("needs two X-rays") if reason else _("ready")
+        state = _("running") if isRunning else state
+        self.ui.reconstructionSection.text = _("Reconstruction: {state}").format(state=state)
+        for name in ("checkpointComboBox", "checkpointFileButton", "checkpointFolderButton", "deviceComboBox"):
+            getattr(self.ui, name).enabled = not isRunning
+        for name in ("stepsSpinBox", "samplesSpinBox", "seedSpinBox"):
+            getattr(self.ui, name).enabled = not isRunning
+
+    def _whyNot(self, parameterNode, missing):
+        """Why a reconstruction cannot be started, "" if it can."""
+        if missing:
+            return _("PyTorch must be installed first.")
+        nodes = (parameterNode.apNode, parameterNode.lateralNode)
+        if not all(SceneBridge.isXray(node) for node in nodes):
+            return _("Choose an AP and a lateral X-ray first.")
+        views = [SceneBridge.geometryOf(node).view for node in nodes]
+        if sum(view.is_lateral for view in views) != 1:
+            return _("One X-ray must be frontal (AP or PA) and the other lateral (LL or RL).")
+        device = parameterNode.device
+        if self._devices and device is not Device.AUTO and device.value not in self._deviceNames():
+            return _("{device} is not there on this computer.").format(device=device.label())
+        return ""
+
+    def _fillCheckpoints(self, parameterNode):
+        folder, chosen = parameterNode.checkpointFolder, parameterNode.checkpoint
+        paths = sorted(str(path) for path in Path(folder).glob("*.safetensors")) if folder else []
+        if chosen and chosen not in paths:
+            paths.append(chosen)
+        paths = ["", *paths]
+        combo = self.ui.checkpointComboBox
+        self._isUpdating = True
+        try:
+            if paths != self._paths or combo.count != len(paths):
+                combo.clear()
+                combo.addItems([_("Embedded"), *(Path(path).name for path in paths[1:])])
+                self._paths = paths
+            combo.currentIndex = paths.index(chosen)
+            combo.toolTip = chosen or _("The checkpoint that comes with Diff2CT")
+        finally:
+            self._isUpdating = False
+
+    def _onDevices(self, answer):
+        self._devices = answer if "error" not in answer else None
+        self._panel.updateSoon()
+
+    def _deviceNames(self):
+        return [device["name"] for device in self._devices["devices"]]
+
+    def _deviceWords(self, parameterNode, missing):
+        """What will be used and how long it will take, as far as that is known."""
+        if missing:
+            return ""
+        if not self._devices:
+            return _("Looking which devices there are...")
+        name = self._devices["auto"] if parameterNode.device is Device.AUTO else parameterNode.device.value
+        if name not in self._deviceNames():
+            return _("Not there on this computer; PyTorch finds {names}.").format(names=", ".join(self._deviceNames()))
+        described = {device["name"]: device["description"] for device in self._devices["devices"]}[name]
+        if name == "cpu":
+            described = _("the processor, {threads} threads").format(threads=self._devices["threads"])
+        expected = Timing.expectedS(name, parameterNode.checkpoint, parameterNode.steps, parameterNode.samples)
+        duration = (
+            _("about {seconds}, as measured here").format(seconds=_seconds(expected))
+            if expected is not None
+            else _("time not measured here yet")
+        )
+        return _("Uses {device}; {duration}.").format(device=described, duration=duration)
+
+    def _tell(self, sentence):
+        """The one message about a failure: in the panel, and in a window so that it is not missed."""
+        self._message = sentence
+        self._panel.updateSoon()
+        slicer.util.errorDisplay(sentence, windowTitle=_("Diff2CT"))
+
+    def _install(self, install):
+        try:
+            with slicer.util.WaitCursor():
+                install()
+        except RuntimeError as error:
+            self._message = str(error)
+        else:
+            self._message = _("Everything that is needed is installed.")
+            self.enter()
+        self._panel.updateSoon()
+
+
+def _seconds(seconds):
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return _("{seconds:.0f} s").format(seconds=seconds)
+    return _("{minutes} min {seconds:02.0f} s").format(minutes=int(seconds // 60), seconds=seconds % 60)

@@ -1,0 +1,331 @@
+"""The only place where MRML meets the core, and where RAS meets LPS.
+
+An X-ray is a scalar volume of one slice that lies on its detector; the exact beam and everything else that an image does not
+hold stand in the node's attribute `XRAY_ATTRIBUTE`. Pixels that do not see the patient hold a value below all others.
+"""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from Diff2CTLib import TemporaryFolder
+from Diff2CTLib.Xray import Xray, editedGeometry
+
+XRAY_ATTRIBUTE = "Diff2CT.xray"
+SYNTHETIC_ATTRIBUTE = "Diff2CT.synthetic"
+PROVENANCE_ATTRIBUTE = "Diff2CT.provenance"
+NOTICE = "Research use only - not for diagnosis"
+RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+_PARALLEL_DETECTOR_MM = 300.0  # where the detector of parallel rays, which have none, is drawn
+
+
+def toVtkMatrix(matrix):
+    """(4, 4) numpy -> vtkMatrix4x4."""
+    result = vtk.vtkMatrix4x4()
+    result.DeepCopy(np.asarray(matrix, dtype=np.float64).ravel().tolist())
+    return result
+
+
+def fromVtkMatrix(matrix):
+    """vtkMatrix4x4 -> (4, 4) numpy."""
+    return np.array([[matrix.GetElement(i, j) for j in range(4)] for i in range(4)])
+
+
+def rasFromLps(points):
+    """Points (..., 3) from LPS to RAS; it is its own inverse."""
+    return np.asarray(points, dtype=np.float64) * (-1.0, -1.0, 1.0)
+
+
+def rasMatrix(lpsMatrix):
+    """A transform of points in LPS -> the same in RAS, and back."""
+    return RAS_FROM_LPS @ np.asarray(lpsMatrix) @ RAS_FROM_LPS
+
+
+# --- X-rays ---
+
+
+def detectorToRas(beam):
+    """(4, 4): (column, row, 0, 1) of the detector -> RAS [mm], right-handed."""
+    columnAxis, rowAxis = beam.detector_axes
+    if beam.KIND == "cone":
+        origin = beam.pixel_to_lps((0.0, 0.0))
+    else:
+        row0, column0 = beam.principal_point
+        rowMm, columnMm = beam.detector_spacing_mm
+        middle = np.array(beam.isocenter_lps) + _PARALLEL_DETECTOR_MM * beam.toward_detector
+        origin = middle - row0 * rowMm * rowAxis - column0 * columnMm * columnAxis
+    matrix = np.eye(4)
+    matrix[:3, 0] = columnAxis * beam.detector_spacing_mm[1]
+    matrix[:3, 1] = rowAxis * beam.detector_spacing_mm[0]
+    matrix[:3, 2] = np.cross(columnAxis, rowAxis)
+    matrix[:3, 3] = origin
+    return RAS_FROM_LPS @ matrix
+
+
+def sourceRas(beam):
+    """(3,) where the rays come from; for parallel rays a point on the axis."""
+    if beam.KIND == "cone":
+        return rasFromLps(beam.source_lps)
+    return rasFromLps(np.array(beam.isocenter_lps) - 2 * _PARALLEL_DETECTOR_MM * beam.toward_detector)
+
+
+def addXray(xray, name, scene=None):
+    """A new volume node that shows the X-ray on its detector."""
+    scene = scene or slicer.mrmlScene
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node.CreateDefaultDisplayNodes()
+    _setPixels(node, xray.radiograph)
+    _setFacts(node, xray)
+    return node
+
+
+def updateXray(node, xray):
+    """Write another picture of the same X-ray into its node."""
+    with slicer.util.NodeModify(node):
+        _setPixels(node, xray.radiograph)
+        _setFacts(node, xray)
+
+
+def isXray(node):
+    return node is not None and bool(node.GetAttribute(XRAY_ATTRIBUTE))
+
+
+def xrayFromNode(node):
+    """The X-ray in a node that `addXray` made; exactly the one that went in."""
+    from diff2ct.geometry import beam_from_dict
+
+    facts = _facts(node)
+    pixels = slicer.util.arrayFromVolume(node)
+    if pixels.shape[0] != 1 or list(pixels.shape[1:]) != facts["geometry"]["detector_size"]:
+        raise ValueError(_("The pixels of {name} were changed by another module; load it again.").format(name=node.GetName()))
+    image = pixels[0].astype(np.float32)
+    return _xray(facts, image, image != np.float32(facts["invalid_value"]), beam_from_dict(facts["geometry"]))
+
+
+def coarseXray(node, pixels, valid):
+    """The X-ray of a node with coarser pixels of the same picture instead of its own, which are not looked at: quick."""
+    from diff2ct.geometry import beam_from_dict
+    from diff2ct.radiograph import resized_beam
+
+    facts = _facts(node)
+    return _xray(facts, pixels, valid, resized_beam(beam_from_dict(facts["geometry"]), pixels.shape))
+
+
+def geometryOf(node):
+    """The beam of an X-ray node, without touching its pixels."""
+    from diff2ct.geometry import beam_from_dict
+
+    return beam_from_dict(_facts(node)["geometry"])
+
+
+def editGeometry(node, **fields):
+    """Other facts of an X-ray node's geometry, see `Xray.editedGeometry`."""
+    facts = _facts(node)
+    beam, assumed = editedGeometry(geometryOf(node), facts["assumed"], **fields)
+    facts.update(geometry=beam.to_dict(), assumed=assumed)
+    with slicer.util.NodeModify(node):
+        _place(node, facts, beam)
+
+
+def _facts(node):
+    if not isXray(node):
+        name = node.GetName() if node is not None else _("no node")
+        raise ValueError(_("{name} is not an X-ray read by Diff2CT.").format(name=name))
+    return json.loads(node.GetAttribute(XRAY_ATTRIBUTE))
+
+
+def _xray(facts, image, valid, beam):
+    from diff2ct.geometry import beam_from_dict
+    from diff2ct.radiograph import Radiograph
+
+    radiograph = Radiograph(
+        image,
+        beam,
+        valid=valid,
+        scale_known=facts["scale_known"],
+        assumed=tuple(facts["assumed"]),
+        source=facts["source"],
+        warnings=tuple(facts["warnings"]),
+    )
+    return Xray(radiograph, beam_from_dict(facts["read_geometry"]), **facts["reading"])
+
+
+def xrayFromPixels(node, view):
+    """The X-ray in a volume whose file is not known: nothing but its grey values is taken from it, not its spacing."""
+    from diff2ct.radiograph import read_radiograph
+
+    requireImage(node)
+    pixels = slicer.util.arrayFromVolume(node)[0]
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3].mean(axis=-1)
+    folder = TemporaryFolder.make()
+    try:
+        path = folder / "pixels.npy"
+        np.save(path, pixels)
+        radiograph = read_radiograph(path, view=view)
+    except ValueError as error:
+        raise ValueError(str(error).replace("pixels.npy", node.GetName())) from error
+    finally:
+        TemporaryFolder.remove(folder)
+    warnings = tuple(sentence.replace("pixels.npy", node.GetName()) for sentence in radiograph.warnings)
+    radiograph = replace(radiograph, assumed=("view", *radiograph.assumed), source=node.GetName(), warnings=warnings)
+    return Xray(radiograph, radiograph.geometry)
+
+
+def requireImage(node):
+    """ValueError unless the volume is one image."""
+    slices = node.GetImageData().GetDimensions()[2] if node.GetImageData() is not None else 0
+    if slices != 1:
+        raise ValueError(
+            _("{name} has {count} slices, accepted is one image. Files with several frames: use Load files.").format(
+                name=node.GetName(), count=slices
+            )
+        )
+
+
+def _setPixels(node, radiograph):
+    image, valid = radiograph.line_integral, radiograph.valid
+    pixels = np.where(valid, image, np.float32(_invalidValue(radiograph)))
+    slicer.util.updateVolumeFromArray(node, pixels[np.newaxis].astype(np.float32))
+    low, high = np.percentile(image[valid], (0.5, 99.5))
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(max(float(high - low), 1e-3), float(high + low) / 2)
+    display.SetInterpolate(True)
+
+
+def _setFacts(node, xray):
+    radiograph = xray.radiograph
+    facts = {
+        "geometry": radiograph.geometry.to_dict(),
+        "read_geometry": xray.readGeometry.to_dict(),
+        "invalid_value": _invalidValue(radiograph),
+        "scale_known": radiograph.scale_known,
+        "assumed": radiograph.assumed,
+        "source": radiograph.source,
+        "warnings": radiograph.warnings,
+        "reading": {
+            "path": xray.path,
+            "frame": xray.frame,
+            "frames": xray.frames,
+            "polarity": xray.polarity,
+            "flippedLeftRight": xray.flippedLeftRight,
+            "flippedUpDown": xray.flippedUpDown,
+        },
+    }
+    _place(node, facts, radiograph.geometry)
+
+
+def _place(node, facts, beam):
+    node.SetAttribute(XRAY_ATTRIBUTE, json.dumps(facts))
+    node.SetIJKToRASMatrix(toVtkMatrix(detectorToRas(beam)))
+
+
+def _invalidValue(radiograph):
+    return math.floor(float(radiograph.line_integral.min())) - 1.0
+
+
+def filesOfNode(node):
+    """The files a volume was loaded from, DICOM database first; empty if there are none."""
+    files = []
+    database = getattr(slicer, "dicomDatabase", None)
+    uids = node.GetAttribute("DICOM.instanceUIDs")
+    if uids and database is not None:
+        files = [database.fileForInstance(uid) for uid in uids.split()]
+    storage = node.GetStorageNode()
+    if not files and storage is not None and storage.GetFileName():
+        files = [storage.GetFileName()]
+    return [path for path in files if path]
+
+
+# --- volumes ---
+
+
+def gridFromNode(node, inWorld=True):
+    """The core's grid of a volume, in LPS; with its rigid parent transforms if `inWorld`."""
+    from diff2ct.volume import VolumeGrid
+
+    ijkToRas = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(ijkToRas)
+    matrix = fromVtkMatrix(ijkToRas)
+    if inWorld:
+        matrix = worldFromNode(node) @ matrix
+    matrix = RAS_FROM_LPS @ matrix
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    size = node.GetImageData().GetDimensions() if node.GetImageData() else (0, 0, 0)
+    try:
+        direction = tuple(map(tuple, (matrix[:3, :3] / spacing).tolist()))
+        return VolumeGrid(size[::-1], tuple(spacing), tuple(matrix[:3, 3]), direction)
+    except ValueError as error:
+        raise ValueError(_("{name}: {error}").format(name=node.GetName(), error=error)) from error
+
+
+def worldFromNode(node):
+    """(4, 4) in RAS: the node's own space -> world."""
+    parent = node.GetParentTransformNode()
+    if parent is None:
+        return np.eye(4)
+    if not parent.IsTransformToWorldLinear():
+        raise ValueError(_("{name} is under a transform that is not linear; harden it first.").format(name=node.GetName()))
+    matrix = vtk.vtkMatrix4x4()
+    parent.GetMatrixTransformToWorld(matrix)
+    return fromVtkMatrix(matrix)
+
+
+def poseLps(node):
+    """(4, 4) in LPS: how the node's parent transforms move the patient."""
+    return rasMatrix(worldFromNode(node))
+
+
+def voxels(node):
+    """(D, H, W) numpy view of the node's voxels; ValueError if there are none, or several values per voxel."""
+    if node.GetImageData() is None or node.GetImageData().GetNumberOfScalarComponents() != 1:
+        raise ValueError(_("{name} holds no volume with one value per voxel.").format(name=node.GetName()))
+    array = slicer.util.arrayFromVolume(node)
+    if min(array.shape) < 2:
+        raise ValueError(_("{name} is an image, not a volume.").format(name=node.GetName()))
+    return array
+
+
+def addVolume(array, grid, name, scene=None):
+    """A new scalar volume of `array` (D, H, W) on the core's `grid`, marked as synthetic."""
+    scene = scene or slicer.mrmlScene
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node.CreateDefaultDisplayNodes()
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array))
+    node.SetIJKToRASMatrix(toVtkMatrix(RAS_FROM_LPS @ grid.ijk_to_lps))
+    node.SetAttribute(SYNTHETIC_ATTRIBUTE, "1")
+    node.SetAttribute("Diff2CT.notice", NOTICE)
+    node.SetDescription(_("Synthetic. {notice}").format(notice=NOTICE))
+    return node
+
+
+def addHuVolume(array, grid, name, provenance=None):
+    """`addVolume` in HU, with where it came from (key and value both text)."""
+    node = addVolume(array, grid, name)
+    node.SetAttribute(PROVENANCE_ATTRIBUTE, json.dumps(provenance or {}))
+    quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
+    quantity.SetValueSchemeMeaning("112031", "DCM", "Attenuation Coefficient")
+    units.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
+    node.SetVoxelValueQuantity(quantity)
+    node.SetVoxelValueUnits(units)
+    return node
+
+
+def provenanceOf(node):
+    """The provenance that `addHuVolume` stored; empty for other nodes."""
+    return json.loads(node.GetAttribute(PROVENANCE_ATTRIBUTE) or "{}")
+
+
+def ctFromNode(node):
+    """The core's volume of a node, in world coordinates."""
+    from diff2ct.volume import CtVolume
+
+    return CtVolume(voxels(node), gridFromNode(node))

@@ -1,0 +1,222 @@
+"""The section X-rays: choose, load, see what the geometry is and what is not right with it."""
+
+import logging
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from Diff2CTLib import SceneBridge, XrayChecks
+
+SLOTS = ("ap", "lateral")
+POLARITIES = ("auto", "bright_dense", "dark_dense")
+FRONTAL, LATERAL = ("AP", "PA"), ("LL", "RL")
+VIEWS = {"ap": FRONTAL + LATERAL, "lateral": LATERAL + FRONTAL}
+NUMBERS = {
+    "SourceToDetector": ("source_to_detector_mm", None),
+    "SourceToIsocenter": ("source_to_isocenter_mm", None),
+    "PixelHeight": ("detector_spacing_mm", 0),
+    "PixelWidth": ("detector_spacing_mm", 1),
+    "PrimaryAngle": ("primary_angle_deg", None),
+    "SecondaryAngle": ("secondary_angle_deg", None),
+    "Roll": ("roll_deg", None),
+}
+FILE_FILTER = "*.dcm *.dicom *.ima *.png *.jpg *.jpeg *.tif *.tiff *.nrrd *.nii *.nii.gz *.mha *.npy"
+
+
+class XraySection:
+    """panel: the `Widget`, which has ui, logic, parameterNode, smallXrays, showXrays() and updateSoon()."""
+
+    def __init__(self, panel):
+        self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
+        self._isUpdating = False
+        self._error = ""
+        self.ui.loadButton.connect("clicked(bool)", self.onLoad)
+        self.ui.sampleButton.connect("clicked(bool)", self.onSample)
+        self.ui.swapButton.connect("clicked(bool)", self.onSwap)
+        for slot in SLOTS:
+            self._connect(slot)
+
+    def onLoad(self):
+        paths = qt.QFileDialog.getOpenFileNames(
+            self._panel.parent,
+            _("Load one or two X-rays"),
+            "",
+            _("X-rays ({filter})").format(filter=FILE_FILTER) + ";;" + _("All files (*)"),
+        )
+        if paths:
+            self.load(paths)
+
+    def load(self, paths):
+        """Load X-ray files into the places that their views belong to."""
+        self._error = ""
+        occupied = [slot for slot in SLOTS if self._node(slot) is not None]
+        try:
+            nodes = self.logic.loadXrays(paths, occupied if len(paths) < 2 else ())
+        except (ValueError, RuntimeError) as error:
+            self._say(str(error))
+            return
+        parameterNode = self._panel.parameterNode
+        if nodes[0] is not None:
+            parameterNode.apNode = nodes[0]
+        if nodes[1] is not None:
+            parameterNode.lateralNode = nodes[1]
+        self._panel.showXrays()
+
+    def onSample(self):
+        self._error = ""
+        self.ui.sampleButton.enabled = False
+        try:
+            with slicer.util.WaitCursor():
+                ap, lateral, ct = self.logic.loadSample()
+        except RuntimeError as error:
+            self._say(str(error))
+            return
+        finally:
+            self.ui.sampleButton.enabled = True
+        parameterNode = self._panel.parameterNode
+        parameterNode.apNode, parameterNode.lateralNode = ap, lateral
+        parameterNode.previewNode = parameterNode.truthNode = ct
+        self._panel.showXrays()
+
+    def onSwap(self):
+        parameterNode = self._panel.parameterNode
+        parameterNode.apNode, parameterNode.lateralNode = parameterNode.lateralNode, parameterNode.apNode
+
+    def update(self, parameterNode):
+        """Bring every widget in line with the X-ray nodes."""
+        self._adopt(parameterNode)
+        nodes = {"ap": parameterNode.apNode, "lateral": parameterNode.lateralNode}
+        xrays = {}
+        self._isUpdating = True
+        try:
+            for slot, node in nodes.items():
+                try:
+                    xrays[slot] = self._panel.smallXrays.get(node) if node is not None else None
+                except ValueError as error:
+                    xrays[slot], self._error = None, str(error)
+                self._fill(slot, xrays[slot])
+        finally:
+            self._isUpdating = False
+        self.ui.swapButton.enabled = any(node is not None for node in nodes.values())
+        self._showChecks(xrays)
+
+    def _adopt(self, parameterNode):
+        """A volume that another module loaded becomes an X-ray of ours, in a node of its own."""
+        for slot in SLOTS:
+            field = f"{slot}Node"
+            node = getattr(parameterNode, field)
+            if node is not None and not SceneBridge.isXray(node):
+                try:
+                    setattr(parameterNode, field, self.logic.adoptXray(node, slot))
+                except ValueError as error:
+                    setattr(parameterNode, field, None)
+                    self._error = str(error)
+
+    def _showChecks(self, xrays):
+        words = {"ap": _("AP"), "lateral": _("Lateral")}
+        present = [slot for slot in SLOTS if xrays[slot] is not None]
+        found = [sentence for slot in present for sentence in XrayChecks.checkOne(xrays[slot], words[slot])]
+        if len(present) == 2:
+            found += XrayChecks.checkPair(*(xrays[slot].radiograph for slot in SLOTS))
+        lines = ([self._error] if self._error else []) + found
+        if not lines:
+            lines = [_("Both X-rays fit together.") if len(present) == 2 else _("Load an AP and a lateral X-ray.")]
+        self.ui.checksTextEdit.plainText = "\n".join(f"- {line}" if len(lines) > 1 else line for line in lines)
+        assumed = sum(len(xrays[slot].radiograph.assumed) for slot in present)
+        state = {
+            0: _("none yet"),
+            1: _("{view} only").format(view=words[present[0]] if present else ""),
+            2: _("{count} remarks").format(count=len(found)) if len(found) > 1 else _("1 remark") if found else _("fit"),
+        }[len(present)]
+        self.ui.xraySection.text = _("X-rays: {state}").format(state=state)
+        known = _("all values known") if not assumed else _("{count} values assumed").format(count=assumed)
+        self.ui.geometrySection.text = _("Geometry: {state}").format(state=known if present else _("no X-ray"))
+
+    def _say(self, sentence):
+        self._error = sentence
+        logging.warning(f"Diff2CT: {sentence}")
+        self._panel.updateSoon()
+
+    # --- the columns of the geometry table ---
+
+    def _widget(self, slot, name):
+        return getattr(self.ui, f"{slot}{name}")
+
+    def _connect(self, slot):
+        view, polarity = self._widget(slot, "View"), self._widget(slot, "Polarity")
+        view.addItems(list(VIEWS[slot]))
+        polarity.addItems([_("As stated"), _("Bone bright"), _("Bone dark")])
+        for name, (field, index) in NUMBERS.items():
+            self._widget(slot, name).connect("valueChanged(double)", self._onNumber(slot, field, index))
+        view.connect("currentIndexChanged(int)", lambda index: self._edit(slot, view=VIEWS[slot][index]))
+        polarity.connect("currentIndexChanged(int)", lambda index: self._reread(slot, polarity=POLARITIES[index]))
+        self._widget(slot, "Frame").connect("valueChanged(int)", lambda value: self._reread(slot, frame=value - 1))
+        for name, leftRight in (("FlipLeftRight", True), ("FlipUpDown", False)):
+            self._widget(slot, name).connect("clicked(bool)", self._onFlip(slot, leftRight))
+
+    def _onNumber(self, slot, field, index):
+        def onNumber(value):
+            if self._isUpdating:
+                return
+            if index is not None:
+                spacing = list(SceneBridge.geometryOf(self._node(slot)).detector_spacing_mm)
+                spacing[index] = value
+                value = tuple(spacing)
+            self._edit(slot, **{field: value})
+
+        return onNumber
+
+    def _onFlip(self, slot, leftRight):
+        return lambda _checked: self._change(lambda node: self.logic.flipXray(node, leftRight), slot)
+
+    def _edit(self, slot, **fields):
+        if not self._isUpdating:
+            self._change(lambda node: self.logic.editXray(node, **fields), slot)
+
+    def _reread(self, slot, **options):
+        if not self._isUpdating:
+            self._change(lambda node: self.logic.rereadXray(node, **options), slot)
+
+    def _change(self, change, slot):
+        self._error = ""
+        try:
+            change(self._node(slot))
+        except ValueError as error:
+            self._say(str(error))
+        self._panel.updateSoon()
+
+    def _node(self, slot):
+        return getattr(self._panel.parameterNode, f"{slot}Node")
+
+    def _fill(self, slot, xray):
+        names = (*NUMBERS, "View", "Polarity", "Frame", "FlipLeftRight", "FlipUpDown")
+        for name in names:
+            self._widget(slot, name).enabled = xray is not None
+        if xray is None:
+            return
+        beam, assumed = SceneBridge.geometryOf(self._node(slot)), xray.radiograph.assumed
+        for name, (field, index) in NUMBERS.items():
+            widget = self._widget(slot, name)
+            value = getattr(beam, field, None)
+            widget.enabled = value is not None
+            if value is not None:
+                widget.value = value if index is None else value[index]
+            unit = _("deg") if field.endswith("deg") else _("mm")
+            widget.suffix = _(" {unit}, assumed").format(unit=unit) if field in assumed else f" {unit}"
+        view = self._widget(slot, "View")
+        view.currentIndex = VIEWS[slot].index(beam.view.value)
+        for index, word in enumerate(VIEWS[slot]):
+            isAssumed = index == view.currentIndex and "view" in assumed
+            view.setItemText(index, _("{view}, assumed").format(view=word) if isAssumed else word)
+        polarity = self._widget(slot, "Polarity")
+        polarity.setItemText(0, _("Automatic, assumed") if "polarity" in assumed else _("As stated"))
+        polarity.currentIndex = POLARITIES.index(xray.polarity)
+        polarity.enabled = bool(xray.path) and not xray.radiograph.scale_known
+        frame = self._widget(slot, "Frame")
+        frame.maximum = xray.frames
+        frame.suffix = _(" of {frames}").format(frames=xray.frames)
+        frame.value = xray.frame + 1
+        frame.enabled = xray.frames > 1
+        self._widget(slot, "FlipLeftRight").checked = xray.flippedLeftRight
+        self._widget(slot, "FlipUpDown").checked = xray.flippedUpDown

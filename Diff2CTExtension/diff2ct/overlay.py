@@ -1,0 +1,75 @@
+"""An X-ray and a DRR on one detector, so that the eye sees whether they fit: brought to one scale, then mixed in four ways.
+
+numpy only. Images are (H, W) line integrals, `valid` says where the X-ray sees the patient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_TILES = 8
+"""Tiles of the checkerboard along the longer side."""
+EDGE_PERCENTILE = 88.0
+"""Pixels with a gradient above this percentile are edges."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """gain, offset: gain * drr + offset is nearest to the X-ray (least squares). ncc: normalised cross-correlation, NaN if one
+    of them has no contrast where both are seen."""
+
+    gain: float
+    offset: float
+    ncc: float
+
+
+def match(drr: np.ndarray, xray: np.ndarray, valid: np.ndarray) -> Match:
+    """Fit over the pixels that the X-ray sees and the DRR's volume reaches: a volume shorter than the X-ray is no mismatch."""
+    seen = valid & (drr > 0)
+    if seen.sum() < 16:
+        return Match(1.0, 0.0, math.nan)
+    a, b = drr[seen].astype(np.float64), xray[seen].astype(np.float64)
+    a_mean, b_mean = a.mean(), b.mean()
+    a, b = a - a_mean, b - b_mean
+    power_a, power_b, common = float(a @ a), float(b @ b), float(a @ b)
+    if min(power_a, power_b) <= 1e-12 * len(a):
+        return Match(1.0, float(b_mean - a_mean), math.nan)
+    # A pose far off can correlate negatively; the spread of the X-ray is then a better gain than none.
+    gain = common / power_a if common > 0 else math.sqrt(power_b / power_a)
+    return Match(gain, float(b_mean - gain * a_mean), common / math.sqrt(power_a * power_b))
+
+
+def checkerboard(size: tuple[int, int], num_tiles: int = NUM_TILES) -> np.ndarray:
+    """(H, W) bool, True on every second tile; square tiles, `num_tiles` along the longer side."""
+    tile = max(1, round(max(size) / num_tiles))
+    rows, columns = np.indices(size) // tile
+    return (rows + columns) % 2 == 1
+
+
+def edges(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(H, W) float32: strength of an edge where there is one, 0 elsewhere. seen: outside of it there are no edges."""
+    d_row, d_column = np.gradient(image.astype(np.float64))
+    strength = np.hypot(d_row, d_column)
+    # thin lines: only where the gradient is the largest along its own direction
+    steep = np.abs(d_column) >= np.abs(d_row)
+    along_columns = (strength >= np.roll(strength, 1, 1)) & (strength >= np.roll(strength, -1, 1))
+    along_rows = (strength >= np.roll(strength, 1, 0)) & (strength >= np.roll(strength, -1, 0))
+    inner = _inner(seen)
+    crest = np.where(steep, along_columns, along_rows) & inner
+    if not crest.any():
+        return np.zeros(image.shape, np.float32)
+    threshold = np.percentile(strength[inner], EDGE_PERCENTILE)
+    return np.where(crest & (strength > threshold), strength, 0.0).astype(np.float32)
+
+
+def _inner(mask: np.ndarray) -> np.ndarray:
+    """`mask` without its outermost pixels, whose gradient is that of the mask's own border."""
+    inner = mask.copy()
+    for axis in (0, 1):
+        for step in (1, -1):
+            inner &= np.roll(mask, step, axis)
+    inner[0], inner[-1], inner[:, 0], inner[:, -1] = False, False, False, False
+    return inner

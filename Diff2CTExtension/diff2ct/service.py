@@ -1,0 +1,177 @@
+"""`python -m diff2ct.service`: small tasks that need torch, for a parent that must not import it. Answers until its input ends.
+
+One request per line, {"id": N, "task": NAME, ...}; one answer per request, in order: {"id": N, ...} or {"id": N, "error":
+SENTENCE}. Both are ASCII JSON. Volumes and radiographs travel as files: a VOLUME is {"path": FILE.npy, "size", "spacing_mm",
+"origin_lps", "direction"} with HU (D, H, W) in the file, see `volume.VolumeGrid`.
+
+hello: {} -> {"devices": [NAME, ...], "auto": NAME, "torch": VERSION, "threads": N}
+hold: {"name": WORD, "volume": VOLUME} -> {}; keeps one volume, averaged to at most `HELD_VOXELS`, ready to be projected
+project: {"name": WORD, "beam": {...}, "pose": 4 x 4 in LPS} -> {"shape": [H, W], "pixels": float32 as base64, "seconds"}
+compare: {"prediction": VOLUME, "truth": VOLUME or null, "difference": FILE.npy or null, "radiographs": [FILE, ...]}
+    -> {"scores": {...} or null, "reprojection": [{...}, ...]}
+sample: {"folder": FOLDER} -> {"ap": FILE, "lateral": FILE, "truth": VOLUME}
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from diff2ct.geometry import beam_from_dict
+from diff2ct.process import best_device, in_words
+from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.worker import private_stdout
+
+HELD_VOXELS = 128**3
+
+_held: dict[str, tuple[Any, VolumeGrid]] = {}
+
+
+def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout) -> int:
+    """Serve until standard input ends."""
+    for line in iter(stdin.readline, ""):
+        stdout.write(json.dumps(answer(line)) + "\n")
+        stdout.flush()
+    return 0
+
+
+def answer(line: str) -> dict[str, Any]:
+    """One request line -> its answer; an error becomes a sentence."""
+    request: Any = None
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict) or request.get("task") not in TASKS:
+            raise ValueError(f"task: accepted is a JSON object with one of {', '.join(TASKS)}")
+        values = {key: value for key, value in request.items() if key not in ("id", "task")}
+        return {"id": request.get("id"), **TASKS[request["task"]](**values)}
+    except Exception as error:
+        if not isinstance(error, ValueError | OSError | MemoryError):
+            traceback.print_exc()
+        return {"id": request.get("id") if isinstance(request, dict) else None, "error": in_words(error)}
+
+
+def hello() -> dict[str, Any]:
+    """What torch finds on this computer."""
+    import torch
+
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices.insert(0, "cuda")
+    if torch.backends.mps.is_available():
+        devices.insert(0, "mps")
+    named = {"cuda": torch.cuda.get_device_name() if "cuda" in devices else "", "mps": "Apple GPU", "cpu": "CPU"}
+    return {
+        "devices": [{"name": device, "description": named[device]} for device in devices],
+        "auto": best_device(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def hold(name: str, volume: dict[str, Any]) -> dict[str, Any]:
+    """Keep one volume as attenuation, coarse enough to be projected while somebody moves a slider."""
+    import torch
+
+    from diff2ct.units import hu_to_mu
+
+    ct = load_volume(volume)
+    step = 1
+    while ct.hu.size / step**3 > HELD_VOXELS * 1.5:
+        step += 1
+    mu = hu_to_mu(torch.from_numpy(ct.hu))
+    grid = ct.grid
+    if step > 1:
+        depth, height, width = (n - n % step for n in grid.size)
+        if min(depth, height, width) == 0:
+            raise ValueError(f"{name}: {grid.size} voxels are too thin a volume to be projected")
+        mu = torch.nn.functional.avg_pool3d(mu[None, None, :depth, :height, :width], step)[0, 0]
+        x, y, z, _ = (grid.ijk_to_lps @ np.array([(step - 1) / 2] * 3 + [1.0])).tolist()
+        i_mm, j_mm, k_mm = (s * step for s in grid.spacing_mm)
+        size = (depth // step, height // step, width // step)
+        grid = replace(grid, size=size, spacing_mm=(i_mm, j_mm, k_mm), origin_lps=(x, y, z))
+    _held.clear()
+    _held[name] = mu, grid
+    return {}
+
+
+def project(name: str, beam: dict[str, Any], pose: list[list[float]] | None = None) -> dict[str, Any]:
+    """Line integrals of the held volume."""
+    import torch
+
+    from diff2ct import projector
+
+    if name not in _held:
+        raise ValueError(f"name: {name!r} is not held, {', '.join(_held) or 'nothing'} is")
+    start = time.perf_counter()
+    mu, grid = _held[name]
+    matrix = None if pose is None else torch.tensor(pose, dtype=torch.float64)
+    image = projector.project(mu, grid, beam_from_dict(beam), pose=matrix).numpy()
+    pixels = base64.b64encode(np.ascontiguousarray(image, dtype="<f4").tobytes()).decode("ascii")
+    return {"shape": list(image.shape), "pixels": pixels, "seconds": round(time.perf_counter() - start, 4)}
+
+
+def compare(
+    prediction: dict[str, Any],
+    truth: dict[str, Any] | None = None,
+    difference: str | None = None,
+    radiographs: list[str] | None = None,
+) -> dict[str, Any]:
+    """Figures against the truth, the difference as a file, and how well the volume explains the radiographs."""
+    from diff2ct.compare import compare_volumes
+    from diff2ct.radiograph import read_radiograph
+    from diff2ct.reconstruct import reproject
+
+    volume = load_volume(prediction)
+    scores = None
+    if truth is not None:
+        comparison = compare_volumes(volume, load_volume(truth))
+        scores = comparison.scores
+        if difference is not None:
+            np.save(difference, comparison.difference_hu)
+    return {"scores": scores, "reprojection": [reproject(volume, read_radiograph(path)) for path in radiographs or []]}
+
+
+def sample(folder: str) -> dict[str, Any]:
+    """The sample case as files in an existing folder."""
+    from diff2ct.radiograph import write_radiograph
+    from diff2ct.sample_case import sample_case
+
+    pair, ct = sample_case()
+    paths = [Path(folder) / name for name in ("phantom AP.npy", "phantom lateral.npy")]
+    for radiograph, path in zip(pair, paths, strict=True):
+        write_radiograph(radiograph, path)
+    truth = Path(folder) / "phantom CT.npy"
+    np.save(truth, ct.hu.astype(np.int16))
+    return {"ap": str(paths[0]), "lateral": str(paths[1]), "truth": {"path": str(truth), **asdict(ct.grid)}}
+
+
+def load_volume(volume: dict[str, Any]) -> CtVolume:
+    """A VOLUME of the module text."""
+    values = dict(volume)
+    try:
+        hu = np.load(values.pop("path"), allow_pickle=False)
+        grid = VolumeGrid(**values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"volume: got {sorted(volume)}, accepted are path and the fields of VolumeGrid ({error})") from error
+    return CtVolume(hu, grid)
+
+
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "hello": hello,
+    "hold": hold,
+    "project": project,
+    "compare": compare,
+    "sample": sample,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(stdout=private_stdout()))

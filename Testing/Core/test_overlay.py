@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import pytest
+
+from diff2ct.overlay import checkerboard, edges, match
+
+RNG = np.random.default_rng(5)
+DRR = RNG.uniform(0.5, 4.0, (40, 30))
+ALL = np.ones(DRR.shape, bool)
+
+
+def test_match_finds_gain_and_offset() -> None:
+    found = match(DRR, 3.0 * DRR - 2.0, ALL)
+    assert found.gain == pytest.approx(3.0) and found.offset == pytest.approx(-2.0) and found.ncc == pytest.approx(1.0)
+
+
+def test_match_looks_only_where_both_see_something() -> None:
+    drr, xray, valid = DRR.copy(), 2.0 * DRR + 1.0, ALL.copy()
+    drr[:10], xray[:10] = 0.0, 50.0  # the volume does not reach up there
+    valid[:, :5], xray[:, :5] = False, -70.0  # the collimator
+    found = match(drr, xray, valid)
+    assert found.gain == pytest.approx(2.0) and found.ncc == pytest.approx(1.0)
+
+
+def test_opposite_images_keep_a_positive_gain() -> None:
+    found = match(DRR, -DRR, ALL)
+    assert found.gain == pytest.approx(1.0) and found.ncc == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("drr", [np.zeros(DRR.shape), np.ones(DRR.shape)], ids=["missed", "flat"])
+def test_nothing_to_match_is_nan(drr: np.ndarray) -> None:
+    assert math.isnan(match(drr, DRR, ALL).ncc)
+
+
+def test_checkerboard_is_half_and_alternates() -> None:
+    board = checkerboard((64, 48))
+    assert board.shape == (64, 48) and board.mean() == 0.5
+    assert not board[0, 0] and board[0, 8] and board[8, 0] and not board[8, 8]
+
+
+def test_edges_are_thin_lines_at_the_step_and_not_at_the_border_of_the_volume() -> None:
+    image = np.zeros((40, 40))
+    image[:, 20:] = 1.0
+    image += RNG.uniform(0, 1e-3, image.shape)
+    seen = np.zeros(image.shape, bool)
+    seen[5:35, 5:35] = True
+    found = edges(np.where(seen, image, 9.0), seen)
+    rows, columns = np.nonzero(found > 0.1)
+    assert set(columns) <= {19, 20} and len(set(rows)) >= 25
+
+
+def test_an_empty_view_has_no_edges() -> None:
+    assert not edges(DRR, np.zeros(DRR.shape, bool)).any()

@@ -1,0 +1,127 @@
+"""Stand-ins for the two child processes, without torch: they speak the same JSON lines and fail on demand.
+
+python children.py worker done|slow|hang|crash|error|silent|garbage
+python children.py service [broken]
+"""
+
+import base64
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIZE = 16
+ORIGIN_LPS = (-100.125, -90.0625, -80.1)
+SPACING_MM = 12.5
+STEPS = 200
+
+
+def emit(**event):
+    say(sys.stdout, json.dumps(event))
+
+
+def say(stream, line):
+    stream.write(line + "\n")
+    stream.flush()
+
+
+def worker(mode):
+    emit(event="phase", name="starting")
+    request = json.loads(sys.stdin.readline())
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    emit(event="phase", name="reading")
+    if mode == "error":
+        emit(event="error", message="The disk is full: reconstruction.nrrd")
+        return 2
+    if mode == "silent":
+        return 0
+    emit(event="phase", name="sampling")
+    steps = STEPS if mode in ("slow", "hang") else 3
+    for step in range(1, steps + 1):
+        if ended.is_set() and mode != "hang":
+            emit(event="cancelled")
+            return 0
+        time.sleep(0.02 if mode in ("slow", "hang") else 0.0)
+        emit(event="progress", step=step, steps=steps, seconds=0.02 * step)
+        if mode == "crash" and step == 2:
+            say(sys.stderr, "terminate called: no memory left")
+            os.kill(os.getpid(), signal.SIGKILL)
+    emit(event="phase", name="writing")
+    hu = np.linspace(-1000, 1500, SIZE**3, dtype="<f4").reshape(SIZE, SIZE, SIZE)
+    write_nrrd(Path(request["output"]), b"not a volume" if mode == "garbage" else hu)
+    if "sd_output" in request:
+        write_nrrd(Path(request["sd_output"]), np.full_like(hu, 30.0))
+    emit(
+        event="done",
+        output=request["output"],
+        device="cpu",
+        seconds=0.06,
+        peak_memory_mb=1.0,
+        reprojection=[{"relative_l2": 0.1, "ncc": 0.9}] * 2,
+        warnings=[],
+        provenance={},
+    )
+    return 0
+
+
+def write_nrrd(path, hu):
+    if isinstance(hu, bytes):
+        path.write_bytes(hu)
+        return
+    origin, axis = ",".join(map(repr, ORIGIN_LPS)), repr(SPACING_MM)
+    header = (
+        "NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\nsizes: 16 16 16\n"
+        f"space directions: ({axis},0,0) (0,{axis},0) (0,0,{axis})\nkinds: domain domain domain\nendian: little\n"
+        f"encoding: raw\nspace origin: ({origin})\nSeed:=7\n\n"
+    )
+    path.write_bytes(header.encode("ascii") + hu.tobytes())
+
+
+def service(mode):
+    for line in sys.stdin:
+        request = json.loads(line)
+        if mode == "broken":
+            say(sys.stderr, "Fatal: out of luck")
+            return 7
+        emit(id=request["id"], **answer(request))
+    return 0
+
+
+def answer(request):
+    task = request["task"]
+    if task == "hello":
+        return {"devices": [{"name": "cpu", "description": "CPU"}], "auto": "cpu", "torch": "0", "threads": 2}
+    if task == "hold":
+        return {} if np.load(request["volume"]["path"]).ndim == 3 else {"error": "no volume"}
+    if task == "project":
+        height, width = request["beam"]["detector_size"]
+        image = drr(height, width, request["pose"])
+        return {"shape": [height, width], "pixels": base64.b64encode(image.tobytes()).decode(), "seconds": 0.0}
+    if task == "compare":
+        return compare(request)
+    return {"error": f"the stand-in knows no {task}"}
+
+
+def drr(height, width, pose):
+    """A ramp along the columns that moves with the shift along x."""
+    return np.ascontiguousarray(np.broadcast_to(np.linspace(1, 2, width) + pose[0][3] / 100, (height, width)), "<f4")
+
+
+def compare(request):
+    prediction = np.load(request["prediction"]["path"]).astype("<f4")
+    names = [f"{error}_hu_{region}" for region in ("whole", "body", "bone", "metal") for error in ("mae", "bias")]
+    scores = None
+    if request.get("truth"):
+        np.save(request["difference"], prediction - 1.0)
+        scores = {**dict.fromkeys(names, 12.0), "psnr_x2ct": 21.04, "ssim_3d_body": 0.5, "bone_dice": 0.25, "metal_dice": None}
+    return {"scores": scores, "reprojection": [{"relative_l2": 0.123, "ncc": 0.9}] * len(request["radiographs"])}
+
+
+if __name__ == "__main__":
+    sys.exit({"worker": worker, "service": service}[sys.argv[1]](*(sys.argv[2:] or [""])))

@@ -1,0 +1,228 @@
+"""The section Compare: six views that show the same slices, figures, overlays, export."""
+
+import numpy as np
+import pytest
+from SlicerModule.tools import add_ct, child, click, settle, wait_until
+
+CENTER = (10.0, -20.0, 30.0)
+
+
+@pytest.fixture
+def pair(panel):
+    """A reconstruction and a ground truth on another grid, chosen and compared."""
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct.volume import VolumeGrid
+
+    grid = VolumeGrid.centered(16, 16.0, (-CENTER[0], -CENTER[1], CENTER[2]))
+    hu = np.linspace(-1000, 1000, 16**3, dtype=np.float32).reshape(16, 16, 16)
+    reconstruction = SceneBridge.addHuVolume(hu, grid, "Synthetic", {"Seed": "3"})
+    truth = add_ct(name="Real CT", center_ras=CENTER)
+    panel.ui.reconstructionSelector.setCurrentNode(reconstruction)
+    panel.ui.truthSelector.setCurrentNode(truth)
+    settle(panel)
+    wait_until(lambda: panel.compareSection._comparison is not None)
+    settle(panel)
+    return reconstruction, truth
+
+
+def logics():
+    from Diff2CTLib import Layout
+
+    return {
+        plane: (Layout.sliceLogic(Layout.RECONSTRUCTION_VIEWS[plane]), Layout.sliceLogic(Layout.TRUTH_VIEWS[plane]))
+        for plane in Layout.PLANES
+    }
+
+
+def test_six_views_show_the_mid_slices_of_both(panel, pair):
+    click(panel.ui.compareLayoutButton)
+    settle(panel)
+    for plane, (above, below) in logics().items():
+        for logic, node in zip((above, below), pair, strict=True):
+            assert logic.GetSliceCompositeNode().GetBackgroundVolumeID() == node.GetID()
+            assert logic.GetSliceNode().GetOrientation() == plane
+            middle = [logic.GetSliceNode().GetSliceToRAS().GetElement(axis, 3) for axis in range(3)]
+            assert middle == pytest.approx(CENTER)
+
+
+def test_the_views_of_a_plane_scroll_together_and_the_others_stay(panel, pair):
+    click(panel.ui.compareLayoutButton)
+    settle(panel)
+    above, below = logics()["Coronal"]
+    above.SetSliceOffset(5.0)
+    assert below.GetSliceOffset() == pytest.approx(5.0)
+    below.SetSliceOffset(-7.0)
+    assert above.GetSliceOffset() == pytest.approx(-7.0)
+    assert logics()["Axial"][0].GetSliceOffset() == pytest.approx(CENTER[2])
+    below.GetSliceNode().SetFieldOfView(80.0, 60.0, 1.0)
+    width, other = (
+        logic.GetSliceNode().GetFieldOfView()[0] / logic.GetSliceNode().GetDimensions()[0] for logic in (below, above)
+    )
+    assert width == pytest.approx(other)
+
+
+def test_the_shown_slice_is_that_of_the_volume(panel, pair):
+    """Pixel values of the view against the array: the middle of the axial view is the middle voxel."""
+    import slicer
+
+    click(panel.ui.compareLayoutButton)
+    settle(panel)
+    above, _below = logics()["Axial"]
+    above.SetSliceOffset(CENTER[2] + 8.0)  # the centre of plane k = 8
+    node = above.GetSliceNode()
+    layer = above.GetBackgroundLayer()
+    layer.UpdateTransforms()
+    width, height = node.GetDimensions()[:2]
+    toIjk = layer.GetXYToIJKTransform()
+    ijk = np.rint(toIjk.TransformPoint(width / 2 + 1e-3, height / 2 + 1e-3, 0.0)).astype(int)
+    assert ijk[2] == 8 and set(ijk[:2]) <= {7, 8}
+    assert slicer.util.arrayFromVolume(pair[0])[tuple(ijk[::-1])] != 0
+
+
+def test_without_a_truth_three_planes_and_3d(panel, pair):
+    import slicer
+    from Diff2CTLib import Layout
+
+    panel.ui.truthSelector.setCurrentNode(None)
+    settle(panel)
+    click(panel.ui.compareLayoutButton)
+    assert slicer.app.layoutManager().layout == Layout.REVIEW_LAYOUT
+    assert "no ground truth" in panel.ui.compareSection.text
+
+
+@pytest.mark.parametrize(("index", "window", "level"), [(0, 1500, 300), (1, 400, 40), (2, 1400, -500), (3, 5096, 1548)])
+def test_a_preset_windows_both_volumes_alike(panel, pair, index, window, level):
+    panel.ui.huPresetComboBox.currentIndex = index
+    settle(panel)
+    for node in pair:
+        display = node.GetDisplayNode()
+        assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (window, level, 0)
+
+
+def test_a_window_that_is_dragged_holds_for_both_and_stays(panel, pair):
+    for node, other in (pair, pair[::-1]):
+        node.GetDisplayNode().SetWindowLevel(777, 111 if node is pair[0] else 99)
+        assert other.GetDisplayNode().GetWindow() == 777
+        assert other.GetDisplayNode().GetLevel() == node.GetDisplayNode().GetLevel()
+    panel.ui.overlaySlider.value = 11.0
+    settle(panel)
+    assert pair[0].GetDisplayNode().GetWindow() == 777
+
+
+def test_the_difference_lies_over_the_reconstruction_only(panel, pair):
+    import slicer
+
+    click(panel.ui.compareLayoutButton)
+    panel.ui.overlayComboBox.currentIndex = 1
+    panel.ui.overlaySlider.value = 25.0
+    settle(panel)
+    node = pair[0].GetNodeReference("Diff2CT.difference")
+    assert np.allclose(slicer.util.arrayFromVolume(node), slicer.util.arrayFromVolume(pair[0]) - 1)
+    for above, below in logics().values():
+        assert above.GetSliceCompositeNode().GetForegroundVolumeID() == node.GetID()
+        assert above.GetSliceCompositeNode().GetForegroundOpacity() == pytest.approx(0.25)
+        assert not below.GetSliceCompositeNode().GetForegroundVolumeID()
+    assert "Blue: below the CT" in panel.ui.overlayLabel.text
+    panel.ui.overlayComboBox.currentIndex = 2
+    settle(panel)
+    assert "only if two samples or more" in panel.ui.overlayLabel.text
+
+
+def test_a_difference_from_another_truth_replaces_none(panel, pair):
+    first = pair[0].GetNodeReference("Diff2CT.difference")
+    panel.ui.truthSelector.setCurrentNode(add_ct(name="Second CT", center_ras=CENTER))
+    settle(panel)
+    wait_until(
+        lambda: panel.compareSection._comparison is not None and panel.compareSection._comparison.truthName == "Second CT"
+    )
+    second = pair[0].GetNodeReference("Diff2CT.difference")
+    assert second.GetID() != first.GetID() and first.GetScene() is not None
+
+
+def test_the_table_can_be_read_copied_and_saved(panel, pair, tmp_path, monkeypatch):
+    import qt
+
+    table = panel.ui.metricsTable
+    texts = [[table.item(r, c).text() for c in range(4)] for r in range(table.rowCount)]
+    assert texts == [
+        ["Whole volume", "12", "+12", "PSNR 21.0 dB"],
+        ["Body", "12", "+12", "SSIM 0.500"],
+        ["Bone", "12", "+12", "Dice 0.250"],
+        ["Metal", "12", "+12", "Dice -"],
+    ]
+    click(panel.ui.copyButton)
+    copied = qt.QApplication.clipboard().text()
+    assert "mae_hu_bone\t12" in copied and "metal_dice\t\n" in copied
+    path = tmp_path / "figures.csv"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(path))
+    click(panel.ui.saveTableButton)
+    assert path.read_text().splitlines()[0] == "figure,value" and "ssim_3d_body,0.5" in path.read_text()
+
+
+def test_the_agreement_with_the_xrays_is_in_the_table(panel, xrays, pair):
+    import slicer
+
+    copy = slicer.modules.volumes.logic().CloneVolume(pair[0], "Again")
+    copy.RemoveAttribute("Diff2CT.comparison")
+    panel.ui.reconstructionSelector.setCurrentNode(copy)
+    settle(panel)
+    wait_until(lambda: panel.ui.metricsTable.rowCount == 6)
+    assert panel.ui.metricsTable.item(4, 0).text() == "X-ray AP"
+    assert panel.ui.metricsTable.item(5, 3).text() == "error 12.3 %, corr. 0.900"
+
+
+def test_a_comparison_that_fails_says_why_once(panel, pair):
+    panel.logic.service._command = child("service", "broken")
+    panel.logic.service.stop()
+    panel.ui.truthSelector.setCurrentNode(add_ct(name="Other"))
+    settle(panel)
+    wait_until(lambda: panel.ui.figuresLabel.text.endswith("out of luck"))
+    assert panel.ui.metricsTable.rowCount == 0 and panel.ui.copyButton.enabled is False
+
+
+@pytest.mark.parametrize("name", ["out.nrrd", "out.nii.gz", "out.mha", "dicom"])
+def test_an_export_is_marked_and_in_place(panel, pair, tmp_path, monkeypatch, name):
+    import qt
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct.volume_io import read_ct
+
+    path = tmp_path / name
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(path))
+    click(panel.ui.exportButton)
+    assert panel.messages == []
+    ct = read_ct(path)
+    assert np.allclose(ct.grid.ijk_to_lps, SceneBridge.gridFromNode(pair[0]).ijk_to_lps)
+    assert np.allclose(ct.hu, SceneBridge.voxels(pair[0]), atol=0.5)
+    if name == "dicom":
+        import pydicom
+
+        header = pydicom.dcmread(next(path.glob("*.dcm")))
+        assert "not for diagnosis" in header.SeriesDescription and header.ImageType[0] == "DERIVED"
+    elif name == "out.nii.gz":
+        assert "not for diagnosis" in (tmp_path / "out.nii.gz.json").read_text()
+    else:
+        assert b"not for diagnosis" in path.read_bytes()[:4000]
+
+
+def test_an_export_into_a_folder_that_is_not_there_says_so(panel, pair, tmp_path, monkeypatch):
+    import qt
+
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(tmp_path / "no" / "x.nrrd"))
+    click(panel.ui.exportButton)
+    assert len(panel.messages) == 1 and "folder does not exist" in panel.messages[0]
+
+
+def test_bone_in_3d(panel, pair):
+    import slicer
+    from Diff2CTLib import Layout
+
+    click(panel.ui.boneCheckBox)
+    settle(panel)
+    display = slicer.modules.volumerendering.logic().GetFirstVolumeRenderingDisplayNode(pair[0])
+    assert display.GetVisibility()
+    assert slicer.app.layoutManager().layout == Layout.REVIEW_LAYOUT
+    click(panel.ui.boneCheckBox)
+    settle(panel)
+    assert not display.GetVisibility()

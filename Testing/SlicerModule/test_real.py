@@ -1,0 +1,118 @@
+"""The same clicks with the real child processes and a tiny checkpoint: nothing is a stand-in but Slicer."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from SlicerModule.tools import click, settle, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def real(panel, case):
+    """The panel with the real children and the X-rays of the case loaded."""
+    pytest.importorskip("safetensors")
+    panel.logic.workerCommand = panel.logic.service._command = None
+    panel.logic.service.stop()
+    panel.xraySection.load([str(case / "ap.dcm"), str(case / "lateral.dcm")])
+    panel.parameterNode.checkpoint = str(case / "tiny.safetensors")
+    settle(panel)
+    return panel
+
+
+def test_from_two_files_to_a_compared_ct(real, case):
+    import slicer
+
+    truth = slicer.util.loadVolume(str(case / "truth.nrrd"))
+    real.parameterNode.previewNode = real.parameterNode.truthNode = truth
+    settle(real)
+    wait_until(lambda: real.preview.hasDrr("ap") and real.preview.hasDrr("lateral"))
+    assert min(real.preview.ncc("ap"), real.preview.ncc("lateral")) > 0.999  # rendered from that very body
+    real.ui.poseFeetHeadSlider.value = 60.0
+    settle(real)
+    wait_until(lambda: real.preview.ncc("ap") < 0.95)
+    click(real.ui.resetPoseButton)
+    settle(real)
+    wait_until(lambda: real.preview.ncc("ap") > 0.999)
+
+    real.ui.samplesSpinBox.value = 2
+    click(real.ui.reconstructButton)
+    wait_until(lambda: real.logic.run is None)
+    assert real.messages == []
+    node = real.parameterNode.reconstructionNode
+    assert slicer.util.arrayFromVolume(node).shape == (16, 16, 16)
+    assert np.allclose(node.GetOrigin(), (120, 120, -120)) and node.GetNodeReference("Diff2CT.sd") is not None
+    wait_until(lambda: real.compareSection._comparison is not None)
+    settle(real)
+    assert real.ui.metricsTable.rowCount == 6
+    assert real.compareSection._comparison.scores["mae_hu_body"] > 0
+
+
+def test_cancel_stops_the_real_worker_within_a_step(real):
+    real.ui.stepsSpinBox.value = 1000
+    click(real.ui.reconstructButton)
+    wait_until(lambda: "Step" in real.ui.statusLabel.text)
+    start = time.monotonic()
+    click(real.ui.reconstructButton)
+    wait_until(lambda: real.logic.run is None)
+    assert time.monotonic() - start < 30
+    assert real.parameterNode.reconstructionNode is None and real.messages == []
+
+
+def test_the_console_in_five_lines(real, case):
+    import slicer
+
+    logic = real.logic
+    ap, lateral = logic.loadXrays([case / "lateral.dcm", case / "ap.dcm"])
+    seen = []
+    result = logic.reconstruct(ap, lateral, steps=2, checkpoint=case / "tiny.safetensors", onProgress=seen.append)
+    truth = slicer.util.loadVolume(str(case / "truth.nrrd"))
+    comparison = logic.compare(result.volumeNode, truth, [ap, lateral])
+    assert [p.step for p in seen if p.steps] == [1, 2]
+    assert comparison.scores["mae_hu_whole"] > 0 and [view["view"] for view in comparison.reprojection] == ["AP", "LL"]
+    assert logic.previewDrr(truth, ap).shape == (50, 50)
+
+
+def test_a_folder_of_cases(real, case, tmp_path):
+    import slicer
+
+    for name in ("one", "two"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for file in ("ap.dcm", "lateral.dcm"):
+            shutil.copy(case / file, tmp_path / "in" / name / file)
+    (tmp_path / "in" / "two" / "ap.dcm").unlink()
+    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    results = real.logic.reconstructFolders(tmp_path / "in", tmp_path / "out", steps=1, checkpoint=case / "tiny.safetensors")
+    assert results["one"] == tmp_path / "out" / "one.nrrd" and results["one"].is_file()
+    assert "1 X-ray files" in str(results["two"])
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before
+    modified = results["one"].stat().st_mtime_ns
+    again = real.logic.reconstructFolders(tmp_path / "in", tmp_path / "out", steps=1)
+    assert again["one"].stat().st_mtime_ns == modified
+
+
+@pytest.mark.parametrize("readme", ["README.md", "Diff2CTExtension/README.md"])
+def test_the_example_of_the_readme_runs(real, case, tmp_path, monkeypatch, readme):
+    """As it stands there, but with the tiny checkpoint."""
+    import Diff2CT
+    from Diff2CTLib.Logic import Logic
+
+    text = (Path(__file__).resolve().parents[2] / readme).read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Diff2CTLogic" in block]
+    for name in ("ap", "lateral"):
+        shutil.copy(case / f"{name}.dcm", tmp_path / f"{name.upper()}.dcm")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        Diff2CT.Diff2CTLogic,
+        "reconstruct",
+        lambda self, ap, lateral: Logic.reconstruct(self, ap, lateral, steps=1, checkpoint=case / "tiny.safetensors"),
+    )
+    names = {}
+    exec(code, names)
+    assert names["result"].volumeNode.GetAttribute("Diff2CT.synthetic") == "1"
+    assert (tmp_path / "ct.nrrd").is_file() or "exportVolume" not in code
+    names["logic"].dispose()

@@ -1,0 +1,316 @@
+"""The section Reconstruction: run, cancel, and everything that can go wrong with a child process."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from SlicerModule.children import ORIGIN_LPS, SPACING_MM
+from SlicerModule.tools import child, click, settle, wait_until
+
+
+def volumes():
+    import slicer
+
+    return [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if not node.GetHideFromEditors()]
+
+
+def start(panel, mode, until=None):
+    """Click Reconstruct with a stand-in; run until `until()`."""
+    panel.logic.workerCommand = child("worker", mode)
+    click(panel.ui.reconstructButton)
+    if until is not None:
+        wait_until(until)
+
+
+def finish(panel):
+    wait_until(lambda: panel.logic.run is None)
+    settle(panel)
+
+
+def step_is_shown(panel):
+    return "Step" in panel.ui.statusLabel.text
+
+
+def leftovers():
+    import slicer
+
+    return list(Path(slicer.app.temporaryPath).glob("Diff2CT-*"))
+
+
+def test_a_click_makes_a_volume_with_the_exact_geometry(panel, xrays):
+    import json
+
+    import slicer
+    import vtk
+    from Diff2CTLib import SceneBridge
+
+    start(panel, "done")
+    assert panel.ui.reconstructButton.text == "Cancel"
+    finish(panel)
+    node = panel.parameterNode.reconstructionNode
+    assert node.GetName() == "AP CT (synthetic, not for diagnosis)"
+    expected = np.diag([-SPACING_MM, -SPACING_MM, SPACING_MM, 1.0])
+    expected[:3, 3] = np.array(ORIGIN_LPS) * (-1, -1, 1)
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    assert np.array_equal(SceneBridge.fromVtkMatrix(matrix), expected)
+    assert slicer.util.arrayFromVolume(node)[0, 0, 0] == -1000 and slicer.util.arrayFromVolume(node)[-1, -1, -1] == 1500
+    assert node.GetAttribute("Diff2CT.synthetic") == "1" and "not for diagnosis" in node.GetAttribute("Diff2CT.notice")
+    assert json.loads(node.GetAttribute("Diff2CT.provenance"))["Seed"] == "7"
+    assert node.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
+    assert panel.ui.reconstructButton.text == "Reconstruct" and panel.ui.progressBar.isHidden()
+    assert "is there, after" in panel.ui.statusLabel.text and panel.messages == []
+    wait_until(lambda: panel.compareSection._comparison is not None)
+    assert leftovers() == []
+
+
+def test_a_second_run_replaces_nothing(panel, xrays):
+    start(panel, "done")
+    finish(panel)
+    first = panel.parameterNode.reconstructionNode
+    start(panel, "done")
+    finish(panel)
+    second = panel.parameterNode.reconstructionNode
+    assert second.GetID() != first.GetID() and second.GetName() != first.GetName()
+    assert volumes().count(first.GetName()) == 1
+
+
+def test_several_samples_bring_their_deviation(panel, xrays):
+    import slicer
+
+    panel.ui.samplesSpinBox.value = 2
+    start(panel, "done")
+    finish(panel)
+    sd = panel.parameterNode.reconstructionNode.GetNodeReference("Diff2CT.sd")
+    assert np.all(slicer.util.arrayFromVolume(sd) == 30) and "standard deviation" in sd.GetName()
+
+
+def test_progress_has_step_elapsed_and_remaining(panel, xrays):
+    start(panel, "slow", lambda: step_is_shown(panel))
+    assert not panel.ui.progressBar.isHidden() and panel.ui.progressBar.maximum == 200
+    text = panel.ui.statusLabel.text
+    assert "of 200" in text and "elapsed" in text and "remaining" in text
+    assert panel.ui.stepsSpinBox.enabled is False
+    assert panel.ui.reconstructionSection.text == "Reconstruction: running"
+    panel.logic.cancel()
+    finish(panel)
+
+
+def test_cancel_ends_it_and_adds_nothing(panel, xrays):
+    before = volumes()
+    start(panel, "slow", lambda: step_is_shown(panel))
+    click(panel.ui.reconstructButton)
+    assert panel.ui.statusLabel.text == "Cancelling..." and panel.ui.reconstructButton.enabled is False
+    began = time.monotonic()
+    finish(panel)
+    assert time.monotonic() - began < 60
+    assert volumes() == before and panel.messages == [] and leftovers() == []
+    assert panel.ui.statusLabel.text == "Cancelled." and panel.ui.reconstructButton.text == "Reconstruct"
+
+
+def test_a_child_that_does_not_listen_is_ended(panel, xrays, monkeypatch):
+    from Diff2CTLib import Process
+
+    monkeypatch.setattr(Process, "GRACE_MS", 100)
+    start(panel, "hang", lambda: step_is_shown(panel))
+    click(panel.ui.reconstructButton)
+    finish(panel)
+    assert panel.ui.statusLabel.text == "Cancelled." and panel.messages == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "cause"),
+    [
+        ("error", "The reconstruction failed. The disk is full: reconstruction.nrrd"),
+        ("crash", "ended by the system, which often means that memory ran out: terminate called: no memory left"),
+        ("silent", "it ended without a result"),
+        ("garbage", "The result could not be read"),
+    ],
+)
+def test_a_failure_is_one_message_with_its_cause(panel, xrays, mode, cause):
+    before = volumes()
+    start(panel, mode)
+    finish(panel)
+    assert len(panel.messages) == 1 and cause in panel.messages[0]
+    assert cause in panel.ui.statusLabel.text
+    assert volumes() == before and leftovers() == []
+    assert panel.ui.reconstructButton.text == "Reconstruct" and panel.ui.reconstructButton.enabled
+
+
+def test_a_child_that_somebody_kills_is_one_message(panel, xrays):
+    start(panel, "slow", lambda: step_is_shown(panel))
+    os.kill(panel.logic.run.processId, signal.SIGKILL)
+    finish(panel)
+    assert len(panel.messages) == 1 and "ended by the system" in panel.messages[0]
+
+
+def test_a_program_that_is_not_there_is_one_message(panel, xrays):
+    panel.logic.workerCommand = ["/nowhere/python"]
+    click(panel.ui.reconstructButton)
+    finish(panel)
+    assert len(panel.messages) == 1 and "/nowhere/python could not be started" in panel.messages[0]
+
+
+def test_a_full_disk_before_the_start_is_one_message(panel, xrays, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("diff2ct.radiograph.write_radiograph", fail)
+    click(panel.ui.reconstructButton)
+    settle(panel)
+    assert len(panel.messages) == 1 and "No space left on device" in panel.messages[0]
+    assert panel.logic.run is None and leftovers() == []
+
+
+def test_a_closed_scene_ends_it_and_the_new_scene_stays_empty(panel, xrays):
+    import slicer
+
+    start(panel, "slow", lambda: step_is_shown(panel))
+    run = panel.logic.run
+    slicer.mrmlScene.Clear(False)
+    wait_until(lambda: not run.isRunning)
+    settle(panel)
+    assert volumes() == [] and panel.messages == []
+    assert run.outcome.message == "Cancelled, as the scene was closed."
+    assert panel.parameterNode is not None and panel.parameterNode.apNode is None
+    assert panel.ui.statusLabel.text == "Cancelled, as the scene was closed."
+
+
+def test_a_deleted_xray_does_not_disturb_the_run(panel, xrays):
+    import slicer
+
+    start(panel, "slow", lambda: step_is_shown(panel))
+    slicer.mrmlScene.RemoveNode(xrays[0])
+    settle(panel)
+    assert panel.ui.reconstructButton.text == "Cancel"
+    finish(panel)
+    assert panel.parameterNode.reconstructionNode is not None and panel.messages == []
+
+
+def test_leaving_the_application_ends_the_child(panel, xrays):
+    start(panel, "slow", lambda: step_is_shown(panel))
+    pid = panel.logic.run.processId
+    panel.logic.close()  # what aboutToQuit calls
+    assert panel.logic.run is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert panel.messages == []
+
+
+def test_the_panel_can_be_left_and_entered_while_it_runs(panel, xrays):
+    start(panel, "slow", lambda: step_is_shown(panel))
+    panel.exit()
+    panel.enter()
+    settle(panel)
+    assert panel.ui.reconstructButton.text == "Cancel"
+    finish(panel)
+    assert panel.parameterNode.reconstructionNode is not None
+
+
+def test_a_run_that_ends_while_another_module_is_shown_is_found_afterwards(panel, xrays):
+    start(panel, "slow", lambda: step_is_shown(panel))
+    panel.exit()
+    wait_until(lambda: panel.logic.run is None)
+    panel.enter()
+    settle(panel)
+    assert panel.parameterNode.reconstructionNode is not None
+    assert panel.ui.reconstructionSelector.currentNode() is not None
+
+
+def test_the_event_loop_is_never_held_for_long(panel, xrays):
+    """The longest pause between two events of a 5 ms timer while it runs, in processor time, as other programs take theirs."""
+    import qt
+
+    pauses, last = [], [time.process_time()]
+
+    def tick():
+        now = time.process_time()
+        pauses.append(now - last[0])
+        last[0] = now
+
+    timer = qt.QTimer()
+    timer.connect("timeout()", tick)
+    timer.start(5)
+    start(panel, "slow")
+    finish(panel)
+    timer.stop()
+    assert max(pauses) < 0.1, f"{max(pauses):.3f} s"
+
+
+def test_two_at_a_time_are_refused(panel, xrays):
+    start(panel, "slow", lambda: step_is_shown(panel))
+    with pytest.raises(RuntimeError, match="running already"):
+        panel.logic.reconstruct(*xrays)
+    panel.logic.cancel()
+    finish(panel)
+
+
+def test_without_torch_the_panel_says_so_and_installs_on_consent(panel, xrays, monkeypatch):
+    import slicer
+    from Diff2CTLib import Dependencies
+
+    installed, asked = [], []
+    monkeypatch.setattr(Dependencies, "missing", lambda: [] if installed else ["torch"])
+    panel.updateSoon()
+    settle(panel)
+    assert panel.ui.reconstructButton.enabled is False and not panel.ui.missingFrame.isHidden()
+    assert panel.ui.reconstructionSection.text == "Reconstruction: PyTorch is missing"
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a, **k: asked.append(a) or False)
+    click(panel.ui.installButton)
+    settle(panel)
+    assert len(asked) == 1 and panel.ui.statusLabel.text == "Nothing was installed." and not installed
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a, **k: True)
+    click(panel.ui.installButton)
+    settle(panel)
+    assert "extension PyTorch is missing" in panel.ui.statusLabel.text
+    import qt
+
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_arguments: "/usb/wheels")
+    monkeypatch.setattr(Dependencies, "_pipInstall", installed.extend)
+    click(panel.ui.installFolderButton)
+    settle(panel)
+    assert installed == ["--no-index", "--find-links", "/usb/wheels", "torch>=2.2"]
+    assert panel.ui.missingFrame.isHidden() and panel.ui.reconstructButton.enabled
+
+
+def test_a_device_that_is_not_there_cannot_be_chosen_unnoticed(panel, xrays):
+    wait_until(lambda: panel.reconstructionSection._devices)
+    settle(panel)
+    assert "the processor, 2 threads" in panel.ui.deviceLabel.text
+    panel.ui.deviceComboBox.currentIndex = 1
+    settle(panel)
+    assert "Not there on this computer" in panel.ui.deviceLabel.text and panel.ui.reconstructButton.enabled is False
+
+
+def test_the_time_is_that_of_the_last_run_here(panel, xrays):
+    from Diff2CTLib import Timing
+
+    wait_until(lambda: panel.reconstructionSection._devices)
+    start(panel, "done")
+    finish(panel)
+    assert "as measured here" in panel.ui.deviceLabel.text
+    one, four = (Timing.expectedS("cpu", "", steps) for steps in (1, 4))
+    assert four - one == pytest.approx(3 * 0.02)
+    assert Timing.expectedS("cuda", "", 3) is None
+
+
+def test_checkpoints_of_a_folder_can_be_chosen(panel, xrays, tmp_path, monkeypatch):
+    import qt
+
+    for name in ("b.safetensors", "a.safetensors", "notes.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_arguments: str(tmp_path))
+    click(panel.ui.checkpointFolderButton)
+    settle(panel)
+    combo = panel.ui.checkpointComboBox
+    assert [combo.itemText(n) for n in range(combo.count)] == ["Embedded", "a.safetensors", "b.safetensors"]
+    combo.currentIndex = 2
+    assert panel.parameterNode.checkpoint == str(tmp_path / "b.safetensors")
+    other = tmp_path / "else" / "mine.safetensors"
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_arguments: str(other))
+    click(panel.ui.checkpointFileButton)
+    settle(panel)
+    assert combo.currentText == "mine.safetensors" and panel.parameterNode.checkpoint == str(other)

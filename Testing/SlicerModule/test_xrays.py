@@ -1,0 +1,256 @@
+"""The section X-rays, used as a person would: load, look at the geometry, correct it, read the remarks."""
+
+import numpy as np
+import pytest
+from SlicerModule.tools import add_ct, add_xrays, click, settle
+
+
+@pytest.fixture
+def answer_dialog(monkeypatch):
+    """answer(name, value): what the file dialog `name` returns when it is opened."""
+    import qt
+
+    def answer(name, value):
+        monkeypatch.setattr(qt.QFileDialog, name, lambda *_arguments: value)
+
+    return answer
+
+
+def save(tmp_path, name, node, **changes):
+    """The X-ray of a node as a file."""
+    from dataclasses import replace
+
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct.radiograph import write_radiograph
+
+    path = tmp_path / name
+    write_radiograph(replace(SceneBridge.xrayFromNode(node).radiograph, **changes), path)
+    return str(path)
+
+
+def plain_picture(tmp_path, name="film.png"):
+    """A PNG that tells nothing about itself."""
+    import SimpleITK as sitk
+
+    rows, columns = np.indices((60, 50))
+    image = sitk.GetImageFromArray((1000 + 200 * np.sin(rows / 5) + 10 * columns).astype(np.uint16))
+    path = tmp_path / name
+    sitk.WriteImage(image, str(path))
+    return str(path)
+
+
+def test_two_files_of_any_order_find_their_places(panel, tmp_path, answer_dialog):
+    ap, lateral = add_xrays()
+    answer_dialog("getOpenFileNames", (save(tmp_path, "l.dcm", lateral), save(tmp_path, "a.dcm", ap)))
+    click(panel.ui.loadButton)
+    settle(panel)
+    assert panel.parameterNode.apNode.GetName() == "a.dcm" and panel.parameterNode.lateralNode.GetName() == "l.dcm"
+    assert panel.ui.apSelector.currentNode().GetName() == "a.dcm"
+    assert panel.ui.apSourceToDetector.value == 1000 and panel.ui.lateralSourceToIsocenter.value == 800
+    assert panel.ui.apView.currentText == "AP" and panel.ui.lateralView.currentText == "LL"
+    assert "assumed" not in panel.ui.geometrySection.text
+    assert panel.ui.apFrame.enabled is False and panel.ui.apPolarity.enabled is False
+
+
+def test_a_cancelled_dialog_changes_nothing(panel, answer_dialog):
+    answer_dialog("getOpenFileNames", ())
+    click(panel.ui.loadButton)
+    settle(panel)
+    assert panel.parameterNode.apNode is None and panel.ui.xraySection.text == "X-rays: none yet"
+
+
+def test_a_file_that_cannot_be_read_is_named(panel, tmp_path, answer_dialog):
+    (tmp_path / "letter.dcm").write_bytes(b"x" * 500)
+    answer_dialog("getOpenFileNames", (str(tmp_path / "letter.dcm"),))
+    click(panel.ui.loadButton)
+    settle(panel)
+    assert "letter.dcm" in panel.ui.checksTextEdit.plainText
+    assert panel.parameterNode.apNode is None
+
+
+def test_what_a_picture_does_not_tell_is_flagged_until_it_is_stated(panel, tmp_path, answer_dialog):
+    answer_dialog("getOpenFileNames", (plain_picture(tmp_path),))
+    click(panel.ui.loadButton)
+    settle(panel)
+    ui = panel.ui
+    assert ui.xraySection.text == "X-rays: AP only" and "values assumed" in ui.geometrySection.text
+    assert ui.apView.currentText == "AP, assumed"
+    assert ui.apSourceToDetector.suffix == " mm, assumed" and ui.apPixelHeight.suffix == " mm, assumed"
+    assert "source-detector distance" in ui.checksTextEdit.plainText
+    ui.apSourceToDetector.value = 1234.0
+    settle(panel)
+    assert ui.apSourceToDetector.suffix == " mm" and ui.apSourceToDetector.value == 1234
+    assert "source-detector distance" not in ui.checksTextEdit.plainText
+    ui.apView.currentIndex = 1
+    settle(panel)
+    assert ui.apView.currentText == "PA" and ui.apPrimaryAngle.value == 0
+
+
+def test_a_second_file_without_a_view_goes_to_the_free_place(panel, tmp_path, answer_dialog):
+    for name in ("one.png", "two.png"):
+        answer_dialog("getOpenFileNames", (plain_picture(tmp_path, name),))
+        click(panel.ui.loadButton)
+        settle(panel)
+    assert (panel.parameterNode.apNode.GetName(), panel.parameterNode.lateralNode.GetName()) == ("one.png", "two.png")
+    answer_dialog("getOpenFileNames", (plain_picture(tmp_path, "three.png"),))
+    click(panel.ui.loadButton)
+    settle(panel)
+    assert "three.png does not tell its view, and both places are taken" in panel.ui.checksTextEdit.plainText
+
+
+def test_an_edit_moves_the_detector_exactly(panel, xrays):
+    from Diff2CTLib import SceneBridge
+
+    panel.ui.apSourceToDetector.value = 1100.0
+    panel.ui.apPixelWidth.value = 3.0
+    panel.ui.apSecondaryAngle.value = 10.0
+    settle(panel)
+    beam = SceneBridge.geometryOf(xrays[0])
+    assert (beam.source_to_detector_mm, beam.detector_spacing_mm, beam.secondary_angle_deg) == (1100.0, (4.0, 3.0), 10.0)
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    xrays[0].GetIJKToRASMatrix(matrix)
+    for row, column in ((0, 0), (99, 0), (50, 89)):
+        expected = beam.pixel_to_lps((row, column)) * (-1, -1, 1)
+        assert np.allclose(matrix.MultiplyPoint((column, row, 0, 1))[:3], expected, atol=1e-9)
+
+
+def test_an_impossible_distance_is_refused_and_taken_back(panel, xrays):
+    panel.ui.apSourceToIsocenter.value = 1500.0
+    settle(panel)
+    assert "source_to_isocenter_mm < source_to_detector_mm" in panel.ui.checksTextEdit.plainText
+    assert panel.ui.apSourceToIsocenter.value == 800
+
+
+@pytest.mark.parametrize("leftRight", [True, False], ids=["left-right", "up-down"])
+def test_a_flip_turns_pixels_and_the_central_ray(panel, xrays, leftRight):
+    from Diff2CTLib import SceneBridge
+
+    before = SceneBridge.xrayFromNode(xrays[0])
+    click(panel.ui.apFlipLeftRight if leftRight else panel.ui.apFlipUpDown)
+    settle(panel)
+    after = SceneBridge.xrayFromNode(xrays[0])
+    axis = 1 if leftRight else 0
+    assert np.array_equal(after.radiograph.line_integral, np.flip(before.radiograph.line_integral, axis))
+    assert (panel.ui.apFlipLeftRight.checked, panel.ui.apFlipUpDown.checked) == (leftRight, not leftRight)
+    assert ("left and right of the patient are exchanged" in panel.ui.checksTextEdit.plainText) == leftRight
+
+
+def test_bone_can_be_declared_dark(panel, tmp_path, answer_dialog):
+    from Diff2CTLib import SceneBridge
+
+    answer_dialog("getOpenFileNames", (plain_picture(tmp_path),))
+    click(panel.ui.loadButton)
+    settle(panel)
+    before = SceneBridge.xrayFromNode(panel.parameterNode.apNode).radiograph.line_integral
+    panel.ui.apPolarity.currentIndex = 2
+    settle(panel)
+    after = SceneBridge.xrayFromNode(panel.parameterNode.apNode)
+    assert np.allclose(after.radiograph.line_integral, 1 - before, atol=1e-6)
+    assert "polarity" not in after.radiograph.assumed and "view" in after.radiograph.assumed
+
+
+def test_another_frame_is_read_and_edits_stay(panel, tmp_path, answer_dialog):
+    import SimpleITK as sitk
+    from Diff2CTLib import SceneBridge
+
+    frames = np.stack([np.add.outer(np.arange(40.0), np.arange(30.0)) * (n + 1) + 7 * n * np.eye(40, 30) for n in range(3)])
+    path = tmp_path / "run.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(frames.astype(np.float32)), str(path))
+    answer_dialog("getOpenFileNames", (str(path),))
+    click(panel.ui.loadButton)
+    settle(panel)
+    assert panel.ui.apFrame.enabled and panel.ui.apFrame.maximum == 3 and panel.ui.apFrame.suffix == " of 3"
+    assert "frame 1 of 3" in panel.ui.checksTextEdit.plainText
+    panel.ui.apRoll.value = 5.0
+    first = SceneBridge.xrayFromNode(panel.parameterNode.apNode).radiograph.line_integral
+    panel.ui.apFrame.value = 3
+    settle(panel)
+    xray = SceneBridge.xrayFromNode(panel.parameterNode.apNode)
+    assert xray.frame == 2 and xray.geometry.roll_deg == 5.0
+    assert not np.allclose(xray.radiograph.line_integral, first)
+
+
+def test_a_volume_of_another_module_becomes_an_xray_and_stays_as_it_was(panel):
+    import slicer
+    from Diff2CTLib import SceneBridge
+
+    foreign = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Film")
+    pixels = np.add.outer(np.arange(30.0), np.arange(20.0))[np.newaxis]
+    slicer.util.updateVolumeFromArray(foreign, pixels)
+    panel.ui.lateralSelector.setCurrentNode(foreign)
+    settle(panel)
+    adopted = panel.parameterNode.lateralNode
+    assert adopted.GetID() != foreign.GetID() and SceneBridge.isXray(adopted) and not SceneBridge.isXray(foreign)
+    assert np.array_equal(slicer.util.arrayFromVolume(foreign), pixels)
+    assert panel.ui.lateralView.currentText == "LL, assumed"
+
+
+def test_a_ct_is_no_xray_and_says_so(panel):
+    panel.ui.apSelector.setCurrentNode(add_ct(name="Abdomen"))
+    settle(panel)
+    assert panel.parameterNode.apNode is None
+    assert "Abdomen has 12 slices" in panel.ui.checksTextEdit.plainText
+
+
+def test_swap(panel, xrays):
+    click(panel.ui.swapButton)
+    settle(panel)
+    assert panel.parameterNode.apNode.GetID() == xrays[1].GetID()
+    assert "The views look swapped" in panel.ui.checksTextEdit.plainText
+
+
+def test_the_same_view_twice_and_an_oblique_pair_are_told(panel, xrays):
+    panel.ui.lateralView.currentIndex = 2  # AP
+    settle(panel)
+    assert "Both views are frontal" in panel.ui.checksTextEdit.plainText
+    assert panel.ui.reconstructButton.enabled is False
+    panel.ui.lateralView.currentIndex = 0
+    panel.ui.lateralPrimaryAngle.value = 60.0
+    settle(panel)
+    assert "not orthogonal" in panel.ui.checksTextEdit.plainText
+
+
+def test_collimation_and_saturation_are_told(panel, xrays, tmp_path, answer_dialog):
+    valid = np.ones((100, 90), bool)
+    valid[:, :20] = False
+    path = save(tmp_path, "narrow.dcm", xrays[0], valid=valid, warnings=("narrow.dcm: 10% saturated",))
+    answer_dialog("getOpenFileNames", (path,))
+    click(panel.ui.loadButton)
+    settle(panel)
+    assert "collimated, 22 % of the image" in panel.ui.checksTextEdit.plainText
+
+
+def test_views_that_do_not_share_the_axis_are_told(panel, xrays):
+    import slicer
+
+    node = xrays[1]
+    pixels = slicer.util.arrayFromVolume(node)
+    pixels[:] = np.roll(pixels, 8, axis=1)  # 8 rows of 4 mm at the detector are 26 mm at the isocentre
+    slicer.util.arrayFromVolumeModified(node)
+    settle(panel)
+    assert "mm lower than the AP view" in panel.ui.checksTextEdit.plainText
+
+
+def test_an_xray_in_the_scene_is_exactly_the_one_that_went_in(module):
+    from Diff2CTLib import SceneBridge
+    from Diff2CTLib.Xray import Xray
+
+    from diff2ct.geometry import ParallelBeam, View
+    from diff2ct.radiograph import Radiograph
+
+    beam = ParallelBeam.from_view(
+        View.RL, detector_spacing_mm=(1.1, 1.3), detector_size=(20, 30), principal_point=(3.7, 9.1), isocenter_lps=(1, 2, 3.3)
+    )
+    image = np.random.default_rng(1).normal(size=(20, 30)).astype(np.float32)
+    valid = image > -1
+    radiograph = Radiograph(image, beam, valid=valid, assumed=("view",), source="x.png", warnings=("w",))
+    node = SceneBridge.addXray(Xray(radiograph, beam, path="/x.png", frame=1, frames=2, polarity="dark_dense"), "x")
+    found = SceneBridge.xrayFromNode(node)
+    assert found.geometry == beam and found.readGeometry == beam
+    assert np.array_equal(found.radiograph.valid, valid)
+    assert np.array_equal(found.radiograph.line_integral[valid], image[valid])
+    assert (found.path, found.frame, found.frames, found.polarity) == ("/x.png", 1, 2, "dark_dense")
+    assert (found.radiograph.assumed, found.radiograph.warnings, found.radiograph.source) == (("view",), ("w",), "x.png")

@@ -100,7 +100,11 @@ def test_samples_give_a_standard_deviation(call, tmp_path: Path) -> None:  # typ
     assert result.exit_code == 0, result.output
     sd = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "sd.nrrd")))
     assert sd.min() >= 0 and sd.mean() > 0
-    assert_one_line(call("--sd-output", tmp_path / "sd2.nrrd", "--output", tmp_path / "out2.nrrd"), "--sd-output", "1 sample")
+    assert_one_line(
+        call("--samples", 1, "--sd-output", tmp_path / "sd2.nrrd", "--output", tmp_path / "out2.nrrd"),
+        "--sd-output",
+        "1 sample",
+    )
 
 
 def test_geometry_file_overrules_the_image(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from diff2ct.checkpoint import load_checkpoint
+from diff2ct.networks import X2NoiseNet
 from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import Case, write_case
@@ -90,9 +91,16 @@ if __name__ == "__main__":
     train(run, Path({str(cases)!r}), output, fabric=fabric)
 """)
     subprocess.run([sys.executable, script], check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    a, b = (load_checkpoint(f).network.state_dict() for f in (alone, tmp_path / "together" / "checkpoint.safetensors"))
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
+    torch.manual_seed(run.seed)
+    start = X2NoiseNet(run.network).state_dict()
+
+    def update(file: Path) -> torch.Tensor:
+        end = load_checkpoint(file).network.state_dict()
+        return torch.cat([(end[name] - start[name]).flatten() for name in start])
+
+    # weight by weight, the sign of a first gradient that is nearly 0 decides, and that is rounding
+    together = update(tmp_path / "together" / "checkpoint.safetensors")
+    assert float(torch.nn.functional.cosine_similarity(update(alone), together, dim=0)) > 0.99
 
 
 def test_training_learns(cases: Path, tmp_path: Path) -> None:

@@ -10,24 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
 from diff2ct.checkpoint import load_checkpoint
+from diff2ct.compare import compare_volumes
 from diff2ct.geometry import View
-from diff2ct.metrics import evaluate_volume
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
 from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
 from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import CtVolume
-from diff2ct.volume_io import inside_grid, read_ct, resample, write_volume
+from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, VOLUME_SUFFIXES, check_output
 
 NAMES_OF_VIEWS = ("ap", "lateral")
 READING_KEYS = ("frame", "polarity", "intensity")
 """What a geometry file may say about reading an image, beside where it was taken."""
-MIN_OVERLAP_PERCENT = 5.0
-"""How much of the grid a truth must cover; less is a mistake, not a comparison."""
 SHOWN_METRICS = (
     ("ssim_3d_body", "SSIM in the body, [-200, 800] HU", ""),
     ("bone_dice", "bone Dice (> 200 HU)", ""),
@@ -104,7 +100,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
             device=request.device,
             on_step=on_step,
         )
-        truth, metrics = (None, None) if scan is None else compare_with_scan(result.volume, scan)
+        comparison = None if scan is None else compare_volumes(result.volume, scan)
+        truth, metrics = (None, None) if comparison is None else (comparison.truth, comparison.scores)
 
     write_volume(result.volume, request.output, attributes=result.provenance, overwrite=request.overwrite)
     if request.sd_output is not None and result.sd_hu is not None:
@@ -164,20 +161,6 @@ def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:
     if unknown:
         raise ValueError(f"geometry: unknown {', '.join(unknown)} in {path}, accepted are ap and lateral")
     return values
-
-
-def compare_with_scan(volume: CtVolume, scan: CtVolume) -> tuple[CtVolume, dict[str, float | None]]:
-    """(scan on the volume's grid, metrics where the scan has data). Raises ValueError if they hardly overlap."""
-    covered = inside_grid(scan, volume.grid)
-    percent = 100 * float(covered.mean())
-    if percent < MIN_OVERLAP_PERCENT:
-        raise ValueError(
-            f"truth: it covers {percent:.1f} % of the reconstruction, accepted is {MIN_OVERLAP_PERCENT:g} % or more: "
-            "is it in the X-rays' frame of reference?"
-        )
-    truth = resample(scan, volume.grid)
-    scores = evaluate_volume(torch.from_numpy(volume.hu), torch.from_numpy(truth.hu), torch.from_numpy(covered))
-    return truth, _finite(scores)
 
 
 def caption(seconds: float, metrics: dict[str, float | None] | None) -> list[tuple[str, str]]:

@@ -27,13 +27,14 @@ NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 class Reconstruction:
     """volume: HU; the mean of the samples if there are several. sd_hu: (D, H, W) their standard deviation, None for one sample.
 
+    samples_hu: (K, D, H, W) float32, the samples themselves.
     seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after
-    fitting
-    gain and offset: {"relative_l2", "ncc"}. provenance: what to write beside the volume, all text.
+    fitting gain and offset: {"relative_l2", "ncc"}. provenance: what to write beside the volume, all text.
     """
 
     volume: CtVolume
     sd_hu: np.ndarray | None
+    samples_hu: np.ndarray
     seconds: float
     reprojection: tuple[dict[str, float], ...]
     provenance: dict[str, str]
@@ -83,10 +84,13 @@ def reconstruct(
             )
             samples.append(checkpoint.hu_map.to_hu(x_0[0, 0].float()).cpu().numpy())
 
-    volume = CtVolume(np.mean(samples, axis=0), grid)
+    samples_hu = np.stack(samples)
+    volume = CtVolume(samples_hu.mean(0), grid)
+    sd_hu = samples_hu.std(0, ddof=1) if num_samples > 1 else None
     return Reconstruction(
         volume=volume,
-        sd_hu=np.std(samples, axis=0, ddof=1) if num_samples > 1 else None,
+        sd_hu=sd_hu,
+        samples_hu=samples_hu,
         seconds=time.perf_counter() - start,
         reprojection=tuple(reproject(volume, radiograph) for radiograph in pair),
         provenance={

@@ -111,7 +111,7 @@ def reconstruct(photographer, case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", type=Path, nargs="?")
-    parser.add_argument("--output", type=Path, default=EXTENSION / "Resources" / "Screenshots")
+    parser.add_argument("--output", type=Path, default=TESTING.parent / "Screenshots")
     arguments = parser.parse_args()
     case = arguments.case and arguments.case.resolve()  # Slicer reads no relative paths
     arguments.output.mkdir(parents=True, exist_ok=True)

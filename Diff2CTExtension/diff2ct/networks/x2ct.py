@@ -71,7 +71,7 @@ class X2ct(nn.Module):
     the number of convolutions open, there are as many as the size of its released generator leaves room for.
     """
 
-    RECOMPUTED = (DenseLayer,)
+    BLOCKS = (DenseLayer,)
 
     def __init__(self, config: X2ctConfig) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ import torch
 
 from diff2ct.condition import CONDITIONS, condition_channels
 from diff2ct.diffusion import Diffusion
-from diff2ct.networks import NETWORKS, X2NoiseNet, X2NoiseNetConfig
+from diff2ct.networks import NETWORKS, OnePassConfig, ReconstructionNetwork, X2NoiseNetConfig
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
 from diff2ct.weights_file import FileFormat, fill_network, read_weights, write_weights
@@ -21,7 +21,7 @@ CHECKPOINT = FileFormat(
     marker="diff2ct-checkpoint",
     version=1,
     fields=("network", "diffusion", "hu_map", "condition", "grid", "provenance"),
-    objects=("network", "diffusion", "hu_map", "grid", "provenance"),
+    objects=("network", "hu_map", "grid", "provenance"),
 )
 EMBEDDED = Path(__file__).parent / "checkpoints" / "default.safetensors"
 
@@ -30,13 +30,14 @@ EMBEDDED = Path(__file__).parent / "checkpoints" / "default.safetensors"
 class Checkpoint:
     """A network with the process, units, condition and grid it was trained for.
 
+    diffusion: None for a network that reconstructs in one pass.
     grid: the model grid around the isocentre at the origin. provenance: what made it (recipe, data, steps, date), plain JSON.
     sha256: of the file it came from, "" before it is saved.
     """
 
-    network: X2NoiseNet
+    network: ReconstructionNetwork
     network_name: str
-    diffusion: Diffusion
+    diffusion: Diffusion | None
     hu_map: HuMap
     condition: str
     grid: VolumeGrid
@@ -44,14 +45,19 @@ class Checkpoint:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        _check_condition(self.network.config, self.condition)
+        _check_use(self.network.config, self.condition, self.diffusion, self.grid)
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether the network reconstructs in one deterministic pass, without noise, steps and samples."""
+        return self.diffusion is None
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float16) -> None:
     """Write weights as `dtype`; the file appears under its name only when complete."""
     header = {
         "network": {"name": checkpoint.network_name, **asdict(checkpoint.network.config)},
-        "diffusion": asdict(checkpoint.diffusion),
+        "diffusion": None if checkpoint.diffusion is None else asdict(checkpoint.diffusion),
         "hu_map": asdict(checkpoint.hu_map),
         "condition": checkpoint.condition,
         "grid": asdict(checkpoint.grid),
@@ -72,8 +78,9 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
     network_class, config_class = NETWORKS[header["network"]["name"]]
     try:
         config = config_class(**{k: v for k, v in header["network"].items() if k != "name"})
-        diffusion, hu_map, grid = Diffusion(**header["diffusion"]), HuMap(**header["hu_map"]), VolumeGrid(**header["grid"])
-        _check_condition(config, header["condition"])
+        hu_map, grid = HuMap(**header["hu_map"]), VolumeGrid(**header["grid"])
+        diffusion = None if header["diffusion"] is None else Diffusion(**header["diffusion"])
+        _check_use(config, header["condition"], diffusion, grid)
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: the header of {path} does not validate: {error}") from None
     with torch.device("meta"):
@@ -92,7 +99,19 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
     )
 
 
-def _check_condition(config: X2NoiseNetConfig, condition: str) -> None:
+def _check_use(config: X2NoiseNetConfig | OnePassConfig, condition: str, diffusion: Diffusion | None, grid: VolumeGrid) -> None:
+    """ValueError unless the network can be used in this way."""
+    if not isinstance(config, X2NoiseNetConfig):
+        if condition != "planes":
+            raise ValueError(f"condition: got {condition!r}, accepted is 'planes' for a network that reconstructs in one pass")
+        if diffusion is not None:
+            raise ValueError(f"diffusion: got {diffusion}, accepted is none for a network that reconstructs in one pass")
+        size = getattr(config, "size", grid.size[0])
+        if grid.size != (size, size, size):
+            raise ValueError(f"grid.size: got {grid.size}, accepted is a cube of {size}^3 voxels for this network")
+        return
+    if diffusion is None:
+        raise ValueError("diffusion: got none, accepted is the process that the denoiser was trained for")
     expected = condition_channels(condition)
     if config.condition_channels != expected:
         got = config.condition_channels

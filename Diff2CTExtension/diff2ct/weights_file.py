@@ -42,8 +42,9 @@ class WeightsFile:
 def write_weights(
     path: str | Path, kind: FileFormat, header: Mapping[str, Any], network: nn.Module, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write the network's weights as `dtype`; the file appears under its name only when complete."""
-    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in network.state_dict().items()}
+    """Write the network's weights as `dtype`, counters as they are; the file appears under its name only when complete."""
+    weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
     temporary = Path(path).with_name(f".{Path(path).name}.partial")
     metadata = {"format": kind.marker, "version": str(kind.version), "header": json.dumps(header)}
     save_file(tensors, temporary, metadata=metadata)
@@ -76,7 +77,8 @@ def fill_network(path: str | Path, kind: FileFormat, network: nn.Module, found: 
             raise ValueError(f"{kind.name}: {name} in {path} has shape {got}, accepted is {accepted}")
         if not torch.isfinite(found[name]).all():
             raise ValueError(f"{kind.name}: {name} in {path} holds NaN or infinite weights")
-    network.load_state_dict({name: t.float() for name, t in found.items()}, assign=True)
+    weights = {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
+    network.load_state_dict(weights, assign=True)
 
 
 def _header(path: Path, kind: FileFormat, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from diff2ct.networks.instance_norm import InstanceNorm
 from diff2ct.networks.one_pass import FRONTAL, LATERAL, along_rays, channels_last, from_volume, to_volume, view_image
 
 VIEWS = (FRONTAL, LATERAL)
@@ -106,7 +107,7 @@ class _Encoder(nn.Module):
     def __init__(self, config: X2ctConfig) -> None:
         super().__init__()
         self.enter = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(1, config.width, 7, bias=False), nn.InstanceNorm2d(config.width), nn.ReLU()
+            nn.ReflectionPad2d(3), nn.Conv2d(1, config.width, 7, bias=False), InstanceNorm(config.width), nn.ReLU()
         )
         self.stages = nn.ModuleList()
         channels = config.width
@@ -141,7 +142,7 @@ class _ViewDecoder(nn.Module):
             nn.Linear(channels[-1], widths[-1] * self._coarsest**3), nn.Dropout(0.5), nn.ReLU()
         )
         self.flat = nn.ModuleList(  # connection B, before and after it is repeated along the rays
-            nn.Sequential(nn.Conv2d(c, w, 1, bias=False), nn.InstanceNorm2d(w), nn.ReLU())
+            nn.Sequential(nn.Conv2d(c, w, 1, bias=False), InstanceNorm(w), nn.ReLU())
             for c, w in zip(channels[:-1], widths, strict=False)
         )
         self.deep = nn.ModuleList(_conv(w, w) for w in widths[:-1])
@@ -179,18 +180,16 @@ def encoder_channels(config: X2ctConfig) -> list[int]:
 
 
 def _normed(channels: int) -> list[nn.Module]:
-    return [nn.InstanceNorm2d(channels), nn.ReLU()]
+    return [InstanceNorm(channels), nn.ReLU()]
 
 
 def _conv(channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(channels, out_channels, 3, padding=1, bias=False), nn.InstanceNorm3d(out_channels), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv3d(channels, out_channels, 3, padding=1, bias=False), InstanceNorm(out_channels), nn.ReLU())
 
 
 def _grow(channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose3d(channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False),
-        nn.InstanceNorm3d(out_channels),
+        InstanceNorm(out_channels),
         nn.ReLU(),
     )

@@ -148,11 +148,13 @@ class AlignmentSection:
             state, text = _("no DRR"), preview.message
         else:
             agreements = [
-                f"{words[slot]} {AlignmentPreview.agreement(preview.ncc(slot))}"
+                f"{words[slot]} {AlignmentPreview.agreementInWords(preview.agreement(slot))}"
                 for slot in SLOTS
                 if nodes[slot] is not None and preview.hasDrr(slot)
             ]
             state = _("agreement {values}").format(values=", ".join(agreements)) if agreements else _("computing the DRR")
-            text = _("Agreement of X-ray and CT (1 is perfect): {values}").format(values=", ".join(agreements) or "...")
+            text = _("Agreement of edges, highest where the CT lies right: {values}").format(
+                values=", ".join(agreements) or "..."
+            )
         self.ui.agreementLabel.text = text
         self.ui.alignmentSection.text = _("Alignment preview: {state}").format(state=state)

@@ -28,7 +28,7 @@ class Photographer:
         self.panel = self.representation.self()
         self.window = host.window(self.representation, width=1500, height=900, panel_width=470)
 
-    def wait_until(self, condition, seconds=3600):
+    def wait_until(self, condition, seconds=60):
         start = time.monotonic()
         while not condition():
             if time.monotonic() - start > seconds:
@@ -41,6 +41,8 @@ class Photographer:
 
     def shoot(self, name):
         self.wait_until(lambda: True)
+        for _turn in range(20):  # sections that grew are laid out anew in steps
+            self.application.processEvents()
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
         host.screenshot(self.window, self.folder / f"{name}.png")
@@ -71,7 +73,7 @@ def load(photographer, case):
 
 
 def agreements(panel):
-    return [panel.preview.ncc(slot) for slot in ("ap", "lateral")]
+    return [panel.preview.agreement(slot) for slot in ("ap", "lateral")]
 
 
 def reconstruct(photographer, case):
@@ -97,12 +99,13 @@ def main():
     parser.add_argument("case", type=Path, nargs="?")
     parser.add_argument("--output", type=Path, default=EXTENSION / "Resources" / "Screenshots")
     arguments = parser.parse_args()
+    case = arguments.case and arguments.case.resolve()  # Slicer reads no relative paths
     photographer = Photographer(arguments.output)
     panel = photographer.panel
     photographer.open_sections("xraySection", "reconstructionSection")
     photographer.shoot("panel-before")
 
-    load(photographer, arguments.case)
+    load(photographer, case)
     photographer.open_sections("xraySection", "alignmentSection")
     panel.ui.geometrySection.collapsed = False
     photographer.shoot("panel-after")
@@ -122,7 +125,7 @@ def main():
     photographer.shoot_view("scene-3d")
 
     photographer.open_sections("compareSection")
-    reconstruct(photographer, arguments.case)
+    reconstruct(photographer, case)
     photographer.wait_until(lambda: panel.compareSection._comparison is not None)
     photographer.open_sections("compareSection")
     photographer.shoot("compare")

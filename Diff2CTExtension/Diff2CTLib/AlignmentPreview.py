@@ -19,7 +19,7 @@ class _View:
 
     node: object = None
     drr: tuple | None = None
-    ncc: float = math.nan
+    agreement: float = math.nan
     isAsked: bool = False
     isDirty: bool = False
     shown: tuple | None = None
@@ -50,9 +50,9 @@ class AlignmentPreview:
                 self._ask(slot)
                 self._compose(slot)
 
-    def ncc(self, slot):
-        """Normalised cross-correlation of X-ray and DRR, NaN if there is none."""
-        return self._views[slot].ncc
+    def agreement(self, slot):
+        """Gradient correlation of X-ray and DRR, NaN if there is none."""
+        return self._views[slot].agreement
 
     def hasDrr(self, slot):
         return self._views[slot].drr is not None
@@ -88,6 +88,7 @@ class AlignmentPreview:
             self._say(str(error))
             return
         if view.drr is not None and view.drr[2] == wanted:
+            view.isDirty = False
             return
         if view.isAsked:
             view.isDirty = True
@@ -122,14 +123,16 @@ class AlignmentPreview:
 
         drr, beam, wanted = view.drr
         xray = self._smallXrays.get(view.node).radiograph
-        found = overlay.match(drr, xray.line_integral, xray.valid)
-        view.ncc, view.shown = found.ncc, (wanted, self._mode)
+        _beam, _changed, pose, grid = wanted
+        uncut = ~overlay.crop_bands(grid, np.frombuffer(pose).reshape(4, 4), beam)
+        found = overlay.match(drr, xray.line_integral, xray.valid & uncut)
+        view.agreement, view.shown = found.agreement, (wanted, self._mode)
         matched = found.gain * drr + found.offset
         reached = drr > 0
         low, high = np.percentile(xray.line_integral[xray.valid], (0.5, 99.5))
         window, level, color = max(float(high - low), 1e-3), float(high + low) / 2, Colors.GREY
         if self._mode is PreviewMode.EDGES:
-            shown = overlay.edges(drr, reached)
+            shown = overlay.edges(drr, reached & uncut)
             reached = shown > 0
             window, level, color = 2.0, 0.0, Colors.edgeColor()
         elif self._mode is PreviewMode.DIFFERENCE:
@@ -158,8 +161,7 @@ class AlignmentPreview:
             display.SetApplyThreshold(True)
 
 
-def agreement(ncc):
-    """Words for a correlation."""
-    if math.isnan(ncc):
+def agreementInWords(correlation):
+    if math.isnan(correlation):
         return _("the CT does not reach into the X-ray")
-    return f"{ncc:.2f}"
+    return f"{correlation:.2f}"

@@ -23,7 +23,8 @@ def test_command_evaluates_checkpoints_and_baseline(tiny_checkpoint: Path, trunk
     write_volume(trunk, tmp_path / "cts" / "trunk.nrrd")
     request = EvaluationRequest(
         output=tmp_path / "out", num_phantoms=0, cts=(tmp_path / "cts",),
-        checkpoints=(f"tiny={tiny_checkpoint}", f"again={tiny_checkpoint}"), methods=("tiny", "again", "flat-body"), num_steps=2,
+        checkpoints=(f"tiny={tiny_checkpoint}", f"again={tiny_checkpoint}"), methods=("tiny", "again", "flat-body"),
+        num_steps=2,
     )  # fmt: skip
     progress: list[tuple[int, int, str]] = []
     summary = run_evaluation(request, lambda *p: progress.append(p))

@@ -9,7 +9,6 @@ from pathlib import Path
 from diff2ct import __version__
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.process import check_device, tune_allocator
-from diff2ct.reconstruct import DEFAULT_STEPS
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import list_cases
 from diff2ct_training.drr import BiplanarSetup
@@ -28,8 +27,8 @@ TRAIN_MEAN = "train-mean"
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
     """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. cases: a folder that `diff2ct prepare` wrote.
-    checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all. labels: folder with label maps of the CTs.
-    predicted_labels: METHOD=FOLDER with label maps of its reconstructions. compat, lpips, inception: `ScoringOptions`.
+    checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all. labels: folder with label maps of the
+    CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions. compat, lpips, inception: `ScoringOptions`.
     num_mean_phantoms: how many training phantoms make the train-mean. overwrite: keep nothing of an earlier evaluation in the
     same folder. keep_volumes: write every reconstruction. Others: `diff2ct.reconstruct`.
     """
@@ -129,10 +128,12 @@ def settings_of(
     request: EvaluationRequest, checkpoints: Mapping[str, Checkpoint], setup: BiplanarSetup
 ) -> list[tuple[str, str]]:
     """How the numbers were made."""
-    lines = [(name, f"checkpoint {checkpoint.sha256[:12]}") for name, checkpoint in checkpoints.items()]
-    lines.append(
-        ("sampling", f"steps {request.num_steps or DEFAULT_STEPS}, samples {request.num_samples}, seed {request.seed}")
-    )
+    lines = []
+    for name, checkpoint in checkpoints.items():
+        steps = request.num_steps or checkpoint.sampling.num_steps
+        sampling = f"{steps} steps, {request.num_samples} samples, seed {request.seed}"
+        how = "one pass" if checkpoint.in_one_pass else sampling
+        lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
     phantoms = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"
     lines += [(TRAIN_MEAN, phantoms)] if TRAIN_MEAN in (request.methods or (TRAIN_MEAN,)) else []
     lines.append(("X-rays", f"noiseless line integrals of the whole body or scan, {setup.describe()}"))

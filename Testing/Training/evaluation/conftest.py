@@ -28,9 +28,7 @@ def trunk_case(trunk: CtVolume, small_grid: VolumeGrid) -> EvaluationCase:
     labels = np.zeros(small_grid.size, np.int32)
     labels[12:16][truth.hu[12:16] > 200] = 28
     head = np.array([10.0, 60.0, 0.0])
-    screw = PedicleScrew.from_head(
-        head, np.array([0.0, -1.0, 0.0]), length_mm=45.0, diameter_mm=6.0, level="L4", side="left"
-    )
+    screw = PedicleScrew.from_head(head, np.array([0.0, -1.0, 0.0]), length_mm=45.0, diameter_mm=6.0, level="L4", side="left")
     known = np.ones(small_grid.size, bool)
     return EvaluationCase("trunks", "trunk", radiographs, truth, known, labels, (screw,), (0.5, 2.0))
 

@@ -10,7 +10,7 @@ from diff2ct_training.evaluation.tables import Column
 @dataclass(frozen=True)
 class Section:
     """A table of the report. about: what a reader has to know to read it, one or two sentences. columns: metric -> how it is
-    shown. tested: compared with the reference method; all of these tests of a dataset are corrected together."""
+    shown. tested: compared with the reference method; Holm-corrected within the table."""
 
     title: str
     about: str
@@ -34,8 +34,8 @@ SECTIONS = (
     ),
     Section(
         "Whole volume",
-        "As papers report. The window -1000..4096 HU of Diff2CT, then -1000..1500 HU of X2CT-GAN, always on [0, 1]. Mostly air and "
-        "outline: a true outline filled with water already scores high here.",
+        "As papers report. The window -1000..4096 HU of Diff2CT, then -1000..1500 HU of X2CT-GAN, always on [0, 1]. Mostly "
+        "air and outline: a true outline filled with water already scores high here.",
         {
             "ssim_3d_wide": Column("SSIM 3D", "", "up"),
             "ssim_2d_wide": Column("SSIM 2D", "", "up"),
@@ -49,17 +49,19 @@ SECTIONS = (
     ),
     Section(
         "HU error by tissue",
-        "Regions come from the truth: air below -200 HU inside the body, fat -200..-30, soft tissue -200..300, bone above 300, metal "
-        "above 2500 HU and one voxel around it. Bias is reconstruction minus truth.",
-        {
-            **{f"mae_hu_{r}": Column(f"MAE {r}", "HU", "down") for r in ("air", "fat", "soft", "bone", "metal")},
-            **{f"bias_hu_{r}": Column(f"Bias {r}", "HU", "zero") for r in ("air", "fat", "soft", "bone", "metal")},
-        },
+        "Regions come from the truth: air below -200 HU inside the body, fat -200..-30, soft tissue -200..300, bone above 300, "
+        "metal above 2500 HU and one voxel around it.",
+        {f"mae_hu_{r}": Column(f"MAE {r}", "HU", "down") for r in ("air", "fat", "soft", "bone", "metal")},
+    ),
+    Section(
+        "HU bias by tissue",
+        "Mean of reconstruction minus truth in the same regions. Below 0: not dense enough.",
+        {f"bias_hu_{r}": Column(f"Bias {r}", "HU", "zero") for r in ("air", "fat", "soft", "bone", "metal")},
     ),
     Section(
         "Agreement with the X-rays",
-        "The reconstruction's own X-rays against the given ones, gain and offset fitted. Tissue outside the cube cannot be explained, "
-        "so the truth itself does not reach 0.",
+        "The reconstruction's own X-rays against the given ones, gain and offset fitted. Tissue outside the cube cannot be "
+        "explained, so the truth itself does not reach 0.",
         {
             "reprojection_l2_frontal": Column("L2 frontal", "", "down"),
             "reprojection_l2_lateral": Column("L2 lateral", "", "down"),
@@ -69,8 +71,8 @@ SECTIONS = (
     ),
     Section(
         "Vertebrae",
-        "Means over whole vertebrae. Bone Dice compares what is above 200 HU inside the true label; the others need a label map of "
-        "the reconstruction (--predicted-labels).",
+        "Means over whole vertebrae. Bone Dice compares what is above 200 HU inside the true label; the others need a label "
+        "map of the reconstruction (--predicted-labels).",
         {
             "bone_dice_in_true_vertebrae": Column("Bone Dice in true vertebrae", "", "up"),
             "vertebra_dice": Column("Dice", "", "up"),
@@ -84,9 +86,9 @@ SECTIONS = (
     ),
     Section(
         "Pedicle screws",
-        "Screws found in the reconstruction above 2000 HU, matched to the true ones. oracle-truth shows what the detector itself gets "
-        "wrong. Errors are of found screws only: read them beside the recall. A grade changes if a surgeon would judge the breach of "
-        "the pedicle differently (Gertzbein-Robbins).",
+        "Screws found in the reconstruction above 2000 HU, matched to the true ones. oracle-truth shows what the detector "
+        "itself gets wrong. Errors are of found screws only: read them beside the recall. A grade changes if a surgeon would "
+        "judge the breach of the pedicle differently (Gertzbein-Robbins).",
         {
             "screw_recall": Column("Recall", "", "up"),
             "screw_precision": Column("Precision", "", "up"),
@@ -99,8 +101,8 @@ SECTIONS = (
     ),
     Section(
         "Uncertainty",
-        "How often the truth lies in intervals of the samples, inside the body (t: Student's prediction interval; q: between the "
-        "samples themselves). ENCE 0 and slope 1 are a spread that says how large the error is.",
+        "How often the truth lies in intervals of the samples, inside the body (t: Student's prediction interval; q: between "
+        "the samples themselves). ENCE 0 and slope 1 are a spread that says how large the error is.",
         {
             **{f"coverage_t_{level}": Column(f"{level} % t") for level in (50, 80, 90)},
             **{f"coverage_q_{level}": Column(f"{level} % q") for level in (50, 80, 90)},
@@ -112,7 +114,8 @@ SECTIONS = (
     ),
     Section(
         "Other papers' conventions",
-        "Only to stand beside the tables of those papers; comparable with nothing else, in particular not with the figures above.",
+        "Only to stand beside the tables of those papers; comparable with nothing else, in particular not with the figures "
+        "above.",
         {
             "psnr_slices_x2ct_compat": Column("PSNR as X2CT (slices, 4095)", "dB", "up"),
             "psnr_volume_x2ct_compat": Column("PSNR as X2CT (volume, 4095)", "dB", "up"),

@@ -88,19 +88,18 @@ def _tiles(dataset: DatasetReport) -> str:
         if own is None:
             continue
         sign = -1 if column.arrow == "up" else 1
-        value = f"<b>{_number(float(own.mean()))}</b>{f'<i>&nbsp;{escape(column.unit)}</i>' if column.unit else ''}"
-        sd = f" &#177; {_number(sample_sd(own))}" if len(own) > 1 else ""
+        mean, unit = float(own.mean()), f"&nbsp;{escape(column.unit)}" if column.unit else ""
+        sd = f" &#177; {_number(sample_sd(own), mean)}" if len(own) > 1 else ""
         beside = ""
         if means:
             rival = min(means, key=lambda m: sign * float(means[m].mean()))
             ahead = sign * float(own.mean()) < sign * float(means[rival].mean())
             p = p_values.get((rival, metric))
             sure = "" if p is None else f", p {_p(p)}"
-            word = "best; next" if ahead else "behind"
-            beside = f'<p class="{"ahead" if ahead else "behind"}">{word} {escape(rival)} {_number(float(means[rival].mean()))}{sure}</p>'
-        tiles.append(
-            f"<div class=tile><h3>{escape(column.label)} {_ARROWS[column.arrow]}</h3><p class=value>{value}{sd}</p>{beside}</div>"
-        )
+            word, kind = ("best; next", "ahead") if ahead else ("behind", "behind")
+            beside = f"<p class={kind}>{word} {escape(rival)} {_number(float(means[rival].mean()))}{sure}</p>"
+        title = f"{escape(column.label)} {_ARROWS[column.arrow]}"
+        tiles.append(f"<div class=tile><h3>{title}</h3><p class=value><b>{_number(mean)}</b>{sd}{unit}</p>{beside}</div>")
     return (
         f"<p class=tileshead>{escape(dataset.reference)}, mean &#177; SD over cases</p><div class=tiles>{''.join(tiles)}</div>"
     )
@@ -116,17 +115,20 @@ def _table(section: Section, table: Table) -> str:
         kind = "oracle" if method.startswith(ORACLE) else "reference" if method == table.reference else ""
         cells = "".join(_cell(cell) for cell in table.cells[method])
         lines.append(f'<tr class="{kind}"><th scope=row>{escape(method)}</th>{cells}</tr>')
+    width = " class=narrow" if len(table.columns) < 4 else ""
     return (
         f"<h3>{escape(section.title)}</h3><p class=about>{escape(section.about)}</p>"
-        f"<div class=scroll><table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<div class=scroll><table{width}><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
 def _cell(cell: Cell | None) -> str:
     if cell is None:
         return "<td class=none>&#8211;</td>"
-    sd = f" <span class=sd>&#177; {_number(cell.sd)}</span>" if math.isfinite(cell.sd) else ""
-    interval = f"<small>{_number(cell.low)} to {_number(cell.high)}</small>" if math.isfinite(cell.low) else ""
+    sd = f" <span class=sd>&#177; {_number(cell.sd, cell.mean)}</span>" if math.isfinite(cell.sd) else ""
+    interval = (
+        f"<small>{_number(cell.low, cell.mean)} to {_number(cell.high, cell.mean)}</small>" if math.isfinite(cell.low) else ""
+    )
     star = "<sup>*</sup>" if cell.differs else ""
     return f'<td class="{"best" if cell.best else ""}" title="n = {cell.n}">{_number(cell.mean)}{star}{sd}{interval}</td>'
 
@@ -134,9 +136,10 @@ def _cell(cell: Cell | None) -> str:
 def _figure(figure: ReportFigure) -> str:
     kind = "svg+xml" if figure.path.suffix == ".svg" else "png"
     data = base64.b64encode(figure.path.read_bytes()).decode("ascii")
+    title, width = escape(figure.title), f"max-width:{figure.width_px}px"
     return (
-        f'<figure class="{"wide" if figure.wide else ""}"><figcaption><b>{escape(figure.title)}.</b> {escape(figure.caption)}'
-        f'</figcaption><img alt="{escape(figure.title)}" src="data:image/{kind};base64,{data}"></figure>'
+        f'<figure class="{"wide" if figure.wide else ""}"><figcaption><b>{title}.</b> {escape(figure.caption)}</figcaption>'
+        f'<img alt="{title}" style="{width}" src="data:image/{kind};base64,{data}"></figure>'
     )
 
 
@@ -152,9 +155,8 @@ def _screws(dataset: DatasetReport) -> str:
         grades = [grade(row["true_breach_mm"]) for row in rows if math.isfinite(row.get("true_breach_mm", math.nan))]
         true = " ".join(f"{GRADES[g]} {grades.count(g)}" for g in range(len(GRADES)) if g in grades)
         moved = f"{sum(move != 0 for move in moves)} of {len(moves)}" if moves else "&#8211;"
-        lines.append(
-            f"<tr><th scope=row>{escape(method)}</th><td>{len(rows)}</td><td>{len(found)}</td><td>{true}</td><td>{moved}</td></tr>"
-        )
+        cells = "".join(f"<td>{cell}</td>" for cell in (len(rows), len(found), true, moved))
+        lines.append(f"<tr><th scope=row>{escape(method)}</th>{cells}</tr>")
     return (
         "<div class=scroll><table class=narrow><thead><tr><th></th><th>true screws</th><th>found</th><th>true grades</th>"
         f"<th>grade changed</th></tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
@@ -175,8 +177,8 @@ def _distribution(dataset: DatasetReport) -> str:
         lines.append(f"<tr><th scope=row>{escape(method)}</th>{cells}</tr>")
     one = dataset.distribution[0]
     about = (
-        f"Features ({one['features']}) of the slices of all cases pooled, per plane ({one['slices']} axial slices), and the mean of the "
-        "planes. FID is biased upwards with few slices, KID is not; neither is comparable across papers."
+        f"Features ({one['features']}) of the slices of all cases pooled, per plane ({one['slices']} axial slices), and their "
+        "mean. FID is biased upwards with few slices, KID is not; neither is comparable across papers."
     )
     table = f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return f"<h3>Distribution of slices</h3><p class=about>{escape(about)}</p><div class=scroll>{table}</div>"
@@ -195,8 +197,8 @@ def _case_table(dataset: DatasetReport) -> str:
     )
     head = "".join(f"<th>{h}</th>" for h in ("case", *heads))
     return (
-        f"<details><summary>{escape(dataset.reference)} case by case</summary><div class=scroll><table class=sortable><thead><tr>{head}"
-        f"</tr></thead><tbody>{body}</tbody></table></div></details>"
+        f"<details><summary>{escape(dataset.reference)} case by case</summary><div class=scroll><table class=sortable>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></details>"
     )
 
 
@@ -216,18 +218,20 @@ def _how_to_read() -> str:
 
 
 _READING = (
-    "<b>Tables:</b> mean &#177; SD over cases, below it the 95 % bootstrap interval of the mean. Bold: best mean, oracles left out. "
-    "<sup>*</sup> differs from the first method: paired Wilcoxon signed-rank test over cases, Holm-corrected over all tests of the "
-    "data set, p &lt; 0.05. Without a star there is no evidence of a difference, which is not evidence of none.",
+    "<b>Tables:</b> mean &#177; SD over cases, below it the 95 % bootstrap interval of the mean. Bold: best mean, oracles "
+    "left out. <sup>*</sup> differs from the first method: paired Wilcoxon signed-rank test over cases, Holm-corrected "
+    "within each table, p &lt; 0.05. Without a star there is no evidence of a difference, which is not evidence of "
+    "none.",
     "<b>Whole-volume scores flatter everyone.</b> Most of the cube is air, and the window is 5096 HU wide: "
-    "<code>oracle-true-body-flat</code>, the true outline filled with 40 HU, has no anatomy at all. A method that does not clearly beat "
-    "it there has shown nothing; look inside the body.",
-    "<b>Numbers of other papers are not comparable</b> unless window, range, kernel and region agree: the same pair of volumes scores "
-    "6 dB more PSNR in a wider window, 4.3 dB more with MAX 4095 on data that end at 2500, and SSIM moves by 0.03 with the data range.",
-    "<b>A mean of samples is smoother than a sample.</b> It wins on MAE and PSNR by construction (up to 3 dB) and loses detail; "
-    "the row <i>one sample</i> is what a single run gives.",
-    "<b>Screws and vertebrae</b> say more about use than any voxel score; where screws are not found at all, their errors are those of "
-    "the few that were.",
+    "<code>oracle-true-body-flat</code>, the true outline filled with 40 HU, has no anatomy at all. A method that does not "
+    "clearly beat it there has shown nothing; look inside the body.",
+    "<b>Numbers of other papers are not comparable</b> unless window, range, kernel and region agree: the same pair of "
+    "volumes scores 6 dB more PSNR in a wider window, 4.3 dB more with MAX 4095 on data that end at 2500, and SSIM moves by "
+    "0.03 with the data range.",
+    "<b>A mean of samples is smoother than a sample.</b> It wins on MAE and PSNR by construction (up to 3 dB) and loses "
+    "detail; the row <i>one sample</i> is what a single run gives.",
+    "<b>Screws and vertebrae</b> say more about use than any voxel score; where screws are not found at all, their errors are "
+    "those of the few that were.",
     "<b>Phantoms are not patients.</b> Data sets are never averaged together.",
 )
 
@@ -236,7 +240,10 @@ def _made_by(settings: Sequence[tuple[str, str]]) -> str:
     lines = "".join(
         f"<tr><th scope=row>{escape(name)}</th><td class=text>{escape(value)}</td></tr>" for name, value in settings
     )
-    files = "per_case.csv has every score of every case with what made it, per_screw.csv every screw, summary.csv every mean and interval, tests.csv every test."
+    files = (
+        "per_case.csv has every score of every case with what made it, per_screw.csv every screw, summary.csv every mean and "
+        "interval, tests.csv every test."
+    )
     return f'<section id="made"><h2>How it was made</h2><table class=narrow>{lines}</table><p>{files}</p></section>'
 
 
@@ -244,14 +251,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
-def _number(value: float) -> str:
-    return (
-        escape(format_number(value)).replace("-", _MINUS)
-        if math.isfinite(value)
-        else "&#8211;"
-        if math.isnan(value)
-        else "&#8734;"
-    )
+def _number(value: float, like: float | None = None) -> str:
+    if math.isfinite(value):
+        return format_number(value, like).replace("-", _MINUS)
+    return "&#8211;" if math.isnan(value) else "&#8734;"
 
 
 def _p(p: float) -> str:
@@ -275,7 +278,7 @@ h2{font-size:25px;margin:64px 0 14px;padding-top:18px;border-top:3px solid var(-
 h2 .count{font-weight:400;color:var(--faint);font-size:17px;margin-left:6px}
 h3{font-size:17px;margin:40px 0 2px}
 .notice{color:var(--faint);font-size:12.5px;margin:0}
-.lead{font-size:18px;color:#3e4c59;margin:0 0 18px;max-width:46em}
+.lead{font-size:18px;color:#3e4c59;margin:0 0 18px}
 nav{display:flex;gap:20px;flex-wrap:wrap}
 nav a{color:var(--accent);text-decoration:none;border-bottom:1px solid #b9d8e5}
 .tileshead{color:var(--faint);margin:0 0 8px;font-size:13.5px}
@@ -306,7 +309,7 @@ tr.oracle{color:#8a96a1;font-style:italic}
 sup{color:var(--accent);font-weight:700;line-height:0}
 figure{margin:34px 0}
 figure img{width:100%;height:auto;display:block;margin-top:10px}
-figure.wide img{background:#000;border-radius:8px}
+figure.wide img{background:#000;border-radius:8px;max-width:none!important}
 figcaption{font-size:13.5px;color:var(--faint)}
 figcaption b{color:var(--ink)}
 details{margin-top:34px}

@@ -11,7 +11,7 @@ import torch
 
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.metrics import body_mask
-from diff2ct.reconstruct import DEFAULT_STEPS, reconstruct
+from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training import baselines
 from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, EvaluationCase
@@ -34,8 +34,10 @@ def plan_checkpoint(
     checkpoint: Checkpoint, *, num_steps: int | None, num_samples: int, seed: int, device: str
 ) -> PlannedMethod:
     """The whole inference path that the module and the command line run, for any checkpoint that `reconstruct` takes."""
-    steps = DEFAULT_STEPS if num_steps is None else num_steps
-    options = f"{steps} steps, {num_samples} samples, seed {seed}, on {device}"
+    usual = checkpoint.sampling
+    steps, num_samples = (1, 1) if checkpoint.in_one_pass else (num_steps or usual.num_steps, num_samples)
+    way = "one pass" if checkpoint.in_one_pass else f"{usual.sampler}, {steps} steps, {num_samples} samples, seed {seed}"
+    options = f"{way}, on {device}"
 
     def method(case: EvaluationCase) -> np.ndarray:
         result = reconstruct(case.radiographs, checkpoint, num_steps=steps, num_samples=num_samples, seed=seed, device=device)

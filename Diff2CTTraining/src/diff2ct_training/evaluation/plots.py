@@ -7,6 +7,7 @@ Panels are PNG on black, as CT is read; charts are SVG. Each is a file of its ow
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,18 @@ from diff2ct.atomic import replacing_file
 from diff2ct_training.evaluation.catalog import HEADLINES, column_of
 from diff2ct_training.evaluation.results import TRUTH, Results
 from diff2ct_training.evaluation.statistics import bootstrap_interval, correlation, values_of
+from diff2ct_training.evaluation.tables import Row
 from diff2ct_training.figures import DIFFERENCE_HU, NOTICE, PLANES, WINDOW_HU
 
 if TYPE_CHECKING:
     from diff2ct_training.evaluation.report import DatasetReport
 
 ACCENT, INK, FAINT, RULE = "#0b6e99", "#1f2933", "#7b8794", "#d9dee4"
+DIM = "#9aa0a6"
 OTHERS = ("#c2571a", "#3f7d3a", "#7a4fa3", "#a8842c", "#b23a68", "#4a6fa5", "#5b6770")
 MAX_PANEL_COLUMNS = 8
+TRUTH_AS_METHOD = "oracle-truth"
+"""In tables only: in a chart it would squeeze all others together."""
 _CHART: Any = {
     "font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": RULE,
     "xtick.color": FAINT, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path",
@@ -43,6 +48,7 @@ class ReportFigure:
     title: str
     caption: str
     wide: bool = False
+    width_px: int = 1120
 
 
 def write_figures(results: Results, dataset: DatasetReport) -> list[ReportFigure]:
@@ -78,62 +84,67 @@ def write_figures(results: Results, dataset: DatasetReport) -> list[ReportFigure
 
 def panel_methods(dataset: DatasetReport) -> list[str]:
     """Methods that panels show: no second row of one method, no volume that is the truth."""
-    methods = [m for m in dataset.methods if not m.endswith(", one sample") and m != "oracle-truth"]
+    methods = [m for m in dataset.methods if not m.endswith(", one sample") and m != TRUTH_AS_METHOD]
     return methods[: MAX_PANEL_COLUMNS - 1]
 
 
 def panels_figure(path: Path, results: Results, dataset: DatasetReport, case: str) -> None:
-    """A column for the truth and each method; rows: axial, coronal, sagittal, and the sagittal error."""
+    """Columns: the X-rays, the truth and each method; rows: axial, coronal, sagittal, and the sagittal error."""
     methods = panel_methods(dataset)
     truth = results.arrays((dataset.name, case, TRUTH))
     volumes = {m: results.arrays((dataset.name, case, m)) for m in methods}
-    columns = ["truth", *methods]
+    columns = ["X-rays", "truth", *methods]
     rows = [*PLANES, "sagittal error"]
-    shapes = [truth[f"plane_{name.split()[0]}"].shape for name in rows]
-    cell = 1.75
-    heights = [cell * s[0] / s[1] for s in shapes]
-    left, gap = 0.42, 0.04
-    size = (left + len(columns) * (cell + gap), 0.72 + sum(heights) + gap * len(rows))
+    cell, left, gap = 1.75, 0.36, 0.04
+    heights = [cell * shape[0] / shape[1] for shape in (truth[f"plane_{name.split()[0]}"].shape for name in rows)]
+    size = (left + len(columns) * (cell + gap), 0.80 + sum(heights) + gap * len(rows))
+    top = size[1] - 0.74
     figure = Figure(figsize=size, facecolor="black")
-    top = size[1] - 0.66
     for r, name in enumerate(rows):
+        y, height = top - sum(heights[: r + 1]) - gap * r, heights[r]
         for c, column in enumerate(columns):
-            x, y = left + c * (cell + gap), top - sum(heights[: r + 1]) - gap * r
-            axes = figure.add_axes((x / size[0], y / size[1], cell / size[0], heights[r] / size[1]))
+            x = left + c * (cell + gap)
+            axes = figure.add_axes((x / size[0], y / size[1], cell / size[0], height / size[1]))
             _bare(axes)
-            key = f"plane_{name.split()[0]}"
-            image = truth[key] if c == 0 else volumes[column].get(key)
-            if image is not None and name in PLANES:
-                axes.imshow(image, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], interpolation="bilinear", aspect="auto")
-            elif image is not None and c > 0:
-                difference = image.astype(np.float32) - truth[key]
-                axes.imshow(
-                    difference, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="bilinear", aspect="auto"
-                )
-            elif c == 0 and name not in PLANES:
-                axes.set_facecolor("black")
-                note = f"red: too dense\nblue: not dense enough\nfull at {DIFFERENCE_HU:.0f} HU"
-                axes.text(0.5, 0.5, note, color="#9aa0a6", fontsize=7.5, ha="center", va="center", transform=axes.transAxes)
+            _show_panel(axes, name, column, truth, volumes.get(column, {}))
             if r == 0:
                 weight = "bold" if column == dataset.reference else "normal"
-                axes.set_title(_wrapped(column), color="white", fontsize=8.5, pad=4, weight=weight)
-        figure.text(0.16 / size[0], (top - sum(heights[:r]) - gap * r - heights[r] / 2) / size[1], name, color="#9aa0a6",
-                    fontsize=8.5, rotation=90, va="center", ha="center")  # fmt: skip
-    figure.text(0.995, 1 - 0.07 / size[1], NOTICE, color="#7b8794", fontsize=7, ha="right", va="top")
-    figure.text(left / size[0], 1 - 0.07 / size[1], case, color="#9aa0a6", fontsize=7, ha="left", va="top")
+                axes.set_title(_wrapped(column), color="white", fontsize=11, pad=4, weight=weight)
+        label: dict[str, Any] = {"color": DIM, "fontsize": 11, "rotation": 90, "va": "center", "ha": "center"}
+        figure.text(0.2 / size[0], (y + height / 2) / size[1], name, **label)
+    corner: dict[str, Any] = {"color": DIM, "fontsize": 9, "va": "top"}
+    figure.text(0.995, 1 - 0.07 / size[1], NOTICE, ha="right", **corner)
+    figure.text(left / size[0], 1 - 0.07 / size[1], case, ha="left", **corner)
     _save(figure, path, dpi=120)
+
+
+def _show_panel(axes: Axes, row: str, column: str, truth: dict[str, np.ndarray], volume: dict[str, np.ndarray]) -> None:
+    """One cell: the frontal X-ray beside the coronal planes, the lateral one beside the sagittal ones."""
+    smooth: dict[str, Any] = {"interpolation": "bilinear", "aspect": "auto"}
+    if column == "X-rays":
+        image = truth.get({"coronal": "xray_0", "sagittal": "xray_1"}.get(row, ""))
+        if image is not None:
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="bilinear", aspect="equal")
+    elif row in PLANES:
+        image = (truth if column == "truth" else volume)[f"plane_{row}"]
+        axes.imshow(image, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], **smooth)
+    elif column == "truth":
+        note = f"red: too dense\nblue: not dense enough\nfull colour: {DIFFERENCE_HU:.0f} HU"
+        axes.text(0.5, 0.5, note, color=DIM, fontsize=9, ha="center", va="center", transform=axes.transAxes)
+    else:
+        error = volume["plane_sagittal"].astype(np.float32) - truth["plane_sagittal"]
+        axes.imshow(error, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, **smooth)
 
 
 def scores_figure(path: Path, dataset: DatasetReport) -> ReportFigure:
     """A chart per headline score: every case as a dot, the mean and its 95 % interval above them."""
     metrics = [m for m in HEADLINES if len(values_of(dataset.rows, m))]
-    methods = dataset.methods
+    methods = [m for m in dataset.methods if m != TRUTH_AS_METHOD]
     with mpl.rc_context(_CHART):
         figure = Figure(figsize=(10.5, 0.75 + 0.31 * len(methods)))
-        left = 0.012 * max(len(m) for m in methods)
+        left = 0.0095 * max(len(m) for m in methods)
         axes_list = figure.subplots(1, max(len(metrics), 1), sharey=True, squeeze=False)[0]
         for axes, metric in zip(axes_list, metrics, strict=False):
-            column = column_of(metric)
             for y, method in enumerate(methods):
                 values = values_of([row for row in dataset.rows if row["method"] == method], metric)
                 if not len(values):
@@ -145,13 +156,13 @@ def scores_figure(path: Path, dataset: DatasetReport) -> ReportFigure:
                 if math.isfinite(low):
                     axes.plot([low, high], [y, y], color=color, lw=2.2, solid_capstyle="butt")
                 axes.scatter([values.mean()], [y], s=26, color=color, zorder=3, edgecolors="white", linewidths=0.8)
-            better = {"up": "higher is better", "down": "lower is better", "zero": "near 0 is better"}.get(column.arrow, "")
-            axes.set_title(column.label + (f" [{column.unit}]" if column.unit else ""), fontsize=10, loc="left", weight="bold")
+            better = {"up": "higher is better", "down": "lower is better", "zero": "near 0 is better"}.get(
+                column_of(metric).arrow, ""
+            )
+            _label(axes, metric)
             axes.set_xlabel(better, fontsize=8, color=FAINT, loc="left")
             axes.grid(axis="x", color=RULE, lw=0.6)
-            axes.set_axisbelow(True)
             axes.spines["left"].set_visible(False)
-            axes.tick_params(length=0)
         axes_list[0].set_yticks(range(len(methods)), methods)
         axes_list[0].set_ylim(len(methods) - 0.5, -0.5)
         for label in axes_list[0].get_yticklabels():
@@ -171,37 +182,48 @@ def spacing_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
         return None
     metrics = [m for m in HEADLINES if len(values_of(rows, m))]
     methods = [m for m in panel_methods(dataset) if not m.startswith("oracle")]
+    below_in = 0.55 + 0.16 * len(methods)  # under each chart: its axis, and a line of text for each method
+    height = 2.7 + below_in
     with mpl.rc_context(_CHART):
-        figure = Figure(figsize=(10.5, 3.6))
+        figure = Figure(figsize=(10.5, height))
         for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-            notes = []
-            for method in methods:
-                of_method = [r for r in rows if r["method"] == method and math.isfinite(r.get(metric, math.nan))]
-                x, y = (np.array([row[name] for row in of_method]) for name in ("pixel_spacing_mm", metric))
-                color = color_of(method, dataset)
-                axes.scatter(x, y, s=16, color=color, alpha=0.75, linewidths=0, label=method)
-                rho, p = correlation(x, y)
-                if math.isfinite(rho):
-                    slope, start = np.polyfit(x, y, 1)
-                    ends = np.array([x.min(), x.max()])
-                    axes.plot(ends, slope * ends + start, color=color, lw=1.2)
-                    notes.append((f"rho {rho:+.2f}, p {p:.2g}", color))
-            column = column_of(metric)
-            axes.set_title(column.label + (f" [{column.unit}]" if column.unit else ""), fontsize=10, loc="left", weight="bold")
-            axes.set_xlabel("original pixel spacing [mm]", fontsize=8)
+            for n, method in enumerate(methods):
+                _scatter_with_trend(
+                    axes, [row for row in rows if row["method"] == method], metric, color_of(method, dataset), n
+                )
+            _label(axes, metric)
+            axes.set_xlabel("original pixel spacing [mm]", fontsize=8, color=FAINT, loc="left")
             axes.grid(color=RULE, lw=0.6)
-            axes.set_axisbelow(True)
-            axes.tick_params(length=0, labelsize=8)
-            for n, (note, color) in enumerate(notes):
-                axes.text(0.0, -0.22 - 0.065 * n, note, color=color, fontsize=7.5, transform=axes.transAxes, va="top")
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="upper left", ncols=len(labels), frameon=False, fontsize=8, handletextpad=0.2)
-        figure.subplots_adjust(left=0.05, right=0.995, wspace=0.25, top=0.82, bottom=0.2 + 0.055 * len(methods))
+            axes.tick_params(labelsize=8)
+        dots = [axes.scatter([], [], s=16, color=color_of(method, dataset), label=method) for method in methods]
+        figure.legend(handles=dots, loc="upper left", bbox_to_anchor=(0.03, 1.0), ncols=len(dots), frameon=False, fontsize=8.5)
+        figure.subplots_adjust(left=0.045, right=0.995, wspace=0.25, top=1 - 0.52 / height, bottom=below_in / height)
         _save(figure, path)
-    caption = (
-        "Does a score depend on how fine the original scan was? Spearman's rank correlation over cases, lines by least squares."
-    )
+    caption = "Does a score depend on how fine the scan was? Spearman's rank correlation over cases; lines by least squares."
     return ReportFigure(path, "Score against original pixel spacing", caption)
+
+
+def _scatter_with_trend(axes: Axes, rows: Sequence[Row], metric: str, color: str, line: int) -> None:
+    """A method's cases, a straight line through them, and its correlation as the `line`-th line of text below the chart."""
+    known = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
+    x, y = (np.array([row[name] for row in known]) for name in ("pixel_spacing_mm", metric))
+    axes.scatter(x, y, s=16, color=color, alpha=0.75, linewidths=0)
+    rho, p = correlation(x, y)
+    if math.isfinite(rho):
+        slope, start = np.polyfit(x, y, 1)
+        ends = np.array([x.min(), x.max()])
+        axes.plot(ends, slope * ends + start, color=color, lw=1.2)
+        where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 8}
+        axes.annotate(
+            f"\N{GREEK SMALL LETTER RHO} {rho:+.2f}, p {p:.2g}", (0, 0), xytext=(0, -36 - 11.5 * line), color=color, **where
+        )
+
+
+def _label(axes: Axes, metric: str) -> None:
+    column = column_of(metric)
+    axes.set_title(column.label + (f" [{column.unit}]" if column.unit else ""), fontsize=10, loc="left", weight="bold")
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
 
 
 def coverage_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
@@ -230,7 +252,7 @@ def coverage_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
     caption = (
         "How often the true HU lies in Student's prediction interval of the samples, inside the body. Below the line: too sure."
     )
-    return ReportFigure(path, "Coverage", caption)
+    return ReportFigure(path, "Coverage", caption, width_px=440)
 
 
 def color_of(method: str, dataset: DatasetReport) -> str:

@@ -19,6 +19,8 @@ from diff2ct_training.scoring.slices import PLANES
 
 ORACLE = "oracle"
 """Methods of this prefix look at the truth: they are never the best of a table."""
+ONE_SAMPLE = ", one sample"
+"""Rows of the first of several samples: no methods of their own, and not tested."""
 SIGNIFICANT = 0.05
 
 
@@ -66,8 +68,8 @@ def write_report(results: Results, keys: Sequence[Key], settings: Sequence[tuple
 def report_dataset(results: Results, keys: Sequence[Key]) -> DatasetReport:
     rows = results.rows(keys)
     reference = rows[0]["method"]
-    tested = [metric for section in SECTIONS if section.tested for metric in section.columns]
-    tests = compare([row for row in rows if not row["method"].startswith(ORACLE)], reference, tested)
+    rivals = [row for row in rows if not row["method"].startswith(ORACLE) and not row["method"].endswith(ONE_SAMPLE)]
+    tests = [test for section in SECTIONS if section.tested for test in compare(rivals, reference, list(section.columns))]
     tables = []
     for section in SECTIONS:
         table = table_of(section, rows, tests, reference)
@@ -102,15 +104,17 @@ def table_of(section: Section, rows: Sequence[Row], tests: Sequence[Row], refere
 
 
 def best_of(means: dict[str, float], arrow: str) -> set[str]:
-    """The methods with the best mean; none if there are fewer than two or nothing is better."""
-    if len(means) < 2 or not arrow:
+    """The methods with the best mean; none if no method is better than another."""
+    if not arrow:
         return set()
     worth = {method: {"up": -mean, "down": mean, "zero": abs(mean)}[arrow] for method, mean in means.items()}
+    if len(set(worth.values())) < 2:
+        return set()
     return {method for method, value in worth.items() if value == min(worth.values())}
 
 
 def pooled_distances(results: Results, keys: Sequence[Key]) -> list[Row]:
-    """FID and KID of every method, per plane over the slices of all cases, and the mean of the planes; empty without features."""
+    """FID and KID of every method, per plane over the slices of all cases, and the mean; empty without features."""
     rows: list[Row] = []
     by_method: dict[str, list[Key]] = {}
     for key in keys:
@@ -146,7 +150,7 @@ def markdown_summary(datasets: Sequence[DatasetReport], settings: Sequence[tuple
             of_mean = [row for row in dataset.distribution if row["plane"] == "mean"]
             lines += [f"| {r['method']} | {r['fid']:.2f} | {r['kid']:.4f} | {r['slices']} |" for r in of_mean] + [""]
         lines.append(
-            f"*: differs from {dataset.reference} (paired Wilcoxon, Holm-corrected over all tests of the dataset, p < 0.05); tests.csv."
+            f"*: differs from {dataset.reference} (paired Wilcoxon, Holm-corrected within each table, p < 0.05); tests.csv."
             if dataset.tests
             else "Too few cases for tests."
         )

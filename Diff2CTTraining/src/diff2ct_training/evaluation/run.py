@@ -20,7 +20,7 @@ from diff2ct.volume_io import write_volume
 from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase
 from diff2ct_training.evaluation.methods import PlannedMethod
 from diff2ct_training.evaluation.panels import planes_of, xrays_of
-from diff2ct_training.evaluation.report import write_report
+from diff2ct_training.evaluation.report import ONE_SAMPLE, write_report
 from diff2ct_training.evaluation.results import TRUTH, Key, Results
 from diff2ct_training.evaluation.tables import Row
 from diff2ct_training.figures import NOTICE, Shown
@@ -103,7 +103,7 @@ def evaluate(
                 start = time.perf_counter()
                 samples = built[name]()(case)
                 seconds = time.perf_counter() - start
-                samples = np.rint(samples[None] if samples.ndim == 3 else samples)  # whole HU, as files hold them
+                samples = samples[None] if samples.ndim == 3 else samples
                 if keep_volumes:
                     _write(CtVolume(samples.mean(axis=0), case.grid), output, planned, name, methods[name].identity)
                 for result in of_method:
@@ -122,7 +122,7 @@ def evaluate(
 
 def _wanted(case: PlannedCase, name: str, method: PlannedMethod, scoring: ScoringOptions) -> list[Result]:
     """The rows of one case and method."""
-    variants = {name: False} if method.num_samples == 1 else {name: False, f"{name}, one sample": True}
+    variants = {name: False} if method.num_samples == 1 else {name: False, f"{name}{ONE_SAMPLE}": True}
     found = []
     for shown, first in variants.items():
         parts = (

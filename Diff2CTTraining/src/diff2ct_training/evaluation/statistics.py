@@ -63,8 +63,8 @@ def sample_sd(values: np.ndarray) -> float:
 
 
 def compare(rows: Sequence[Row], reference: str, metrics: Sequence[str]) -> list[Row]:
-    """Paired two-sided Wilcoxon signed-rank tests of `reference` against every other method, Holm-corrected within each dataset
-    over all of them.
+    """Paired two-sided Wilcoxon signed-rank tests of `reference` against every other method, Holm-corrected over all of these
+    tests of a dataset.
 
     Returns one row per dataset, method and metric: the mean difference (reference - method), n pairs, p and p_holm.
     Comparisons with fewer than `MIN_PAIRS_FOR_A_TEST` pairs, or of equal scores only, are left out.
@@ -87,7 +87,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def holm(tests: list[Row]) -> list[Row]:
-    """Holm's step-down correction (1979) of their "p", written as "p_holm": the i-th smallest of m times (m - i), made monotonic."""
+    """Holm's step-down correction (1979) of "p", as "p_holm": the i-th smallest of m times (m - i), made monotonic."""
     corrected = 0.0
     for rank, test in enumerate(sorted(tests, key=lambda t: t["p"])):
         corrected = max(corrected, min(1.0, test["p"] * (len(tests) - rank)))

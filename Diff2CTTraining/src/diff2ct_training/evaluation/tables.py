@@ -125,23 +125,25 @@ def latex_table(table: Table) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
-def format_number(value: float) -> str:
-    """Three significant figures for small numbers, whole numbers from 100 on."""
+def format_number(value: float, like: float | None = None) -> str:
+    """About three significant figures, whole numbers from 100 on. like: with as many decimals as this one would get."""
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if math.isnan(value):
         return "-"
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+    size = abs(value if like is None or not math.isfinite(like) else like)
+    decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.1 or size == 0 else 4
+    return f"{value:.{decimals}f}"
 
 
 def _markdown_cell(cell: Cell | None) -> str:
     if cell is None:
         return "-"
     mean = f"**{format_number(cell.mean)}**" if cell.best else format_number(cell.mean)
-    spread = f" +/- {format_number(cell.sd)}" if math.isfinite(cell.sd) else ""
-    interval = f" [{format_number(cell.low)}, {format_number(cell.high)}]" if math.isfinite(cell.low) else ""
+    spread = f" +/- {format_number(cell.sd, cell.mean)}" if math.isfinite(cell.sd) else ""
+    interval = (
+        f" [{format_number(cell.low, cell.mean)}, {format_number(cell.high, cell.mean)}]" if math.isfinite(cell.low) else ""
+    )
     return f"{mean}{'*' if cell.differs else ''}{spread}{interval}"
 
 
@@ -149,13 +151,15 @@ def _latex_mean(cell: Cell | None) -> str:
     if cell is None:
         return "--"
     mean = rf"\textbf{{{format_number(cell.mean)}}}" if cell.best else format_number(cell.mean)
-    return f"{mean}{'*' if cell.differs else ''}" + (rf" $\pm$ {format_number(cell.sd)}" if math.isfinite(cell.sd) else "")
+    return f"{mean}{'*' if cell.differs else ''}" + (
+        rf" $\pm$ {format_number(cell.sd, cell.mean)}" if math.isfinite(cell.sd) else ""
+    )
 
 
 def _latex_interval(cell: Cell | None) -> str:
     if cell is None or not math.isfinite(cell.low):
         return ""
-    return rf"{{\scriptsize [{format_number(cell.low)}, {format_number(cell.high)}]}}"
+    return rf"{{\scriptsize [{format_number(cell.low, cell.mean)}, {format_number(cell.high, cell.mean)}]}}"
 
 
 def _latex(text: str) -> str:

@@ -120,7 +120,7 @@ class CaseScorer:
         return scores
 
     def _screws(self, volume: CtVolume, own_labels: np.ndarray | None) -> tuple[Scores, list[dict[str, Any]]]:
-        """Grades are given in the reconstruction's own labels where there are some, else in the true ones; the name says which."""
+        """Grades are given in the reconstruction's own labels where there are some, else in the true ones; names say which."""
         case, found = self._case, find_screws(volume)
         true = [screw for screw in case.screws or () if self._is_inside(screw)]
         scores = score_screws(found, true)

@@ -120,7 +120,7 @@ class _Stream(torch.utils.data.Dataset):
     whenever."""
 
     def __init__(self, recipe: Recipe, folder: Path, first: int) -> None:
-        files = list_cases(folder)
+        files = list_cases(folder, "train")
         self._recipe, self._first = recipe, first
         self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in ("ct", "phantom")}
         stored = {name for name, dot, _ in (f.name.partition(".xray") for f in folder.glob("*.npz")) if dot}
@@ -176,8 +176,8 @@ def _batches(
 def _checkpoint(recipe: Recipe, ema: Ema, step: int, cases_folder: Path, seconds_per_step: float) -> Checkpoint:
     network = X2NoiseNet(recipe.network)
     network.load_state_dict(ema.weights)
-    sources = sorted({read_case(f).source for f in list_cases(cases_folder) if f.name.startswith("ct")})
-    num_phantoms = sum(f.name.startswith("phantom") for f in list_cases(cases_folder))
+    sources = sorted({read_case(f).source for f in list_cases(cases_folder, "train") if f.name.startswith("ct")})
+    num_phantoms = sum(f.name.startswith("phantom") for f in list_cases(cases_folder, "train"))
     provenance: dict[str, Any] = {
         "recipe": recipe.name,
         "steps": step,

@@ -143,7 +143,7 @@ def test_a_crop_around_a_vertebra(tmp_path: Path) -> None:
     write_volume(CtVolume(labels, trunk().grid), source / "scan_seg.nii.gz")
     done = prepared(tmp_path / "cases", source, center="L3", crop=True, num_variants=2)
     assert done.cases == ["ct_scan_000", "ct_scan_001"]
-    assert [one.reason for one in done.rejected] == ["no L3 in its labels, which have no structure that has a name here"]
+    assert [one.reason for one in done.rejected] == ["no L3 to centre on: it has no label map, or one without --label-scheme"]
     straight, bent = (read_case(tmp_path / "cases" / f"{name}.json") for name in done.cases)
     expected = trunk().grid.ijk_to_lps @ [23.5, 25.5, 25.5, 1]
     np.testing.assert_allclose(straight.center_lps, expected[:3], atol=1.1)  # half a voxel

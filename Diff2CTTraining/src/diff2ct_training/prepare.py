@@ -170,8 +170,8 @@ def prepare(
         if on_case is not None:
             on_case(what)
     bad = {one.source for one in out}
-    if any(folder.glob("*.json")):
-        write_reports(folder, out, {scan.source for scan in scans})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_reports(folder, out, {scan.source for scan in scans})
     return Prepared([name for name, source in wanted if source not in bad and (source or name not in bad)], out)
 
 
@@ -272,7 +272,9 @@ def _prepare_scan(task: ScanTask) -> None:
         whole = without_table(whole, body)
     labels = read_label_files(scan.labels, whole.grid) if scan.labels else None
     if options.center != BODY:
-        stated = center_of(np.zeros(0) if labels is None else labels, whole.grid, options.center)
+        if labels is None:
+            raise ValueError(f"no {options.center} to centre on: it has no label map, or one without --label-scheme")
+        stated = center_of(labels, whole.grid, options.center)
     digest = sha256_of_files(scan.files)
     for name, n in task.cases:
         rng = np.random.default_rng([n, *name.encode()])

@@ -74,7 +74,10 @@ def reconstruct(
 
 @main.command()
 def drr(
-    ct: Annotated[Path, typer.Argument(help="CT: .nrrd, .nii.gz, .mha, or a folder with a DICOM series.")],
+    ct: Annotated[
+        Path,
+        typer.Argument(help="CT: .nrrd, .nii.gz, .mha, DICOM folder. With --acquisitions: folder of CTs or prepared cases."),
+    ],
     output: Output,
     sdd: SourceToDetector = 1020.0,
     sod: SourceToIsocenter = 700.0,
@@ -87,17 +90,45 @@ def drr(
     parallel: Parallel = False,
     formats: Annotated[list[str] | None, typer.Option("--format", help="dcm (default), png, nrrd; may be repeated.")] = None,
     write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid.")] = False,
+    acquisitions: Annotated[int | None, typer.Option(help="A set: so many X-ray pairs of each CT or case.")] = None,
+    vary: Annotated[
+        bool, typer.Option("--vary", help="Set: distances, angles and isocentre at random, as in training.")
+    ] = False,
+    detectors: Annotated[
+        list[str] | None, typer.Option("--detector", help="Set: ideal (default), simulated; twice for pairs of both.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Set: how poor simulated detectors may be, 0 to 1.")] = 1.0,
+    split: Annotated[str | None, typer.Option(help="Set: only prepared cases of this split.")] = None,
+    workers: Annotated[int, typer.Option(help="Set: processes.")] = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Render the AP and the lateral X-ray of a CT, with their exact geometry."""
+    """Render the AP and the lateral X-ray of a CT, or of many, with their exact geometry. Sets go on where they stopped."""
+    from diff2ct_training.drr_sets import DrrSet, render_set
     from diff2ct_training.sample_files import write_drr_files
 
     with one_line_errors():
         setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, parallel)
-        files = write_drr_files(
-            ct, output, setup, isocenter=isocenter, formats=formats or ["dcm"], write_truth=write_truth, overwrite=overwrite
-        )
-    typer.echo("\n".join(map(str, files)))
+        if acquisitions is None:
+            if vary or detectors or split is not None or workers != 1:
+                raise ValueError("--vary, --detector, --split and --workers are for sets; --acquisitions makes one")
+            files = write_drr_files(
+                ct, output, setup, isocenter=isocenter, formats=formats or ["dcm"], write_truth=write_truth, overwrite=overwrite
+            )
+            typer.echo("\n".join(map(str, files)))
+            return
+        if isocenter != "auto":
+            raise ValueError("--isocenter: got one point for a set, accepted is auto")
+        wanted = DrrSet(
+            count=acquisitions, setup=setup, vary=vary, detectors=tuple(detectors or ["ideal"]), strength=strength,
+            formats=tuple(formats or ["dcm"]), write_truth=write_truth,
+        )  # fmt: skip
+        with progress_bar("X-rays") as update:
+            text, rejected = render_set(
+                ct, output, wanted, split=split, workers=workers, overwrite=overwrite, on_progress=update
+            )
+    for one in rejected:
+        note(f"not rendered: {one.source}: {one.reason}")
+    typer.echo(text)
 
 
 @main.command()

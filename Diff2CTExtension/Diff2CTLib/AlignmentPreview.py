@@ -19,7 +19,7 @@ class _View:
 
     node: object = None
     drr: tuple | None = None
-    ncc: float = math.nan
+    agreement: float = math.nan
     isAsked: bool = False
     isDirty: bool = False
     shown: tuple | None = None
@@ -50,9 +50,9 @@ class AlignmentPreview:
                 self._ask(slot)
                 self._compose(slot)
 
-    def ncc(self, slot):
-        """Normalised cross-correlation of X-ray and DRR, NaN if there is none."""
-        return self._views[slot].ncc
+    def agreement(self, slot):
+        """Gradient correlation of X-ray and DRR, NaN if there is none."""
+        return self._views[slot].agreement
 
     def hasDrr(self, slot):
         return self._views[slot].drr is not None
@@ -88,6 +88,7 @@ class AlignmentPreview:
             self._say(str(error))
             return
         if view.drr is not None and view.drr[2] == wanted:
+            view.isDirty = False
             return
         if view.isAsked:
             view.isDirty = True
@@ -123,7 +124,7 @@ class AlignmentPreview:
         drr, beam, wanted = view.drr
         xray = self._smallXrays.get(view.node).radiograph
         found = overlay.match(drr, xray.line_integral, xray.valid)
-        view.ncc, view.shown = found.ncc, (wanted, self._mode)
+        view.agreement, view.shown = found.agreement, (wanted, self._mode)
         matched = found.gain * drr + found.offset
         reached = drr > 0
         low, high = np.percentile(xray.line_integral[xray.valid], (0.5, 99.5))
@@ -158,8 +159,7 @@ class AlignmentPreview:
             display.SetApplyThreshold(True)
 
 
-def agreement(ncc):
-    """Words for a correlation."""
-    if math.isnan(ncc):
+def agreementInWords(correlation):
+    if math.isnan(correlation):
         return _("the CT does not reach into the X-ray")
-    return f"{ncc:.2f}"
+    return f"{correlation:.2f}"

@@ -1,6 +1,7 @@
 """The X-rays in the 3D view where they belong: image on its detector, source, the pyramid of rays, the cube to reconstruct.
 
-All are hidden model nodes that are not saved; they are made again from the X-rays.
+All are hidden model nodes that are not saved; they are made again from the X-rays. They are drawn in the 3D view of the
+alignment layout only: in others, the sources and pyramids would stand before the patient.
 """
 
 import numpy as np
@@ -24,7 +25,7 @@ class AlignmentScene:
     def update(self, xrays, isShown):
         """Show or hide everything; xrays: {slot: node or None}."""
         beams = {slot: SceneBridge.geometryOf(node) for slot, node in xrays.items() if SceneBridge.isXray(node)}
-        wanted = isShown, beams, [_pictureOf(xrays[slot]) for slot in beams]
+        wanted = isShown, Layout.viewNode(Layout.SCENE_VIEW), beams, [_pictureOf(xrays[slot]) for slot in beams]
         if wanted == self._shown:
             return
         self._shown = wanted
@@ -44,10 +45,17 @@ class AlignmentScene:
             _hide("Diff2CT cube")
 
     def look(self, xrays):
-        """Turn the first 3D view so that sources, detectors and cube are seen, from the front and right of the patient."""
+        """Turn the 3D view so that sources, detectors and cube are seen, from the front and right of the patient. False if the
+        view is not ready for it."""
+        view = Layout.viewNode(Layout.SCENE_VIEW)
         beams = [SceneBridge.geometryOf(node) for node in xrays.values() if SceneBridge.isXray(node)]
-        if beams:
-            Layout.look(np.concatenate([[SceneBridge.sourceRas(beam), *_corners(beam)] for beam in beams]), _LOOK_FROM)
+        if view is None or not beams:
+            return False
+        view.SetBoxVisible(False)  # Slicer's own box would be taken for the cube
+        view.SetAxisLabelsVisible(False)
+        view.SetOrientationMarkerType(view.OrientationMarkerTypeAxes)
+        points = np.concatenate([[SceneBridge.sourceRas(beam), *_corners(beam)] for beam in beams])
+        return Layout.look(Layout.SCENE_VIEW, points, _LOOK_FROM)
 
     def reset(self):
         """Forget the textures, after the scene was closed."""
@@ -171,6 +179,9 @@ def _showModel(name, polyData, color, opacity, isWire=False):
         if isWire:
             display.SetVisibility2D(False)
     node.SetAndObservePolyData(polyData)
+    view = Layout.viewNode(Layout.SCENE_VIEW)
+    if view is not None and not node.GetDisplayNode().IsViewNodeIDPresent(view.GetID()):
+        node.GetDisplayNode().AddViewNodeID(view.GetID())
     node.GetDisplayNode().SetVisibility(True)
     return node
 

@@ -20,6 +20,7 @@ class AlignmentSection:
         self._profileKey = None
         self._profileSentence = ""
         self._lastCt = None
+        self._isTurned = True  # whether the 3D view looks at the whole scene since its layout was last asked for
         self.ui.alignmentLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.resetPoseButton.connect("clicked(bool)", self.onResetPose)
         self._sliders = [getattr(self.ui, f"pose{name}Slider") for name in Pose.NAMES]
@@ -27,9 +28,8 @@ class AlignmentSection:
             slider.connect("valueChanged(double)", self.onPose)
 
     def onShow(self):
-        parameterNode = self._panel.parameterNode
         Layout.show(Layout.ALIGNMENT_LAYOUT)
-        self.scene.look({"ap": parameterNode.apNode, "lateral": parameterNode.lateralNode})
+        self._isTurned = False
         self._profileKey = None  # the plot view is there only now
         self._panel.updateSoon()
 
@@ -61,6 +61,7 @@ class AlignmentSection:
         self._placeCt(parameterNode)
         self._fillPose(parameterNode)
         self.scene.update(nodes, parameterNode.shownIn3D)
+        self._isTurned = self._isTurned or self.scene.look(nodes)
         canProject = ct is not None and not Dependencies.missing()
         self._panel.preview.show(ct if canProject else None, nodes, parameterNode.previewMode)
         self.updatePictures(parameterNode)
@@ -148,11 +149,13 @@ class AlignmentSection:
             state, text = _("no DRR"), preview.message
         else:
             agreements = [
-                f"{words[slot]} {AlignmentPreview.agreement(preview.ncc(slot))}"
+                f"{words[slot]} {AlignmentPreview.agreementInWords(preview.agreement(slot))}"
                 for slot in SLOTS
                 if nodes[slot] is not None and preview.hasDrr(slot)
             ]
             state = _("agreement {values}").format(values=", ".join(agreements)) if agreements else _("computing the DRR")
-            text = _("Agreement of X-ray and CT (1 is perfect): {values}").format(values=", ".join(agreements) or "...")
+            text = _("Agreement of edges, highest where the CT lies right: {values}").format(
+                values=", ".join(agreements) or "..."
+            )
         self.ui.agreementLabel.text = text
         self.ui.alignmentSection.text = _("Alignment preview: {state}").format(state=state)

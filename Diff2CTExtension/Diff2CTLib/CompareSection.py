@@ -10,6 +10,8 @@ from slicer.i18n import tr as _
 from Diff2CTLib import CompareViews, Dependencies, Layout, SceneBridge
 from Diff2CTLib.ParameterNode import Overlay
 
+_LOOK_FROM = (0.48, 0.84, 0.25)  # the patient's front and right, a little from above
+
 
 class CompareSection:
     """panel: the `Widget`."""
@@ -40,7 +42,7 @@ class CompareSection:
             self.views.center(node)
 
     def onBone(self, isShown):
-        """The six views have no 3D view among them, so show those that have, looking at the patient's front."""
+        """The six views have no 3D view among them, so show those that have."""
         node = self._panel.parameterNode.reconstructionNode
         if isShown and node is not None:
             Layout.show(Layout.REVIEW_LAYOUT)
@@ -48,7 +50,7 @@ class CompareSection:
             self.views.center(node)
             bounds = [0.0] * 6
             node.GetRASBounds(bounds)
-            Layout.look(np.array([bounds[::2], bounds[1::2]]), (0.0, 1.0, 0.0))
+            Layout.look("1", np.array([bounds[::2], bounds[1::2]]), _LOOK_FROM)
 
     def onCopy(self):
         qt.QApplication.clipboard().setText(self._comparison.asText())
@@ -174,7 +176,8 @@ class CompareSection:
                 if column in (1, 2):
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(row, column, item)
-        table.resizeColumnsToContents()
+        for column in range(3):  # the last one takes what is left
+            table.resizeColumnToContents(column)
         table.setFixedHeight(table.horizontalHeader().height + 2 + sum(table.rowHeight(row) for row in range(len(rows))))
         table.visible = bool(rows)
         message = ""

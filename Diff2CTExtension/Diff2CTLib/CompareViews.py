@@ -1,5 +1,8 @@
 """Six views: three planes of the reconstruction above the same planes of the ground truth, scrolled and windowed together."""
 
+import math
+
+import qt
 import slicer
 import vtk
 from slicer.util import VTKObservationMixin
@@ -13,6 +16,11 @@ class CompareViews(VTKObservationMixin):
         super().__init__()
         self._isFollowing = False
         self._windowed = None
+        self._extent = 0.0  # mm that every view shows along its shorter side
+        self._fitted = {}  # slice node ID -> ((width, height), mm per pixel); empty once somebody has zoomed
+        self._fitTimer = qt.QTimer()
+        self._fitTimer.setSingleShot(True)
+        self._fitTimer.connect("timeout()", self._keepFit)
 
     def show(self, reconstruction, truth, overlayNode, opacity):
         """Fill the views that exist. overlayNode lies over the reconstruction with `opacity` in [0, 1]."""
@@ -43,25 +51,21 @@ class CompareViews(VTKObservationMixin):
             node.GetDisplayNode().SetWindowLevel(*preset.value)
 
     def center(self, node):
-        """All views to the middle of `node`, in one scale."""
+        """All views to the middle of `node`, all of it in sight, in one scale; so it stays when a view gets another size."""
         bounds = [0.0] * 6
         node.GetRASBounds(bounds)
         center = [(bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)]
-        extent = max(bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3))
-        for viewName in (*Layout.RECONSTRUCTION_VIEWS.values(), *Layout.TRUTH_VIEWS.values()):
-            logic = Layout.sliceLogic(viewName)
-            if logic is None:
-                continue
-            sliceNode = logic.GetSliceNode()
+        self._extent = max(bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3))
+        viewNames = (*Layout.RECONSTRUCTION_VIEWS.values(), *Layout.TRUTH_VIEWS.values())
+        sliceNodes = [logic.GetSliceNode() for logic in map(Layout.sliceLogic, viewNames) if logic is not None]
+        for sliceNode in sliceNodes:
             sliceNode.JumpSliceByCentering(*center)
-            width, height = sliceNode.GetDimensions()[:2]
-            if min(width, height) > 0:
-                perPixel = extent / min(width, height)
-                sliceNode.SetFieldOfView(perPixel * width, perPixel * height, sliceNode.GetFieldOfView()[2])
+        self._fit(sliceNodes)
 
     def release(self):
         """Let the views be."""
         self.removeObservers()
+        self._fitTimer.stop()
 
     def _follow(self, nodes):
         self.removeObservers()
@@ -71,30 +75,46 @@ class CompareViews(VTKObservationMixin):
                 self.addObserver(display, vtk.vtkCommand.ModifiedEvent, self._windowFollower(other))
         for plane in Layout.PLANES:
             logics = [Layout.sliceLogic(views[plane]) for views in (Layout.RECONSTRUCTION_VIEWS, Layout.TRUTH_VIEWS)]
-            if None not in logics:
-                for logic, other in zip(logics, logics[::-1], strict=True):
-                    self.addObserver(logic.GetSliceNode(), vtk.vtkCommand.ModifiedEvent, self._follower(other.GetSliceNode()))
+            nodes = [logic.GetSliceNode() if logic is not None else None for logic in logics]
+            for node, partner in zip(nodes, nodes[::-1], strict=True):
+                if node is not None:
+                    self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._sliceFollower(partner))
 
-    def _follower(self, other):
+    def _sliceFollower(self, partner):
         def follow(sliceNode, _event):
             if self._isFollowing:
                 return
             self._isFollowing = True
             try:
-                with slicer.util.NodeModify(other):
-                    if not _sameMatrix(sliceNode.GetSliceToRAS(), other.GetSliceToRAS()):
-                        other.GetSliceToRAS().DeepCopy(sliceNode.GetSliceToRAS())
-                        other.UpdateMatrices()
-                    width, height = sliceNode.GetDimensions()[:2]
-                    if min(width, height) > 0:
-                        perPixel = sliceNode.GetFieldOfView()[0] / width
-                        columns, rows = other.GetDimensions()[:2]
-                        other.SetFieldOfView(perPixel * columns, perPixel * rows, other.GetFieldOfView()[2])
-                        other.SetXYZOrigin(*sliceNode.GetXYZOrigin())
+                if not self._fitTimer.active:
+                    self._fitTimer.start()
+                if partner is not None:
+                    _show(partner, sliceNode)
             finally:
                 self._isFollowing = False
 
         return follow
+
+    def _fit(self, sliceNodes):
+        """`_extent` mm along the shorter side of each view."""
+        self._isFollowing = True  # each view has a size of its own
+        try:
+            for node in sliceNodes:
+                width, height = node.GetDimensions()[:2]
+                if min(width, height) > 0:
+                    perPixel = self._extent / min(width, height)
+                    node.SetFieldOfView(perPixel * width, perPixel * height, node.GetFieldOfView()[2])
+                    self._fitted[node.GetID()] = (width, height), perPixel
+        finally:
+            self._isFollowing = False
+
+    def _keepFit(self):
+        """Views get their size some time after their layout is shown; whoever zooms ends the fit."""
+        nodes = [node for node in map(slicer.mrmlScene.GetNodeByID, self._fitted) if node is not None]
+        if any(node.GetDimensions()[:2] != self._fitted[node.GetID()][0] for node in nodes):
+            self._fit(nodes)
+        elif any(not math.isclose(_perPixel(node), self._fitted[node.GetID()][1], rel_tol=1e-6) for node in nodes):
+            self._fitted = {}
 
     def _windowFollower(self, other):
         def follow(display, _event):
@@ -129,6 +149,23 @@ def showBone(node, isShown):
         if preset is not None:
             display.GetVolumePropertyNode().Copy(preset)
     display.SetVisibility(isShown)
+
+
+def _show(other, sliceNode):
+    """Let the view `other` show the same place as `sliceNode` in the same scale."""
+    with slicer.util.NodeModify(other):
+        if not _sameMatrix(sliceNode.GetSliceToRAS(), other.GetSliceToRAS()):
+            other.GetSliceToRAS().DeepCopy(sliceNode.GetSliceToRAS())
+            other.UpdateMatrices()
+        if min(sliceNode.GetDimensions()[:2]) > 0:
+            perPixel = _perPixel(sliceNode)
+            columns, rows = other.GetDimensions()[:2]
+            other.SetFieldOfView(perPixel * columns, perPixel * rows, other.GetFieldOfView()[2])
+            other.SetXYZOrigin(*sliceNode.GetXYZOrigin())
+
+
+def _perPixel(sliceNode):
+    return sliceNode.GetFieldOfView()[0] / sliceNode.GetDimensions()[0]
 
 
 def _sameMatrix(one, other):

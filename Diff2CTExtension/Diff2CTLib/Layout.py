@@ -10,6 +10,7 @@ ALIGNMENT_LAYOUT = 24081
 COMPARE_LAYOUT = 24082
 REVIEW_LAYOUT = 24083
 
+SCENE_VIEW = "Diff2CTScene"
 XRAY_VIEWS = {"ap": "Diff2CTAP", "lateral": "Diff2CTLateral"}
 PLANES = ("Axial", "Coronal", "Sagittal")
 RECONSTRUCTION_VIEWS = {plane: f"Diff2CTReconstruction{plane}" for plane in PLANES}
@@ -53,21 +54,23 @@ def sliceLogic(viewName):
     return widget.sliceLogic() if widget is not None else None
 
 
-def camera():
-    """The camera node of the first 3D view, None without one."""
-    manager = slicer.app.layoutManager()
-    if manager is None or manager.threeDViewCount == 0:
-        return None
-    name = manager.threeDWidget(0).mrmlViewNode().GetLayoutName()
-    cameras = [node for node in slicer.util.getNodesByClass("vtkMRMLCameraNode") if node.GetLayoutName() == name]
+def viewNode(viewName):
+    """The node of a 3D view, None while its layout has not been shown."""
+    return slicer.mrmlScene.GetSingletonNode(viewName, "vtkMRMLViewNode")
+
+
+def camera(viewName):
+    """The camera node of a 3D view, None without one."""
+    cameras = [node for node in slicer.util.getNodesByClass("vtkMRMLCameraNode") if node.GetLayoutName() == viewName]
     return cameras[0] if cameras else None
 
 
-def look(points, direction):
-    """Turn the first 3D view so that `points` (N, 3) fill it, seen from `direction` (unit vector), all in RAS."""
-    node = camera()
+def look(viewName, points, direction):
+    """Turn a 3D view so that `points` (N, 3) fill it, seen from `direction` (unit vector), all in RAS. False if the view has no
+    camera yet."""
+    node = camera(viewName)
     if node is None:
-        return
+        return False
     center = (points.min(axis=0) + points.max(axis=0)) / 2
     radius = float(np.linalg.norm(points - center, axis=1).max())
     distance = 0.85 * radius / math.sin(math.radians(node.GetViewAngle() / 2))  # few scenes fill their sphere
@@ -75,11 +78,12 @@ def look(points, direction):
     node.SetPosition(*(center + distance * np.asarray(direction)))
     node.SetViewUp(0, 0, 1)
     node.ResetClippingRange()
+    return True
 
 
 def alignmentXml():
     """The scene in 3D and the profiles on the left, the two X-rays on the right."""
-    left = _split("vertical", [_threeD(), _plot()], (3, 2))
+    left = _split("vertical", [_threeD(SCENE_VIEW, _("3D")), _plot()], (3, 2))
     right = _split(
         "vertical",
         [
@@ -103,7 +107,7 @@ def reviewXml():
         )
         for plane in PLANES
     )
-    return _split("vertical", [_split("horizontal", [axial, _threeD()]), _split("horizontal", [coronal, sagittal])])
+    return _split("vertical", [_split("horizontal", [axial, _threeD("1", "1")]), _split("horizontal", [coronal, sagittal])])
 
 
 def _planes(views, label):
@@ -132,8 +136,11 @@ def _slice(name, orientation, label, color, group):
     )
 
 
-def _threeD():
-    return '<view class="vtkMRMLViewNode" singletontag="1"><property name="viewlabel" action="default">1</property></view>'
+def _threeD(name, label):
+    return (
+        f'<view class="vtkMRMLViewNode" singletontag="{name}">'
+        f'<property name="viewlabel" action="default">{label}</property></view>'
+    )
 
 
 def _plot():

@@ -16,7 +16,7 @@ from slicer.util import VTKObservationMixin
 from Diff2CTLib import Dependencies, SceneBridge, Xray
 from Diff2CTLib.Comparison import Comparison, compareAsync
 from Diff2CTLib.Drr import DrrRenderer
-from Diff2CTLib.ParameterNode import Diff2CTParameterNode
+from Diff2CTLib.ParameterNode import DEFAULT_SAMPLES, Diff2CTParameterNode
 from Diff2CTLib.Reconstruction import Reconstruction
 from Diff2CTLib.Service import Service
 
@@ -131,7 +131,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         lateral,
         *,
         steps=None,
-        samples=1,
+        samples=DEFAULT_SAMPLES,
         seed=0,
         checkpoint=None,
         device="auto",

@@ -7,6 +7,9 @@ from slicer import vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+DEFAULT_SAMPLES = 4
+"""As on the command line: the mean of four is nearer to the CT than any one, and their spread is seen."""
+
 
 class PreviewMode(enum.Enum):
     """How an X-ray and the DRR of a CT are shown together."""
@@ -89,7 +92,7 @@ class Diff2CTParameterNode:
     checkpointFolder: str = ""
     device: Device = Device.AUTO
     steps: Annotated[int, WithinRange(0, 1000)] = 0  # 0 is the default of the core, which fits the embedded checkpoint
-    samples: Annotated[int, WithinRange(1, 64)] = 1
+    samples: Annotated[int, WithinRange(1, 64)] = DEFAULT_SAMPLES
     seed: Annotated[int, WithinRange(0, 999999)] = 0
 
     reconstructionNode: vtkMRMLScalarVolumeNode

@@ -23,6 +23,8 @@ NUMBERS = {
 }
 FILE_FILTER = "*.dcm *.dicom *.ima *.png *.jpg *.jpeg *.tif *.tiff *.nrrd *.nii *.nii.gz *.mha *.npy"
 
+_SHORT_HEIGHT, _LONG_HEIGHT = 40, 120  # pixels of the remarks
+
 
 class XraySection:
     """panel: the `Widget`, which has ui, logic, parameterNode, smallXrays, showXrays() and updateSoon()."""
@@ -123,6 +125,7 @@ class XraySection:
         if not lines:
             lines = [_("Both X-rays fit together.") if len(present) == 2 else _("Load an AP and a lateral X-ray.")]
         self.ui.checksTextEdit.plainText = "\n".join(f"- {line}" if len(lines) > 1 else line for line in lines)
+        self.ui.checksTextEdit.setFixedHeight(_SHORT_HEIGHT if len(lines) == 1 else _LONG_HEIGHT)
         assumed = sum(len(xrays[slot].radiograph.assumed) for slot in present)
         state = {
             0: _("none yet"),

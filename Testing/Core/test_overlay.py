@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from diff2ct.overlay import checkerboard, edges, match
+from diff2ct.overlay import checkerboard, edges, gradient_correlation, match
 
 RNG = np.random.default_rng(5)
 DRR = RNG.uniform(0.5, 4.0, (40, 30))
@@ -12,7 +12,7 @@ ALL = np.ones(DRR.shape, bool)
 
 def test_match_finds_gain_and_offset() -> None:
     found = match(DRR, 3.0 * DRR - 2.0, ALL)
-    assert found.gain == pytest.approx(3.0) and found.offset == pytest.approx(-2.0) and found.ncc == pytest.approx(1.0)
+    assert found.gain == pytest.approx(3.0) and found.offset == pytest.approx(-2.0) and found.agreement == pytest.approx(1.0)
 
 
 def test_match_looks_only_where_both_see_something() -> None:
@@ -20,17 +20,27 @@ def test_match_looks_only_where_both_see_something() -> None:
     drr[:10], xray[:10] = 0.0, 50.0  # the volume does not reach up there
     valid[:, :5], xray[:, :5] = False, -70.0  # the collimator
     found = match(drr, xray, valid)
-    assert found.gain == pytest.approx(2.0) and found.ncc == pytest.approx(1.0)
+    assert found.gain == pytest.approx(2.0) and found.agreement == pytest.approx(1.0)
 
 
 def test_opposite_images_keep_a_positive_gain() -> None:
     found = match(DRR, -DRR, ALL)
-    assert found.gain == pytest.approx(1.0) and found.ncc == pytest.approx(-1.0)
+    assert found.gain == pytest.approx(1.0) and found.agreement == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize("drr", [np.zeros(DRR.shape), np.ones(DRR.shape)], ids=["missed", "flat"])
 def test_nothing_to_match_is_nan(drr: np.ndarray) -> None:
-    assert math.isnan(match(drr, DRR, ALL).ncc)
+    assert math.isnan(match(drr, DRR, ALL).agreement)
+
+
+def test_agreement_sees_millimetres_although_the_tissue_outside_rules_the_plain_correlation() -> None:
+    rows, columns = np.indices((80, 80))
+    bone = np.exp(-(((rows - 40) / 4) ** 2) - ((columns - 40) / 3) ** 2)
+    xray, drr = bone + 3 * columns / 80, 2.0 * bone + 1.0
+    right, off = (gradient_correlation(np.roll(drr, shift, 0), xray, np.ones(drr.shape, bool)) for shift in (0, 3))
+    assert right == pytest.approx(1.0) and off < 0.6
+    plain = [np.corrcoef(np.roll(drr, shift, 0).ravel(), xray.ravel())[0, 1] for shift in (0, 3)]
+    assert 0 < plain[0] < 0.1 and abs(plain[1] - plain[0]) < 0.02
 
 
 def test_checkerboard_is_half_and_alternates() -> None:

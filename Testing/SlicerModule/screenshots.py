@@ -13,9 +13,12 @@ from pathlib import Path
 TESTING = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTING))
 
+from PIL import Image  # noqa: E402
+
 import host  # noqa: E402
 
 EXTENSION = TESTING.parent / "Diff2CTExtension"
+WIDTH = 1200
 WRONG_POSE = {"poseLeftRightSlider": 18.0, "poseFeetHeadSlider": -25.0, "poseTiltYSlider": 6.0}
 
 
@@ -28,7 +31,7 @@ class Photographer:
         self.panel = self.representation.self()
         self.window = host.window(self.representation, width=1500, height=900, panel_width=470)
 
-    def wait_until(self, condition, seconds=3600):
+    def wait_until(self, condition, seconds=60):
         start = time.monotonic()
         while not condition():
             if time.monotonic() - start > seconds:
@@ -41,15 +44,28 @@ class Photographer:
 
     def shoot(self, name):
         self.wait_until(lambda: True)
+        for _turn in range(20):  # sections that grew are laid out anew in steps
+            self.application.processEvents()
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
-        host.screenshot(self.window, self.folder / f"{name}.png")
+        self.save(self.window, name)
 
     def shoot_view(self, name):
         """The 3D view alone."""
         import slicer
+        from Diff2CTLib import Layout
 
-        host.screenshot(slicer.app.layoutManager().threeDWidget(0), self.folder / f"{name}.png")
+        self.save(slicer.app.layoutManager().viewWidget(Layout.viewNode(Layout.SCENE_VIEW)), name)
+
+    def save(self, widget, name):
+        """A PNG small enough for the repository."""
+        path = self.folder / f"{name}.png"
+        host.screenshot(widget, path)
+        picture = Image.open(path).convert("RGB")
+        picture.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+        picture.save(path, optimize=True)
+        if path.stat().st_size > 200_000:
+            picture.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def open_sections(self, *names):
         for name in ("xraySection", "alignmentSection", "reconstructionSection", "compareSection"):
@@ -71,7 +87,7 @@ def load(photographer, case):
 
 
 def agreements(panel):
-    return [panel.preview.ncc(slot) for slot in ("ap", "lateral")]
+    return [panel.preview.agreement(slot) for slot in ("ap", "lateral")]
 
 
 def reconstruct(photographer, case):
@@ -95,19 +111,30 @@ def reconstruct(photographer, case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", type=Path, nargs="?")
-    parser.add_argument("--output", type=Path, default=EXTENSION / "Resources" / "Screenshots")
+    parser.add_argument("--output", type=Path, default=TESTING.parent / "Screenshots")
     arguments = parser.parse_args()
+    case = arguments.case and arguments.case.resolve()  # Slicer reads no relative paths
+    arguments.output.mkdir(parents=True, exist_ok=True)
     photographer = Photographer(arguments.output)
+    try:
+        take_pictures(photographer, case)
+    finally:
+        host.unload_module(photographer.module)
+
+
+def take_pictures(photographer, case):
     panel = photographer.panel
     photographer.open_sections("xraySection", "reconstructionSection")
     photographer.shoot("panel-before")
 
-    load(photographer, arguments.case)
+    load(photographer, case)
     photographer.open_sections("xraySection", "alignmentSection")
     panel.ui.geometrySection.collapsed = False
+    photographer.wait_until(lambda: True)
+    photographer.shoot_view("scene-3d")  # the host makes a camera with the first picture of a view
+    panel.updateSoon()
     photographer.shoot("panel-after")
     panel.ui.geometrySection.collapsed = True
-    panel.ui.alignmentLayoutButton.click()  # the camera is made with the first picture of the host, and turned now
     photographer.wait_until(lambda: panel.preview.hasDrr("ap") and panel.preview.hasDrr("lateral"))
     panel.ui.poseSection.collapsed = False
     panel.ui.previewModeComboBox.currentIndex = 2
@@ -121,8 +148,8 @@ def main():
     photographer.shoot("alignment-right")
     photographer.shoot_view("scene-3d")
 
-    photographer.open_sections("compareSection")
-    reconstruct(photographer, arguments.case)
+    photographer.open_sections("reconstructionSection")
+    reconstruct(photographer, case)
     photographer.wait_until(lambda: panel.compareSection._comparison is not None)
     photographer.open_sections("compareSection")
     photographer.shoot("compare")
@@ -131,7 +158,6 @@ def main():
     panel.ui.overlayComboBox.currentIndex = 0
     panel.ui.boneCheckBox.click()
     photographer.shoot("bone")
-    host.unload_module(photographer.module)
 
 
 if __name__ == "__main__":

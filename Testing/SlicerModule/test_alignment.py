@@ -147,6 +147,17 @@ def test_planes_sources_and_cube_stand_where_the_geometry_says(panel, xrays):
     assert not slicer.mrmlScene.GetFirstNodeByName("Diff2CT cube").GetDisplayNode().GetVisibility()
 
 
+def test_planes_and_sources_stay_out_of_other_3d_views(panel, xrays):
+    import slicer
+    from Diff2CTLib import Layout
+
+    click(panel.ui.alignmentLayoutButton)
+    settle(panel)
+    view = Layout.viewNode(Layout.SCENE_VIEW)
+    for name in ("Diff2CT ap image", "Diff2CT ap rays", "Diff2CT cube"):
+        assert list(slicer.util.getNode(name).GetDisplayNode().GetViewNodeIDs()) == [view.GetID()]
+
+
 def test_the_texture_hangs_upright(module):
     """The first row of the image is at the top: texture row 0 is the bottom."""
     from Diff2CTLib import AlignmentScene, SceneBridge
@@ -182,8 +193,8 @@ def test_without_a_ct_the_shared_axis_is_plotted(panel, xrays):
 def test_a_ct_that_does_not_reach_the_rays_is_told(panel):
     from Diff2CTLib import AlignmentPreview
 
-    assert AlignmentPreview.agreement(math.nan) == "the CT does not reach into the X-ray"
-    assert AlignmentPreview.agreement(0.987) == "0.99"
+    assert AlignmentPreview.agreementInWords(math.nan) == "the CT does not reach into the X-ray"
+    assert AlignmentPreview.agreementInWords(0.987) == "0.99"
 
 
 def test_a_dead_service_is_one_message_and_the_next_request_starts_another(panel, xrays):

@@ -111,3 +111,9 @@ def test_labels_of_enums_are_words(panel):
         combo = getattr(panel.ui, name)
         words = [combo.itemText(index) for index in range(combo.count)]
         assert len(set(words)) == len(words) and not any(word.isupper() and "_" in word for word in words)
+
+
+def test_as_many_samples_as_on_the_command_line(panel):
+    from diff2ct_training.cli import DEFAULT_SAMPLES
+
+    assert panel.parameterNode.samples == DEFAULT_SAMPLES

@@ -62,6 +62,28 @@ def test_the_views_of_a_plane_scroll_together_and_the_others_stay(panel, pair):
     assert width == pytest.approx(other)
 
 
+def test_the_whole_volume_stays_in_sight_when_the_views_get_their_size_until_somebody_zooms(panel, pair):
+    def shorter_side(logic):
+        node = logic.GetSliceNode()
+        return min(node.GetFieldOfView()[:2])
+
+    click(panel.ui.compareLayoutButton)
+    settle(panel)
+    sizes = {"Axial": (300, 400), "Coronal": (310, 400), "Sagittal": (500, 200)}
+    for plane, pair_of_views in logics().items():
+        for logic in pair_of_views:
+            logic.ResizeSliceNode(*sizes[plane])
+    wait_until(lambda: all(shorter_side(logic) == pytest.approx(256.0) for views in logics().values() for logic in views))
+
+    above, below = logics()["Axial"]
+    above.GetSliceNode().SetFieldOfView(60.0, 80.0, 1.0)
+    wait_until(lambda: not panel.compareSection.views._fitTimer.active)
+    for logic in (above, below):
+        logic.ResizeSliceNode(150, 200)
+    wait_until(lambda: not panel.compareSection.views._fitTimer.active)
+    assert shorter_side(above) == pytest.approx(shorter_side(below)) and shorter_side(above) < 200.0  # not 256 again
+
+
 def test_the_shown_slice_is_that_of_the_volume(panel, pair):
     """Pixel values of the view against the array: the middle of the axial view is the middle voxel."""
     import slicer

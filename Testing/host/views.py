@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 import vtk
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QColor, QPainter, QPaintEvent
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from .ctk_widgets import ctkSliderWidget
@@ -119,6 +119,9 @@ class qMRMLSliceView(_View):
 
     def make_picture(self) -> Picture:
         return SlicePicture(self._logic)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self._logic.ResizeSliceNode(self.width(), self.height())
 
     @invokable("mrmlSliceNode()")
     def mrmlSliceNode(self) -> slicer.vtkMRMLSliceNode:

@@ -11,15 +11,17 @@ import torch
 
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
-from diff2ct.diffusion import SAMPLERS, OnStep, SampleNoise, predict_x0, trailing_timesteps
+from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, predict_x0, trailing_timesteps
 from diff2ct.metrics import reprojection_error
+from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import fastest_dtype
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
-DEFAULT_STEPS = 3
+DEFAULT_STEPS = Sampling().num_steps
+"""Of checkpoints that do not say otherwise."""
 NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 
 
@@ -46,41 +48,36 @@ def reconstruct(
     num_steps: int | None = None,
     num_samples: int = 1,
     seed: int = 0,
-    sampler: str = "dpm-solver",
+    sampler: str | None = None,
     device: str = "cpu",
     on_step: OnStep | None = None,
     is_cancelled: Callable[[], bool] | None = None,
 ) -> Reconstruction:
     """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
 
-    num_steps: denoising steps per sample, default 3. seed: the same seed gives the same volume. on_step(done, in all) counts
-    the steps of all samples. Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
+    num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume.
+    on_step(done, in all) counts the steps of all samples. A checkpoint that reconstructs in one pass has one step and one
+    sample, whatever these say.
+
+    Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
     """
     start = time.perf_counter()
-    num_steps = DEFAULT_STEPS if num_steps is None else num_steps
     if num_samples < 1:
         raise ValueError(f"num_samples: got {num_samples}, accepted is 1 or more")
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler: got {sampler!r}, accepted are {', '.join(SAMPLERS)}")
+    usual = checkpoint.sampling
+    sampling = Sampling(sampler=sampler or usual.sampler, num_steps=usual.num_steps if num_steps is None else num_steps)
+    way, num_steps = sampling.sampler, sampling.num_steps
+    if checkpoint.in_one_pass:  # however many were asked for: a second one would be the same
+        way, num_steps, num_samples = "one deterministic pass", 1, 1
     pair = frontal_and_lateral(radiographs)
     grid = grid_around_isocenter(checkpoint.grid, pair)
     condition = condition_of(pair, checkpoint.condition, grid, device)
-    timesteps = trailing_timesteps(checkpoint.diffusion.num_timesteps, num_steps)
 
-    network, samples = checkpoint.network, []
+    samples = []
     with torch.inference_mode(), torch.autocast(torch.device(device).type, fastest_dtype(device)):
-        embedded = network.embed_condition(condition, grid.size)
-        denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), checkpoint.diffusion)
+        draw = _sampling(checkpoint, condition, grid, sampling, device)
         for n in range(num_samples):
-            noise = SampleNoise([sample_seed(seed, n)], (1, *grid.size), device)
-            x_0 = SAMPLERS[sampler](
-                denoiser,
-                checkpoint.diffusion.alpha_bar,
-                timesteps,
-                noise,
-                on_step=_counting(on_step, n, num_samples),
-                is_cancelled=is_cancelled,
-            )
+            x_0 = draw(sample_seed(seed, n), _counting(on_step, n, num_samples), is_cancelled)
             samples.append(checkpoint.hu_map.to_hu(x_0[0, 0].float()).cpu().numpy())
 
     volume = CtVolume(np.mean(samples, axis=0), grid)
@@ -92,12 +89,40 @@ def reconstruct(
         provenance={
             "Notice": NOTICE,
             "CheckpointSha256": checkpoint.sha256,
-            "Sampler": f"{sampler}, {num_steps} steps, {num_samples} samples",
+            "Sampler": f"{way}, {num_steps} steps, {num_samples} samples",
             "Seed": str(seed),
             "Sources": ", ".join(r.source for r in pair),
             "Assumed": ", ".join(sorted({a for r in pair for a in r.assumed})) or "nothing",
         },
     )
+
+
+def _sampling(
+    checkpoint: Checkpoint, condition: Condition, grid: VolumeGrid, sampling: Sampling, device: str
+) -> Callable[[int, OnStep | None, Callable[[], bool] | None], torch.Tensor]:
+    """(seed, on_step, is_cancelled) -> x_0 (1, 1, D, H, W), one sample. What all samples share is computed here, once."""
+    network, diffusion = checkpoint.network, checkpoint.diffusion
+    if not isinstance(network, X2NoiseNet) or diffusion is None:
+
+        def predict(seed: int, on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
+            if is_cancelled is not None and is_cancelled():
+                raise Cancelled("cancelled before the only step")
+            x_0 = network(condition)
+            if on_step is not None:
+                on_step(1, 1)
+            return x_0
+
+        return predict
+
+    embedded = network.embed_condition(condition, grid.size)
+    denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), diffusion)
+    timesteps, draw = trailing_timesteps(diffusion.num_timesteps, sampling.num_steps), SAMPLERS[sampling.sampler]
+
+    def sample(seed: int, on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
+        noise = SampleNoise([seed], (1, *grid.size), device)
+        return draw(denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
+
+    return sample
 
 
 def frontal_and_lateral(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, Radiograph]:

@@ -78,6 +78,9 @@ class X2NoiseNet(nn.Module):
     sampling computes its part once: see `embed_condition`.
     """
 
+    BLOCKS = (ResidualBlock,)
+    """What training may compute twice (activation checkpointing) or share out among processes (FSDP) one at a time."""
+
     def __init__(self, config: X2NoiseNetConfig) -> None:
         super().__init__()
         self.config = config

@@ -22,7 +22,7 @@ DEFAULT_SAMPLES = 4
 """Their mean is nearer the truth than one sample, and their standard deviation says where not to trust it."""
 
 Checkpoint = Annotated[Path | None, typer.Option(help="Trained model (.safetensors). Default: the embedded one.")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: 3.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: the checkpoint's; 3 for the embedded.")]
 Samples = Annotated[int, typer.Option(help="Volumes to draw; the result is their mean.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same volume.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]
@@ -266,15 +266,17 @@ def prepare(
 def train(
     cases: Annotated[Path, typer.Option(help="Folder that `prepare` wrote.")],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="default, paper or debug.")] = "default",
+    recipe: Annotated[str, typer.Option(help="default, paper, psr, psr-averaged, cnn3d, x2ct-gan or debug.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Cases to choose the best checkpoint by.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="Checkpoint whose weights to start with.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="Processes on each node.")] = 1,
     nodes: Annotated[int, typer.Option(help="Nodes.")] = 1,
+    strategy: Annotated[str, typer.Option(help="auto, ddp, or fsdp: weights shared out among the processes.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that make samples; 0 makes them in the training process.")] = 0,
 ) -> None:
     """Train a model; a run that was stopped goes on where it was saved."""
@@ -282,11 +284,12 @@ def train(
 
     request = TrainingRequest(
         recipe=recipe, cases=cases, output=output, num_steps=steps, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
-        accelerator=accelerator, devices=devices, num_nodes=nodes, num_workers=workers, start_from=start_from,
+        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, num_workers=workers,
+        start_from=start_from, validation=validation,
     )  # fmt: skip
     with one_line_errors(), progress_bar("training") as update:
-        checkpoint = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))
-    typer.echo(str(checkpoint))
+        folder = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))
+    typer.echo(str(folder))
 
 
 def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, parallel: bool):  # type: ignore[no-untyped-def]

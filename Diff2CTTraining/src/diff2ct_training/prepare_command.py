@@ -13,6 +13,7 @@ from diff2ct_training.recipes import recipe_named
 from diff2ct_training.reference import check_reference, reference_seeds
 from diff2ct_training.scans import AUTO, Rejected, Scan, find_scans
 from diff2ct_training.splits import PAPER_SPLIT, SplitRule
+from diff2ct_training.volume_samples import VolumeRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class Outcome:
 def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -> Outcome:
     """Prepare what is asked for. on_progress: as `console.Progress`. ValueError if nothing could be prepared."""
     split, recipe = SplitRule.parse(request.split), recipe_named(request.recipe)
+    if request.num_xrays and not isinstance(recipe, VolumeRecipe):
+        raise ValueError(f"--recipe: {request.recipe!r} has no X-rays to render")
     if min(request.num_phantoms, request.first_seed, request.num_xrays) < 0:
         raise ValueError("--phantoms, --first-seed, --xrays: got a number below 0, accepted is 0 or more")
     scans: list[Scan] = []
@@ -82,7 +85,7 @@ def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -
     lines = [f"{len(done.cases)} cases in {request.output}, {len(done.rejected)} not prepared: {request.output / SUMMARY}"]
     if request.reference:
         lines.append(check_reference(request.reference, request.output))
-    if request.num_xrays:
+    if isinstance(recipe, VolumeRecipe) and request.num_xrays:
         on_progress(0, len(list_cases(request.output)))
         count = prepare_xrays(
             request.output,

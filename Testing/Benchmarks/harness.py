@@ -1,5 +1,7 @@
-"""How benchmarks measure and report. Only ratios within one run count, so contenders take turns, round after round, and the ratio is
-the median of the rounds' ratios: what else the machine does then hits both.
+"""How benchmarks measure and report.
+
+Only ratios within one run count, so contenders take turns, round after round, and the ratio is the median of the rounds'
+ratios: what else the machine does then hits both.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Unavailable(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """threads: of torch and OpenMP. rounds: turns of each contender. turn_s: least duration of a turn. clock: "wall", or "cpu",
-    the process's own time, for a machine that is shared with others and one thread. device: "cpu" or "cuda". quick: smallest sizes.
+    the process's own time, for one thread on a machine that is shared. device: "cpu" or "cuda". quick: smallest sizes.
     """
 
     threads: int
@@ -177,10 +179,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "**no**"
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and abs(value) < 1000
-        else f"{value:.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)

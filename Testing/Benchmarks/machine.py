@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-
 from harness import Section, Settings, race
 
 _CHANNELS, _SIZE = 64, 48
@@ -19,7 +18,7 @@ def measure(settings: Settings) -> Section:
     section.rows.append({"what": "matrix product, float32", "value": _matmul_gflops(settings), "unit": "GFLOP/s"})
     section.rows.append({"what": "memory, copy", "value": copy_gb_per_s(settings), "unit": "GB/s"})
     section.notes.append(
-        f"Best of {settings.rounds} turns. Convolution: 3 x 3 x 3, {_CHANNELS} channels, {_SIZE}^3, channels-last."
+        f"Best of {settings.rounds} turns. Convolution: 3^3, {_CHANNELS} channels, {_SIZE}^3 voxels, channels-last."
     )
     return section
 

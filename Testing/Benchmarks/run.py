@@ -33,7 +33,6 @@ def main() -> int:
 
     tune_allocator()
     import torch
-
     from harness import Settings, describe_machine
 
     torch.set_num_threads(options.threads)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from diff2ct.condition import CONDITIONS, condition_channels
 from diff2ct.diffusion import Diffusion
 from diff2ct.networks import NETWORKS, X2NoiseNet, X2NoiseNetConfig
+from diff2ct.uncertainty import Calibration, calibration_path, read_calibration
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
 
@@ -30,6 +31,7 @@ class Checkpoint:
 
     grid: the model grid around the isocentre at the origin. provenance: what made it (recipe, data, steps, date), plain JSON.
     sha256: of the file it came from, "" before it is saved.
+    calibration: what is known of its errors, from the file beside it (`uncertainty.calibration_path`); None without one.
     """
 
     network: X2NoiseNet
@@ -40,6 +42,7 @@ class Checkpoint:
     grid: VolumeGrid
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         _check_condition(self.network.config, self.condition)
@@ -61,8 +64,12 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dt
     temporary.replace(path)
 
 
-def load_checkpoint(path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(
+    path: str | Path | None = None, *, device: torch.device | str = "cpu", calibrated: bool = True
+) -> Checkpoint:
     """Read and validate a checkpoint; None is the embedded one. Weights become float32 on `device`, ready to sample.
+
+    calibrated: with the calibration that lies beside it, if there is one.
 
     Raises ValueError that names the file and the field if it is missing, truncated, foreign or does not fit its own header.
     """
@@ -88,6 +95,7 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
     _check_tensors(path, network.state_dict(), tensors)
     network.load_state_dict({name: t.float() for name, t in tensors.items()}, assign=True)
     network = network.to(device).channels_last().eval().requires_grad_(False)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(
         network=network,
         network_name=header["network"]["name"],
@@ -96,8 +104,20 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
         condition=header["condition"],
         grid=grid,
         provenance=header["provenance"],
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=sha256,
+        calibration=_calibration_of(path, sha256) if calibrated else None,
     )
+
+
+def _calibration_of(path: Path, sha256: str) -> Calibration | None:
+    beside = calibration_path(path)
+    if not beside.is_file():
+        return None
+    calibration = read_calibration(beside)
+    if calibration.checkpoint_sha256 != sha256:
+        made_for = calibration.checkpoint_sha256[:12]
+        raise ValueError(f"calibration: {beside} was made for checkpoint {made_for}, not for {sha256[:12]}; make it anew")
+    return calibration
 
 
 def _check_condition(config: X2NoiseNetConfig, condition: str) -> None:

@@ -11,11 +11,13 @@ import torch
 
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
+from diff2ct.consistency import Consistency, StepCorrection, correct_volume, measured_views
 from diff2ct.diffusion import SAMPLERS, OnStep, SampleNoise, predict_x0, trailing_timesteps
 from diff2ct.metrics import reprojection_error
 from diff2ct.precision import fastest_dtype
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
+from diff2ct.uncertainty import Calibration, expected_error, interval, supported_by_xrays
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
@@ -27,16 +29,40 @@ NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 class Reconstruction:
     """volume: HU; the mean of the samples if there are several. sd_hu: (D, H, W) their standard deviation, None for one sample.
 
+    samples_hu: (K, D, H, W) float32, the samples themselves.
+    error_hu: (D, H, W) root mean square error to be expected of each voxel, and calibration, which says so; both None for a
+    checkpoint without one.
     seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after
-    fitting
-    gain and offset: {"relative_l2", "ncc"}. provenance: what to write beside the volume, all text.
+    fitting gain and offset: {"relative_l2", "ncc"}; reprojection_before: the same before data consistency, None without it.
+    provenance: what to write beside the volume, all text.
     """
 
     volume: CtVolume
     sd_hu: np.ndarray | None
+    samples_hu: np.ndarray
+    error_hu: np.ndarray | None
+    calibration: Calibration | None
     seconds: float
     reprojection: tuple[dict[str, float], ...]
+    reprojection_before: tuple[dict[str, float], ...] | None
     provenance: dict[str, str]
+
+    def interval_hu(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """(lower, upper), each (D, H, W): they hold the truth of a share `level`, up to 0.9, of body voxels; see
+        `uncertainty.interval`. Raises ValueError without calibration."""
+        error_hu, calibration = self._calibrated()
+        lower, upper = interval(torch.from_numpy(self.volume.hu), error_hu, level, calibration)
+        return lower.numpy(), upper.numpy()
+
+    def support(self) -> np.ndarray:
+        """(D, H, W) in [0, 1]: what the X-rays settle, see `uncertainty.supported_by_xrays`. Raises ValueError without
+        calibration."""
+        return supported_by_xrays(*self._calibrated()).numpy()
+
+    def _calibrated(self) -> tuple[torch.Tensor, Calibration]:
+        if self.error_hu is None or self.calibration is None:
+            raise ValueError("calibration: this checkpoint has none; `diff2ct calibrate` makes it")
+        return torch.from_numpy(self.error_hu), self.calibration
 
 
 def reconstruct(
@@ -83,10 +109,15 @@ def reconstruct(
             )
             samples.append(checkpoint.hu_map.to_hu(x_0[0, 0].float()).cpu().numpy())
 
-    volume = CtVolume(np.mean(samples, axis=0), grid)
+    samples_hu = np.stack(samples)
+    volume = CtVolume(samples_hu.mean(0), grid)
+    sd_hu = samples_hu.std(0, ddof=1) if num_samples > 1 else None
     return Reconstruction(
         volume=volume,
-        sd_hu=np.std(samples, axis=0, ddof=1) if num_samples > 1 else None,
+        sd_hu=sd_hu,
+        samples_hu=samples_hu,
+        error_hu=error_of(volume, sd_hu, checkpoint.calibration),
+        calibration=checkpoint.calibration,
         seconds=time.perf_counter() - start,
         reprojection=tuple(reproject(volume, radiograph) for radiograph in pair),
         provenance={
@@ -98,6 +129,14 @@ def reconstruct(
             "Assumed": ", ".join(sorted({a for r in pair for a in r.assumed})) or "nothing",
         },
     )
+
+
+def error_of(volume: CtVolume, sd_hu: np.ndarray | None, calibration: Calibration | None) -> np.ndarray | None:
+    """`uncertainty.expected_error` of a volume and the SD of its samples; None without calibration."""
+    if calibration is None:
+        return None
+    sd = None if sd_hu is None else torch.from_numpy(sd_hu)
+    return expected_error(torch.from_numpy(volume.hu), sd, calibration).numpy()
 
 
 def frontal_and_lateral(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, Radiograph]:

@@ -45,16 +45,17 @@ class AlignmentScene:
             _hide("Diff2CT cube")
 
     def look(self, xrays):
-        """Turn the 3D view so that sources, detectors and cube are seen, from the front and right of the patient."""
-        beams = [SceneBridge.geometryOf(node) for node in xrays.values() if SceneBridge.isXray(node)]
-        if beams:
-            points = np.concatenate([[SceneBridge.sourceRas(beam), *_corners(beam)] for beam in beams])
-            Layout.look(Layout.SCENE_VIEW, points, _LOOK_FROM)
+        """Turn the 3D view so that sources, detectors and cube are seen, from the front and right of the patient. False if the
+        view is not ready for it."""
         view = Layout.viewNode(Layout.SCENE_VIEW)
-        if view is not None:  # Slicer's own box would be taken for the cube
-            view.SetBoxVisible(False)
-            view.SetAxisLabelsVisible(False)
-            view.SetOrientationMarkerType(view.OrientationMarkerTypeAxes)
+        beams = [SceneBridge.geometryOf(node) for node in xrays.values() if SceneBridge.isXray(node)]
+        if view is None or not beams:
+            return False
+        view.SetBoxVisible(False)  # Slicer's own box would be taken for the cube
+        view.SetAxisLabelsVisible(False)
+        view.SetOrientationMarkerType(view.OrientationMarkerTypeAxes)
+        points = np.concatenate([[SceneBridge.sourceRas(beam), *_corners(beam)] for beam in beams])
+        return Layout.look(Layout.SCENE_VIEW, points, _LOOK_FROM)
 
     def reset(self):
         """Forget the textures, after the scene was closed."""

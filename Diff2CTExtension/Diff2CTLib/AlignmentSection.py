@@ -20,6 +20,7 @@ class AlignmentSection:
         self._profileKey = None
         self._profileSentence = ""
         self._lastCt = None
+        self._isTurned = True  # whether the 3D view looks at the whole scene since its layout was last asked for
         self.ui.alignmentLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.resetPoseButton.connect("clicked(bool)", self.onResetPose)
         self._sliders = [getattr(self.ui, f"pose{name}Slider") for name in Pose.NAMES]
@@ -27,9 +28,8 @@ class AlignmentSection:
             slider.connect("valueChanged(double)", self.onPose)
 
     def onShow(self):
-        parameterNode = self._panel.parameterNode
         Layout.show(Layout.ALIGNMENT_LAYOUT)
-        self.scene.look({"ap": parameterNode.apNode, "lateral": parameterNode.lateralNode})
+        self._isTurned = False
         self._profileKey = None  # the plot view is there only now
         self._panel.updateSoon()
 
@@ -61,6 +61,7 @@ class AlignmentSection:
         self._placeCt(parameterNode)
         self._fillPose(parameterNode)
         self.scene.update(nodes, parameterNode.shownIn3D)
+        self._isTurned = self._isTurned or self.scene.look(nodes)
         canProject = ct is not None and not Dependencies.missing()
         self._panel.preview.show(ct if canProject else None, nodes, parameterNode.previewMode)
         self.updatePictures(parameterNode)

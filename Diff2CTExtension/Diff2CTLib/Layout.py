@@ -66,10 +66,11 @@ def camera(viewName):
 
 
 def look(viewName, points, direction):
-    """Turn a 3D view so that `points` (N, 3) fill it, seen from `direction` (unit vector), all in RAS."""
+    """Turn a 3D view so that `points` (N, 3) fill it, seen from `direction` (unit vector), all in RAS. False if the view has no
+    camera yet."""
     node = camera(viewName)
     if node is None:
-        return
+        return False
     center = (points.min(axis=0) + points.max(axis=0)) / 2
     radius = float(np.linalg.norm(points - center, axis=1).max())
     distance = 0.85 * radius / math.sin(math.radians(node.GetViewAngle() / 2))  # few scenes fill their sphere
@@ -77,6 +78,7 @@ def look(viewName, points, direction):
     node.SetPosition(*(center + distance * np.asarray(direction)))
     node.SetViewUp(0, 0, 1)
     node.ResetClippingRange()
+    return True
 
 
 def alignmentXml():

@@ -94,8 +94,7 @@ class ReconstructionSection:
         if outcome.status == "done":
             Timing.remember(outcome)
             self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
-            if self._panel.parameterNode is not None:  # else another module is shown now, and its views are left alone
-                self._panel.showResult()
+            qt.QTimer.singleShot(0, self._panel.showResult)  # making the views takes its own turn of the event loop
         elif outcome.status == "failed":
             self._tell(outcome.message)
         self._panel.updateSoon()

@@ -35,8 +35,11 @@ def nodesFromFiles(answer):
 
 
 def register():
-    """Offer the case in the module Sample Data."""
-    import SampleData
+    """Offer the case in the module Sample Data, unless that is switched off."""
+    try:
+        import SampleData
+    except ImportError:
+        return
 
     def make(_source):
         from Diff2CTLib import Dependencies

@@ -91,7 +91,9 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.alignmentSection.onShow()
 
     def showResult(self):
-        """After a reconstruction: the view layout in which it is looked at."""
+        """After a reconstruction: the view layout in which it is looked at, unless another module is shown by now."""
+        if self.parameterNode is None:
+            return
         self.ui.compareSection.collapsed = False
         self.compareSection.onShow()
         self.updateSoon()

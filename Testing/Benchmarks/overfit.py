@@ -2,7 +2,7 @@
 
     .venv/bin/python Testing/Benchmarks/overfit.py [--steps 800]
 
-A wrong alpha_bar, a wrong sign or a sampler that does not fit its training gives a beautiful loss and garbage here. About 3
+A wrong alpha_bar, a wrong sign or a sampler that does not fit its training gives a beautiful loss and garbage here. About 7
 minutes on two CPU cores; exit status 1 if 35 dB are not reached.
 """
 

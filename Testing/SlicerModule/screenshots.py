@@ -13,9 +13,12 @@ from pathlib import Path
 TESTING = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTING))
 
+from PIL import Image  # noqa: E402
+
 import host  # noqa: E402
 
 EXTENSION = TESTING.parent / "Diff2CTExtension"
+WIDTH = 1200
 WRONG_POSE = {"poseLeftRightSlider": 18.0, "poseFeetHeadSlider": -25.0, "poseTiltYSlider": 6.0}
 
 
@@ -45,13 +48,24 @@ class Photographer:
             self.application.processEvents()
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
-        host.screenshot(self.window, self.folder / f"{name}.png")
+        self.save(self.window, name)
 
     def shoot_view(self, name):
         """The 3D view alone."""
         import slicer
+        from Diff2CTLib import Layout
 
-        host.screenshot(slicer.app.layoutManager().threeDWidget(0), self.folder / f"{name}.png")
+        self.save(slicer.app.layoutManager().viewWidget(Layout.viewNode(Layout.SCENE_VIEW)), name)
+
+    def save(self, widget, name):
+        """A PNG small enough for the repository."""
+        path = self.folder / f"{name}.png"
+        host.screenshot(widget, path)
+        picture = Image.open(path).convert("RGB")
+        picture.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+        picture.save(path, optimize=True)
+        if path.stat().st_size > 200_000:
+            picture.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def open_sections(self, *names):
         for name in ("xraySection", "alignmentSection", "reconstructionSection", "compareSection"):
@@ -97,10 +111,18 @@ def reconstruct(photographer, case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", type=Path, nargs="?")
-    parser.add_argument("--output", type=Path, default=EXTENSION / "Resources" / "Screenshots")
+    parser.add_argument("--output", type=Path, default=TESTING.parent / "Screenshots")
     arguments = parser.parse_args()
     case = arguments.case and arguments.case.resolve()  # Slicer reads no relative paths
+    arguments.output.mkdir(parents=True, exist_ok=True)
     photographer = Photographer(arguments.output)
+    try:
+        take_pictures(photographer, case)
+    finally:
+        host.unload_module(photographer.module)
+
+
+def take_pictures(photographer, case):
     panel = photographer.panel
     photographer.open_sections("xraySection", "reconstructionSection")
     photographer.shoot("panel-before")
@@ -108,9 +130,11 @@ def main():
     load(photographer, case)
     photographer.open_sections("xraySection", "alignmentSection")
     panel.ui.geometrySection.collapsed = False
+    photographer.wait_until(lambda: True)
+    photographer.shoot_view("scene-3d")  # the host makes a camera with the first picture of a view
+    panel.updateSoon()
     photographer.shoot("panel-after")
     panel.ui.geometrySection.collapsed = True
-    panel.ui.alignmentLayoutButton.click()  # the camera is made with the first picture of the host, and turned now
     photographer.wait_until(lambda: panel.preview.hasDrr("ap") and panel.preview.hasDrr("lateral"))
     panel.ui.poseSection.collapsed = False
     panel.ui.previewModeComboBox.currentIndex = 2
@@ -124,7 +148,7 @@ def main():
     photographer.shoot("alignment-right")
     photographer.shoot_view("scene-3d")
 
-    photographer.open_sections("compareSection")
+    photographer.open_sections("reconstructionSection")
     reconstruct(photographer, case)
     photographer.wait_until(lambda: panel.compareSection._comparison is not None)
     photographer.open_sections("compareSection")
@@ -134,7 +158,6 @@ def main():
     panel.ui.overlayComboBox.currentIndex = 0
     panel.ui.boneCheckBox.click()
     photographer.shoot("bone")
-    host.unload_module(photographer.module)
 
 
 if __name__ == "__main__":

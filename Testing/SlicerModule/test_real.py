@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from SlicerModule.tools import click, settle, wait_until
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def real(panel, case):

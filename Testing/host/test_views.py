@@ -65,8 +65,9 @@ def test_layout_makes_its_views(layout_manager: Any) -> None:
         node = layout_manager.sliceWidget(name).mrmlSliceNode()
         assert (node.GetLayoutName(), node.GetOrientation()) == (name, name[1:])
     assert layout_manager.sliceWidget("A") is None
-    assert layout_manager.threeDViewCount == 1
-    assert layout_manager.threeDWidget(1) is None
+    count = layout_manager.threeDViewCount
+    assert count >= 1 and layout_manager.threeDWidget(count - 1) is not None
+    assert layout_manager.threeDWidget(count) is None
 
 
 def test_unknown_layout(layout_manager: Any) -> None:

@@ -1,9 +1,10 @@
-"""What the denoiser is told about the X-rays. Three forms of one idea, that a voxel looks up each view where its ray meets it:
+"""What a network is told about the X-rays. Four forms of one idea, that a voxel looks up each view where its ray meets it:
 
 "views": the views themselves and the map from voxels to them (`diff2ct.views`); the network encodes them in 2D and looks its
 own features up.
 "geometric": a condition volume of fixed features, looked up here.
 "added": the paper's condition volume; equal to a look-up for parallel rays along the axes.
+"planes": the views themselves on the planes of the grid that face them, for networks that take rays as parallel to the axes.
 
 B batch, C channels, V views, D x H x W voxels (k, j, i), Hd x Wd detector, R x R plane.
 """
@@ -117,6 +118,31 @@ def added_condition(
     return (total / len(beams))[None]
 
 
+def facing_planes(
+    images: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], beams: Sequence[Beam], grid: VolumeGrid
+) -> torch.Tensor:
+    """Each view on the plane through the isocentre that faces it, in the frame of `grid`, a cube of N^3 voxels, and twice as
+    fine: what PSR, 3DCNN and X2CT-GAN take for the projection of the volume along an axis. For parallel beams it is.
+
+    Returns (V, 1, 2 N, 2 N) float32 in [-1, 1] per view, -1 where nothing is seen. Rows run as k does, columns as i for frontal
+    views and as j for lateral ones, whatever the side that the X-rays came from.
+    """
+    if len(set(grid.size)) > 1:
+        raise ValueError(f"grid.size: got {grid.size}, accepted is a cube for condition 'planes'")
+    size = 2 * grid.size[0]
+    planes = []
+    for image, mask, beam in zip(images, valid, beams, strict=True):
+        across, along = (1, 0) if beam.view.is_lateral else (0, 1)  # world axes, and i, j
+        center = np.linalg.solve(grid.ijk_to_lps, [*beam.isocenter_lps, 1.0])
+        pixel_to_ijk = np.zeros((4, 4))
+        pixel_to_ijk[across, [0, 3]] = pixel_to_ijk[2, [1, 3]] = 0.5, -0.25
+        pixel_to_ijk[along, 3], pixel_to_ijk[3, 3] = center[along], 1.0
+        brightness = scale_to_unit(image.float(), mask) + 1  # 0 off the image, as where it is not valid
+        matrix = beam.lps_to_pixel @ grid.ijk_to_lps @ pixel_to_ijk
+        planes.append(_look_up_one([brightness], matrix, (1, size, size), beam)[0] - 1)
+    return torch.stack(planes)
+
+
 def scale_to_unit(image: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """(Hd, Wd) -> [-1, 1] by the least and the greatest valid pixel, -1 where not valid."""
     low, high = image[valid].min(), image[valid].max()
@@ -162,14 +188,17 @@ CONDITIONS: dict[str, Callable[..., Condition]] = {
     "views": rectified_views,
     "geometric": geometric_condition,
     "added": added_condition,
+    "planes": facing_planes,
 }
 """(images, valid, beams, grid) -> `Condition` of one sample."""
 
 
 def condition_channels(kind: str, num_views: int = 2) -> int:
-    """Channels that `CONDITIONS[kind]` returns, per view for "views"."""
+    """Channels that `CONDITIONS[kind]` returns, per view for "views"; the views are the channels of "planes"."""
     if kind not in CONDITIONS:
         raise ValueError(f"condition: got {kind!r}, accepted are {', '.join(CONDITIONS)}")
     if kind == "views":
         return VIEW_CHANNELS
+    if kind == "planes":
+        return num_views
     return 1 if kind == "added" else CHANNELS_PER_VIEW * num_views + SHARED_CHANNELS

@@ -10,8 +10,8 @@ ICLR 2023).
 
 Two things keep this from doing harm. An X-ray contains tissue beside the cube, and nobody knows its gain: per view a gain, an
 offset and a smooth remainder are fitted first, robustly, so that an implant is no remainder. And two views say nothing about
-depth: a residual spread evenly along its rays draws streaks through tissue that was right. So S is 0 where a calibration expects
-small errors; what changes is metal, dense bone and gas, where errors are tenfold.
+depth: a residual spread evenly along its rays draws streaks through tissue that was right. So S is 0 where a calibration
+expects small errors; what changes is metal, dense bone and gas, where errors are several times larger.
 
 D x H x W voxels, Hd x Wd detector; HU at the border, attenuation [1/mm] inside.
 """
@@ -96,7 +96,9 @@ class MeasuredView:
     scale_known: bool
 
 
-def measured_views(radiographs: Sequence[Radiograph], grid: VolumeGrid, device: torch.device | str = "cpu") -> list[MeasuredView]:
+def measured_views(
+    radiographs: Sequence[Radiograph], grid: VolumeGrid, device: torch.device | str = "cpu"
+) -> list[MeasuredView]:
     """What `correct_volume` compares with. Raises ValueError for a view none of whose rays cross the whole cube."""
     views = []
     for radiograph in radiographs:
@@ -110,9 +112,8 @@ def measured_views(radiographs: Sequence[Radiograph], grid: VolumeGrid, device: 
         saturated = torch.from_numpy(small.line_integral >= top)
         if int(saturated.sum()) < _SATURATED_PIXELS:
             saturated = torch.zeros_like(saturated)
-        image = torch.from_numpy(small.line_integral)
-        tensors = (t.to(device) for t in (image, used, saturated))
-        views.append(MeasuredView(*tensors, beam=small.geometry, scale_known=radiograph.scale_known))
+        image = torch.from_numpy(small.line_integral).to(device)
+        views.append(MeasuredView(image, used.to(device), saturated.to(device), small.geometry, radiograph.scale_known))
     return views
 
 
@@ -129,7 +130,9 @@ def fit_intensity(view: MeasuredView, projected: Tensor, remainder_modes: int) -
     if not view.scale_known:
         gain = float(_least_deviation(torch.stack([seen, torch.ones_like(seen)], dim=1), image)[0])
         if not gain > 0:
-            raise ValueError(f"radiographs: the {view.beam.view.value} view and the volume do not agree at all (gain {gain:.3g})")
+            raise ValueError(
+                f"radiographs: the {view.beam.view.value} view and the volume do not agree at all (gain {gain:.3g})"
+            )
     modes = _cosines(view.image.shape, remainder_modes).to(view.image.device)
     weights = _least_deviation(modes[:, used].T, image / gain - seen)
     return gain, (modes.flatten(1).T @ weights).view(view.image.shape).to(projected)
@@ -239,8 +242,9 @@ class StepCorrection:
 
     def __call__(self, x_0: Tensor, t: int) -> Tensor:
         """x_0: (1, 1, D, H, W) network units."""
-        with torch.autocast(x_0.device.type, enabled=False):
-            hu = self.uncorrected_hu = self._hu_map.to_hu(x_0[0, 0].float())
+        # the projector of a tilted view differentiates inside, which inference mode forbids
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(x_0.device.type, enabled=False):
+            hu = self.uncorrected_hu = self._hu_map.to_hu(x_0[0, 0].float().clone())
             if self._weights[t] == 0:
                 return x_0
             error = expected_error(hu, None, self._calibration)

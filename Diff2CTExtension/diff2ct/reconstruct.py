@@ -11,14 +11,15 @@ import torch
 
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
-from diff2ct.consistency import Consistency, StepCorrection, correct_volume, measured_views
-from diff2ct.diffusion import SAMPLERS, OnStep, SampleNoise, predict_x0, trailing_timesteps
+from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
+from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, corrected, predict_x0, trailing_timesteps
 from diff2ct.metrics import reprojection_error
+from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import fastest_dtype
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.uncertainty import Calibration, expected_error, interval, supported_by_xrays
-from diff2ct.units import hu_to_mu
+from diff2ct.units import HU_WINDOW, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
 DEFAULT_STEPS = 3
@@ -73,6 +74,7 @@ def reconstruct(
     num_samples: int = 1,
     seed: int = 0,
     sampler: str = "dpm-solver",
+    consistency: Consistency | None = None,
     device: str = "cpu",
     on_step: OnStep | None = None,
     is_cancelled: Callable[[], bool] | None = None,
@@ -80,7 +82,10 @@ def reconstruct(
     """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
 
     num_steps: denoising steps per sample, default 3. seed: the same seed gives the same volume. on_step(done, in all) counts
-    the steps of all samples. Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
+    the steps of all samples. A checkpoint that reconstructs in one pass has one step and one sample, whatever these say.
+    consistency: how the volume is moved toward the X-rays, None for not; it takes a calibrated checkpoint.
+
+    Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
     """
     start = time.perf_counter()
     num_steps = DEFAULT_STEPS if num_steps is None else num_steps
@@ -88,42 +93,51 @@ def reconstruct(
         raise ValueError(f"num_samples: got {num_samples}, accepted is 1 or more")
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler: got {sampler!r}, accepted are {', '.join(SAMPLERS)}")
+    if checkpoint.in_one_pass:  # however many were asked for: a second one would be the same
+        sampler, num_steps, num_samples = "one deterministic pass", 1, 1
+    if consistency is not None and checkpoint.calibration is None:
+        raise ValueError(
+            "consistency: this checkpoint has no calibration to tell where it may be off; `diff2ct calibrate` makes it"
+        )
     pair = frontal_and_lateral(radiographs)
     grid = grid_around_isocenter(checkpoint.grid, pair)
     condition = condition_of(pair, checkpoint.condition, grid, device)
-    timesteps = trailing_timesteps(checkpoint.diffusion.num_timesteps, num_steps)
+    views = [] if consistency is None else measured_views(pair, grid, device)
 
-    network, samples = checkpoint.network, []
+    samples, uncorrected = [], []
     with torch.inference_mode(), torch.autocast(torch.device(device).type, fastest_dtype(device)):
-        embedded = network.embed_condition(condition, grid.size)
-        denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), checkpoint.diffusion)
+        correction = _step_correction(checkpoint, grid, num_steps, views, consistency)
+        draw = _sampling(checkpoint, condition, grid, num_steps, sampler, device, correction)
         for n in range(num_samples):
-            noise = SampleNoise([sample_seed(seed, n)], (1, *grid.size), device)
-            x_0 = SAMPLERS[sampler](
-                denoiser,
-                checkpoint.diffusion.alpha_bar,
-                timesteps,
-                noise,
-                on_step=_counting(on_step, n, num_samples),
-                is_cancelled=is_cancelled,
-            )
+            x_0 = draw(sample_seed(seed, n), _counting(on_step, n, num_samples), is_cancelled)
             samples.append(checkpoint.hu_map.to_hu(x_0[0, 0].float()).cpu().numpy())
+            if correction is not None and correction.uncorrected_hu is not None:
+                uncorrected.append(correction.uncorrected_hu.cpu().numpy())
 
     samples_hu = np.stack(samples)
-    volume = CtVolume(samples_hu.mean(0), grid)
     sd_hu = samples_hu.std(0, ddof=1) if num_samples > 1 else None
+    volume = before = CtVolume(samples_hu.mean(0), grid)
+    error_hu = error_of(volume, sd_hu, checkpoint.calibration)
+    if uncorrected:
+        before = CtVolume(np.mean(uncorrected, axis=0), grid)
+    elif consistency is not None and error_hu is not None:
+        hu, error = (torch.from_numpy(a).to(device) for a in (volume.hu, error_hu))
+        volume = CtVolume(correct_volume(hu, error, grid, views, consistency)[0].cpu().numpy(), grid)
+        samples_hu = (samples_hu + (volume.hu - before.hu)).clip(*HU_WINDOW)  # all samples move alike
     return Reconstruction(
         volume=volume,
         sd_hu=sd_hu,
         samples_hu=samples_hu,
-        error_hu=error_of(volume, sd_hu, checkpoint.calibration),
+        error_hu=error_hu,
         calibration=checkpoint.calibration,
         seconds=time.perf_counter() - start,
         reprojection=tuple(reproject(volume, radiograph) for radiograph in pair),
+        reprojection_before=None if consistency is None else tuple(reproject(before, radiograph) for radiograph in pair),
         provenance={
             "Notice": NOTICE,
             "CheckpointSha256": checkpoint.sha256,
             "Sampler": f"{sampler}, {num_steps} steps, {num_samples} samples",
+            "Consistency": "none" if consistency is None else str(consistency),
             "Seed": str(seed),
             "Sources": ", ".join(r.source for r in pair),
             "Assumed": ", ".join(sorted({a for r in pair for a in r.assumed})) or "nothing",
@@ -137,6 +151,57 @@ def error_of(volume: CtVolume, sd_hu: np.ndarray | None, calibration: Calibratio
         return None
     sd = None if sd_hu is None else torch.from_numpy(sd_hu)
     return expected_error(torch.from_numpy(volume.hu), sd, calibration).numpy()
+
+
+def _step_correction(
+    checkpoint: Checkpoint,
+    grid: VolumeGrid,
+    num_steps: int,
+    views: Sequence[MeasuredView],
+    consistency: Consistency | None,
+) -> StepCorrection | None:
+    """What corrects each x_0 estimate; None if none is to be."""
+    diffusion, calibration = checkpoint.diffusion, checkpoint.calibration
+    if consistency is None or consistency.when != "steps" or diffusion is None or calibration is None:
+        return None
+    last = trailing_timesteps(diffusion.num_timesteps, num_steps)[-1]
+    return StepCorrection(views, grid, checkpoint.hu_map, calibration, consistency, diffusion.alpha_bar, last)
+
+
+def _sampling(
+    checkpoint: Checkpoint,
+    condition: Condition,
+    grid: VolumeGrid,
+    num_steps: int,
+    sampler: str,
+    device: str,
+    correction: StepCorrection | None,
+) -> Callable[[int, OnStep | None, Callable[[], bool] | None], torch.Tensor]:
+    """(seed, on_step, is_cancelled) -> x_0 (1, 1, D, H, W), one sample. What all samples share is computed here, once."""
+    network, diffusion = checkpoint.network, checkpoint.diffusion
+    if not isinstance(network, X2NoiseNet) or diffusion is None:
+
+        def predict(seed: int, on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
+            if is_cancelled is not None and is_cancelled():
+                raise Cancelled("cancelled before the only step")
+            x_0 = network(condition)
+            if on_step is not None:
+                on_step(1, 1)
+            return x_0
+
+        return predict
+
+    embedded = network.embed_condition(condition, grid.size)
+    denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), diffusion)
+    if correction is not None:
+        denoiser = corrected(denoiser, correction)
+    timesteps = trailing_timesteps(diffusion.num_timesteps, num_steps)
+
+    def sample(seed: int, on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
+        noise = SampleNoise([seed], (1, *grid.size), device)
+        return SAMPLERS[sampler](denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
+
+    return sample
 
 
 def frontal_and_lateral(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, Radiograph]:

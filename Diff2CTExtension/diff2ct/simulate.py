@@ -205,8 +205,18 @@ def standardize(image: Tensor, valid: Tensor) -> Tensor:
     """Image -> zero mean and unit SD over its valid pixels, the same for offset + gain * image with any gain > 0.
 
     image: (..., H, W) floating point, each (H, W) by itself. valid: same shape, bool; 0 comes out elsewhere, and everywhere for
-    an image without contrast. Mean and SD are of the values clipped to their 0.5 and 99.5 percentiles, so that metal and dead
-    pixels do not set the scale; they keep their own values up to STANDARD_LIMIT. Differentiable almost everywhere.
+    an image without contrast. Metal and dead pixels do not set the scale, see `location_and_scale`; they keep their own values
+    up to STANDARD_LIMIT. Differentiable almost everywhere.
+    """
+    mean, sd = location_and_scale(image, valid)
+    z = (image - mean) / torch.where(sd > 0, sd, 1.0)
+    return torch.where(valid & (sd > 0), z.clamp(-STANDARD_LIMIT, STANDARD_LIMIT), 0.0)
+
+
+def location_and_scale(image: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean, SD), each (..., 1, 1), of the valid pixels clipped to their 0.5 and 99.5 percentiles; SD 0 without contrast.
+
+    image: (..., H, W) floating point, each (H, W) by itself. valid: same shape, bool.
     """
     if image.shape != valid.shape or valid.dtype != torch.bool or not image.is_floating_point():
         raise ValueError(
@@ -214,14 +224,12 @@ def standardize(image: Tensor, valid: Tensor) -> Tensor:
             "accepted are floating point and bool of one shape (..., H, W)"
         )
     low, high = _quantiles(image, valid, (OUTLIER_SHARE, 1.0 - OUTLIER_SHARE))
-    image = torch.where(valid, image, low)
-    clipped = image.clamp(low, high)
+    clipped = torch.where(valid, image, low).clamp(low, high)
     count = valid.sum((-2, -1), keepdim=True).clamp_min(1)
     mean = torch.where(valid, clipped, 0.0).sum((-2, -1), keepdim=True) / count
     variance = torch.where(valid, (clipped - mean).square(), 0.0).sum((-2, -1), keepdim=True) / count
     flat = variance <= (1e-6 * mean).square()  # no more than rounding
-    z = (image - mean) / torch.where(flat, 1.0, variance).sqrt()
-    return torch.where(valid & ~flat, z.clamp(-STANDARD_LIMIT, STANDARD_LIMIT), 0.0)
+    return mean, torch.where(flat, 0.0, torch.where(flat, 1.0, variance).sqrt())
 
 
 def _inside_collimation(image: Tensor, model: DetectorModel) -> Tensor:

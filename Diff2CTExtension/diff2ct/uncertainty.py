@@ -1,10 +1,10 @@
 """How far a reconstruction is from the truth, told beside it and checked on patients whose truth is known.
 
-The spread of K samples says where a model is unsure but not by how much: a small model's samples agree with each other more than
-with the truth. A `Calibration`, measured on held-out cases, turns value and spread of a voxel into the error to be expected there
-and into quantiles. Voxels of a patient are not independent, so a coverage holds over many patients, not within each; for
-single figures of a patient (bone volume, mean HU) `Calibration.bounds` are conformal and do hold (Vovk et al. 2005; that
-voxelwise bounds fail and metric-wise ones hold: arXiv 2404.15274).
+The spread of K samples says where a model is unsure but not by how much: a small model's samples agree with each other more
+than with the truth. A `Calibration`, measured on held-out cases, turns value and spread of a voxel into the error to be
+expected there and into quantiles. Voxels of a patient are not independent, so a coverage holds over many patients, not within
+each; for single figures of a patient (bone volume, mean HU) `Calibration.bounds` are conformal and do hold for a patient like
+those of the calibration (Vovk et al. 2005; that voxelwise bounds fail and metric-wise ones hold: arXiv 2404.15274).
 
 All volumes are (D, H, W) on one grid, HU.
 """
@@ -169,8 +169,8 @@ def coverage(truth_hu: Tensor, lower: Tensor, upper: Tensor, region: Tensor) -> 
 def supported_by_xrays(error_hu: Tensor, calibration: Calibration) -> Tensor:
     """(D, H, W) in [0, 1]: the share of what varies between patients at a place that this reconstruction settles.
 
-    1 - E^2 / P^2 (posterior against prior variance): E the expected error of the voxel, P how far patients of the calibration lie
-    from their mean there, both root mean square; P counts as 100 HU at least, so that air where every patient has air counts as
+    1 - E^2 / P^2 (posterior against prior variance): E the expected error of the voxel, P how far patients of the calibration
+    lie from their mean there, both root mean square; P counts as 100 HU at least, so that air where every patient has air is
     settled. 0: the two X-rays said no more than "a patient", all contrast seen there is the model's habit. 1: settled.
     Limits: P is known in coarse cells (1/8 of the cube) about the isocentre and of the calibration's population, so a patient
     placed or shaped otherwise gets too little or too much; E speaks of HU, not of whether an edge is in its place; and support

@@ -24,9 +24,10 @@ from diff2ct.process import tune_allocator
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views
 from diff2ct_training.cases import Case
-from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
-from diff2ct_training.loop import learning_rate, make_optimizers
-from diff2ct_training.pairs import make_pair
+from diff2ct_training.denoiser import denoising_loss, draw_noise
+from diff2ct_training.loop import learning_rate
+from diff2ct_training.optimizers import make_optimizers
+from diff2ct_training.pairs import batch_of, make_pair
 from diff2ct_training.recipes import default
 
 TARGET_DB = 35.0
@@ -46,7 +47,7 @@ def main() -> int:
     batch = batch_of([make_pair(acquire_views(case, rng, config, grid), rng, None, recipe.hu_map, recipe.condition)])
 
     network = X2NoiseNet(recipe.network).channels_last()
-    optimizers = make_optimizers(network, recipe)
+    optimizers = make_optimizers(network, recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
     start = time.monotonic()
     for step in range(1, num_steps + 1):
         with torch.autocast("cpu", torch.bfloat16):

@@ -188,6 +188,6 @@ def test_isocentre_parallel_agrees_in_the_isocentre_plane() -> None:
 
 
 def test_unknown_condition_is_refused() -> None:
-    assert set(CONDITIONS) == {"views", "geometric", "added"}
+    assert set(CONDITIONS) == {"views", "geometric", "added", "planes"}
     with pytest.raises(ValueError, match="condition"):
         condition_channels("concatenated")

@@ -80,7 +80,7 @@ def test_coverage_holds_on_cases_not_calibrated_on(calibration: Calibration, lev
 
 
 def test_quantiles_know_that_dense_voxels_are_too_low(calibration: Calibration) -> None:
-    samples, truth = made_up_case(5)
+    samples, _ = made_up_case(5)
     mean, dense = samples.mean(0), (slice(13, 19),) * 3
     error = expected_error(mean, samples.std(0), calibration)
     lower, middle, upper = (quantile_volume(mean, error, p, calibration)[dense] for p in (0.1, 0.5, 0.9))

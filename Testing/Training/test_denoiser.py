@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from diff2ct.diffusion import add_noise, eps_from_x0, v_target
-from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
-from diff2ct_training.pairs import Pair
+from diff2ct_training.denoiser import denoising_loss, draw_noise
+from diff2ct_training.pairs import Pair, batch_of
 from diff2ct_training.recipes import RECIPES, debug, paper
 
 

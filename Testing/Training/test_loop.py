@@ -16,7 +16,8 @@ from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.loop import learning_rate, train
-from diff2ct_training.recipes import Recipe, debug, default
+from diff2ct_training.recipe import Recipe
+from diff2ct_training.recipes import debug, default
 from tiny import tiny_body, tiny_radiographs
 
 
@@ -41,9 +42,9 @@ def losses(output: Path) -> list[float]:
 
 def test_a_run_leaves_a_checkpoint_that_reconstructs(cases: Path, tmp_path: Path) -> None:
     steps: list[int] = []
-    file = train(recipe(num_steps=2), cases, tmp_path / "run", on_step=lambda step, of, loss: steps.append(step))
+    output = train(recipe(num_steps=2), cases, tmp_path / "run", on_step=lambda step, of, loss: steps.append(step))
     assert steps == [1, 2]
-    checkpoint = load_checkpoint(file)
+    checkpoint = load_checkpoint(output / "checkpoint.safetensors")
     assert checkpoint.provenance["steps"] == 2 and checkpoint.provenance["phantoms"] == 1
     assert checkpoint.provenance["cts"] == ["made here"]
     assert reconstruct(tiny_radiographs(tiny_body()), checkpoint, num_steps=1).volume.hu.shape == (16, 16, 16)
@@ -66,7 +67,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(cases: Path, tmp_path: Path
     with pytest.raises(Stop):
         train(run, cases, tmp_path / "stopped", on_step=stop_after_four)
     resumed = train(run, cases, tmp_path / "stopped")
-    a, b = (load_checkpoint(f).network.state_dict() for f in (whole, resumed))
+    a, b = (load_checkpoint(f / "checkpoint.safetensors").network.state_dict() for f in (whole, resumed))
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
 
@@ -100,7 +101,7 @@ if __name__ == "__main__":
 
     # weight by weight, the sign of a first gradient that is nearly 0 decides, and that is rounding
     together = update(tmp_path / "together" / "checkpoint.safetensors")
-    assert float(torch.nn.functional.cosine_similarity(update(alone), together, dim=0)) > 0.99
+    assert float(torch.nn.functional.cosine_similarity(update(alone / "checkpoint.safetensors"), together, dim=0)) > 0.99
 
 
 def test_training_learns(cases: Path, tmp_path: Path) -> None:
@@ -112,8 +113,8 @@ def test_training_learns(cases: Path, tmp_path: Path) -> None:
 
 def test_a_run_can_start_from_a_checkpoint(cases: Path, tmp_path: Path) -> None:
     first = train(recipe(num_steps=1), cases, tmp_path / "first")
-    second = train(recipe(num_steps=1, seed=1), cases, tmp_path / "second", start_from=first)
-    a, b = (load_checkpoint(f).network.state_dict() for f in (first, second))
+    second = train(recipe(num_steps=1, seed=1), cases, tmp_path / "second", start_from=first / "checkpoint.safetensors")
+    a, b = (load_checkpoint(f / "checkpoint.safetensors").network.state_dict() for f in (first, second))
     assert max(float((a[n] - b[n]).abs().max()) for n in a) < 0.02, "one small step away from where it started"
 
 

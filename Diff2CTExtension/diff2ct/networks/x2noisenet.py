@@ -78,6 +78,9 @@ class X2NoiseNet(nn.Module):
     sampling computes its part once: see `embed_condition`.
     """
 
+    RECOMPUTED = (ResidualBlock,)
+    """Blocks that activation checkpointing may compute twice."""
+
     def __init__(self, config: X2NoiseNetConfig) -> None:
         super().__init__()
         self.config = config

@@ -66,7 +66,8 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
             device=request.device,
         )
         voxel_ml = float(np.prod(case.grid.spacing_mm)) / 1000
-        fit.add(*(torch.from_numpy(a) for a in (result.samples_hu, case.truth.hu, case.mask)), voxel_ml)
+        samples, truth, known = (torch.from_numpy(a) for a in (result.samples_hu, case.truth.hu, case.mask))
+        fit.add(samples, truth, known, voxel_ml)
         on_progress(done + 1, len(cases), case.name)
 
     calibration = fit.result(
@@ -90,7 +91,9 @@ def summary_lines(path: Path, calibration: Calibration) -> list[str]:
     """The calibration for a person."""
     covered = calibration.provenance["held_out_coverage"]
     lines = [f"calibration       {path}", f"cases             {calibration.provenance['cases']}"]
-    lines += [f"{level:.0%} interval      covers {covered[str(level)]:.1%} of body voxels of a case left out" for level in LEVELS]
+    lines += [
+        f"{level:.0%} interval      covers {covered[str(level)]:.1%} of body voxels of a case left out" for level in LEVELS
+    ]
     for name, by_level in calibration.bounds.items():
         bounds = ", ".join(f"{radius:.3g} ({float(level):.0%})" for level, radius in by_level.items())
         lines.append(f"{name:<18}+/- {bounds}")

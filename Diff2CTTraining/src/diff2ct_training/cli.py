@@ -180,7 +180,7 @@ def calibrate(
     first_seed: Annotated[int, typer.Option(help="Their first seed, 0 to 999; do not evaluate on them.")] = 100,
     cts: Annotated[list[Path] | None, typer.Option(help="Held-out CT file or folder of CT files; may be repeated.")] = None,
     checkpoint: Checkpoint = None,
-    output: Annotated[Path | None, typer.Option(help="JSON to write. Default: beside the checkpoint, where it is found.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON to write. Default: beside the checkpoint.")] = None,
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
@@ -218,6 +218,7 @@ def prepare(
     from diff2ct_training.prepare import prepare_xrays
     from diff2ct_training.recipes import recipe_named
     from diff2ct_training.train_command import find_cts
+    from diff2ct_training.volume_samples import VolumeRecipe
 
     with one_line_errors():
         paths, seeds = find_cts(list(cts or ())), range(first_seed, first_seed + phantoms)
@@ -233,6 +234,8 @@ def prepare(
         typer.echo(f"{len(names)} cases in {output}")
         if xrays:
             chosen = recipe_named(recipe)
+            if not isinstance(chosen, VolumeRecipe):
+                raise ValueError(f"--recipe: {recipe!r} has no X-rays to render")
             with progress_bar("X-rays", total=len(list_cases(output))) as update:
                 count = prepare_xrays(
                     output, xrays, chosen.acquisition, chosen.grid, on_case=lambda name: update(description=name)
@@ -244,15 +247,17 @@ def prepare(
 def train(
     cases: Annotated[Path, typer.Option(help="Folder that `prepare` wrote.")],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="default, paper or debug.")] = "default",
+    recipe: Annotated[str, typer.Option(help="default, paper, psr, psr-averaged, cnn3d, x2ct-gan or debug.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Cases to choose the best checkpoint by.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="Checkpoint whose weights to start with.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="Processes on each node.")] = 1,
     nodes: Annotated[int, typer.Option(help="Nodes.")] = 1,
+    strategy: Annotated[str, typer.Option(help="auto, ddp, or fsdp: weights shared out among the processes.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that make samples; 0 makes them in the training process.")] = 0,
 ) -> None:
     """Train a model; a run that was stopped goes on where it was saved."""
@@ -260,11 +265,12 @@ def train(
 
     request = TrainingRequest(
         recipe=recipe, cases=cases, output=output, num_steps=steps, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
-        accelerator=accelerator, devices=devices, num_nodes=nodes, num_workers=workers, start_from=start_from,
+        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, num_workers=workers,
+        start_from=start_from, validation=validation,
     )  # fmt: skip
     with one_line_errors(), progress_bar("training") as update:
-        checkpoint = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))
-    typer.echo(str(checkpoint))
+        folder = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))
+    typer.echo(str(folder))
 
 
 def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, parallel: bool):  # type: ignore[no-untyped-def]

@@ -1,27 +1,91 @@
-"""One training step's loss of the denoiser."""
+"""The denoiser: its recipe, one training step's loss, and how it samples while it is trained."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from diff2ct.condition import stack_conditions
-from diff2ct.diffusion import Diffusion, add_noise, network_input, v_target, x0_from
+from diff2ct.condition import condition_channels
+from diff2ct.diffusion import (
+    Diffusion,
+    SampleNoise,
+    add_noise,
+    network_input,
+    predict_x0,
+    sample_dpm_solver,
+    trailing_timesteps,
+    v_target,
+    x0_from,
+)
+from diff2ct.networks import X2NoiseNetConfig
 from diff2ct_training.losses import axis_projection_loss, weighted_mse
+from diff2ct_training.method import Backward, bare
+from diff2ct_training.optimizers import OPTIMIZERS, make_optimizers
 from diff2ct_training.pairs import Pair
+from diff2ct_training.volume_method import VolumeBatch, VolumeMethod
+from diff2ct_training.volume_samples import VolumeRecipe
 
-if TYPE_CHECKING:
-    from diff2ct_training.recipes import Recipe
+SAMPLE_STEPS = 8
 
 
-def batch_of(pairs: list[Pair], device: torch.device | str = "cpu") -> Pair:
-    """Pairs stacked along a batch axis."""
-    x_0, known = (torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("x_0", "known"))
-    return Pair(stack_conditions([p.condition for p in pairs], device), x_0, known)
+@dataclass(frozen=True, kw_only=True)
+class DenoiserRecipe(VolumeRecipe):
+    """optimizer: "adamw", or "muon" (see `muon`) with AdamW for scales and biases.
+    time_power: see `draw_noise`. loss_weight_limit: see `_weight`. projection_weight, projection_reduction: see
+    `losses.axis_projection_loss`. body_window_weight: of the squared error inside [-200, 800] HU, see `body_window`.
+    """
+
+    network: X2NoiseNetConfig
+    diffusion: Diffusion
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    time_power: float = 1.0
+    loss_weight_limit: float = 5.0
+    projection_weight: float = 0.0
+    projection_reduction: str = "mean"
+    body_window_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network.condition_channels != condition_channels(self.condition):
+            raise ValueError(
+                f"network.condition_channels: got {self.network.condition_channels} for condition {self.condition!r}"
+            )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer: got {self.optimizer!r}, accepted are {', '.join(OPTIMIZERS)}")
+
+    def method(self) -> DenoiserMethod:
+        return DenoiserMethod(self)
+
+
+class DenoiserMethod(VolumeMethod):
+    """Diff2CT in all its forms: learns to tell x_0 from x_t and the X-rays (arXiv 2408.09731, Sec. 3)."""
+
+    def __init__(self, recipe: DenoiserRecipe) -> None:
+        super().__init__(recipe, recipe.network, recipe.diffusion)
+        self.recipe = recipe
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return make_optimizers(self.network, self.recipe.optimizer, self.recipe.learning_rate, self.recipe.weight_decay)
+
+    def training_step(self, batch: VolumeBatch, backward: Backward) -> dict[str, torch.Tensor]:
+        t, eps = draw_noise(batch.seeds, batch, self.recipe.diffusion.num_timesteps, self.recipe.time_power)
+        terms = denoising_loss(self.network, batch, t, eps, self.recipe)
+        backward(terms["loss"])
+        return terms
+
+    def estimates(self, batch: VolumeBatch) -> list[torch.Tensor]:
+        """From one step, and a full sample; always with the same noise."""
+        diffusion, network = self.recipe.diffusion, bare(self.network)
+        denoiser = predict_x0(lambda x, t: network(x, t, batch.condition), diffusion)
+        last = diffusion.num_timesteps
+        times = ([last], trailing_timesteps(last, min(SAMPLE_STEPS, last)))
+        noise = (SampleNoise(range(len(batch.x_0)), tuple(batch.x_0.shape[1:]), batch.x_0.device) for _ in times)
+        return [sample_dpm_solver(denoiser, diffusion.alpha_bar, t, n) for t, n in zip(times, noise, strict=True)]
 
 
 def draw_noise(seeds: Sequence[int], batch: Pair, num_timesteps: int, power: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,7 +105,7 @@ def draw_noise(seeds: Sequence[int], batch: Pair, num_timesteps: int, power: flo
 
 
 def denoising_loss(
-    network: nn.Module, batch: Pair, t: torch.Tensor, eps: torch.Tensor, recipe: Recipe
+    network: nn.Module, batch: Pair, t: torch.Tensor, eps: torch.Tensor, recipe: DenoiserRecipe
 ) -> dict[str, torch.Tensor]:
     """Loss terms by name; "loss" is what to minimise, "mse" the plain error of the prediction."""
     diffusion = recipe.diffusion

@@ -1,11 +1,11 @@
-"""The training loop, on Lightning Fabric: one process or many, CPU or GPU, the same lines."""
+"""The training loop, on Lightning Fabric: any method, one process or many, CPU or GPU, the same lines."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,15 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
+from lightning_fabric.wrappers import _FabricModule
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
-from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from diff2ct.networks import X2NoiseNet
-from diff2ct_training import pictures
-from diff2ct_training.acquisitions import Acquisition, acquire_views, acquisition_files, read_acquisition
-from diff2ct_training.cases import list_cases, read_case
-from diff2ct_training.denoiser import batch_of, denoising_loss, draw_noise
-from diff2ct_training.muon import Muon
-from diff2ct_training.pairs import Pair, make_pair
-from diff2ct_training.recipes import Recipe
-from diff2ct_training.training_state import Ema, load_state, save_state
+from diff2ct_training.keeper import Keeper
+from diff2ct_training.method import Method, Sample, bare
+from diff2ct_training.recipe import Recipe
+from diff2ct_training.sharding import whole
+from diff2ct_training.throughput import Throughput, peak_flops
 
 OnStep = Callable[[int, int, float], None]
 """(step, steps in all, loss)."""
@@ -32,169 +30,147 @@ OnStep = Callable[[int, int, float], None]
 
 def train(
     recipe: Recipe,
-    cases_folder: Path,
+    data: Path,
     output: Path,
     *,
     start_from: Path | None = None,
+    validation: Path | None = None,
     fabric: Fabric | None = None,
     num_workers: int = 0,
     on_step: OnStep | None = None,
 ) -> Path:
-    """Train `recipe` on the prepared cases and return the checkpoint file, `output`/checkpoint.safetensors.
+    """Train `recipe` on the folder `data`; returns the folder `output`, which then holds checkpoints, logs and pictures.
 
     A run that was stopped continues from `output`/state.safetensors with the same samples and noise as if it had not been.
-    start_from: checkpoint whose weights the network starts with; its config must be the recipe's.
-    Raises ValueError on bad data and FloatingPointError, naming the case, if the loss is not finite.
+    start_from: checkpoint whose weights the networks start with; its config must be the recipe's.
+    validation: folder of data that is not trained on: the checkpoint that scores best on it is kept beside the last one.
+    Raises ValueError on bad data and FloatingPointError, naming the samples, if a loss or gradient is not finite.
     """
     fabric = fabric or make_fabric(recipe, output, "cpu")
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    bare = X2NoiseNet(recipe.network).channels_last()
+    method = recipe.method()
+    samples = method.samples(data)
+    judges = method.validation_samples(validation) if validation is not None else ()
     if start_from is not None:
-        bare.load_state_dict(load_checkpoint(start_from).network.state_dict())
-    network, *optimizers = fabric.setup(bare, *make_optimizers(bare, recipe))
-    ema = Ema(bare, recipe.ema_decay)
-    state_file = output / "state.safetensors"
-    first = load_state(state_file, bare, ema, optimizers) if state_file.exists() else 0
+        method.load_checkpoint(start_from)
+    method.fabric = fabric
+    method.networks = {name: fabric.setup_module(network) for name, network in method.networks.items()}
+    networks = [bare(network) for network in method.networks.values()]
+    optimizers = method.configure_optimizers()
+    keeper = Keeper(recipe, method, optimizers, output, judges)
+    first = keeper.resume()
     (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
 
-    started, stream = time.monotonic(), _batches(recipe, cases_folder, fabric, first, num_workers)
-    for step, (batch, names, noise_seeds) in enumerate(stream, start=first + 1):
+    throughput = Throughput(recipe.batch_size, peak_flops(fabric.device, recipe.precision))
+    for step, parts in enumerate(_parts_of_steps(recipe, samples, fabric, first, num_workers), start=first + 1):
+        rate = learning_rate(recipe, step)
+        torch.manual_seed(_seed_of(recipe, step, fabric.global_rank))
+        with throughput.step():
+            values = _accumulate_gradients(method, parts, step)
+        values["gradient_norm"] = _clip_gradients(networks, recipe.gradient_clip)
+        if not math.isfinite(values["gradient_norm"]):
+            raise FloatingPointError(f"step {step}: the gradient is not finite on {_names(parts)}")
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-        t, eps = draw_noise(noise_seeds, batch, recipe.diffusion.num_timesteps, recipe.time_power)
-        terms = denoising_loss(network, batch, t, eps, recipe)
-        if not torch.isfinite(terms["loss"]):
-            raise FloatingPointError(f"step {step}: the loss is {float(terms['loss'].detach())} on {', '.join(names)}")
-        fabric.backward(terms["loss"])
-        if recipe.gradient_clip > 0:
-            torch.nn.utils.clip_grad_norm_(bare.parameters(), recipe.gradient_clip)
-        for optimizer in optimizers:
+                group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
-        ema.update(bare, step)
+        keeper.average(step)
 
-        if fabric.is_global_zero:
-            seconds = (time.monotonic() - started) / (step - first)
-            values = {name: float(v.detach()) for name, v in terms.items()}
-            fabric.log_dict({**values, "learning_rate": learning_rate(recipe, step), "seconds_per_step": seconds}, step=step)
-            if step % recipe.save_every == 0 or step == recipe.num_steps:
-                save_state(state_file, step, bare, ema, optimizers)
-                save_checkpoint(output / "checkpoint.safetensors", _checkpoint(recipe, ema, step, cases_folder, seconds))
-            if step % recipe.picture_every == 0:
-                pictures.write(output / f"step_{step:06d}.png", bare, ema, batch, t, recipe, fabric.loggers, step)
-            if on_step is not None:
-                on_step(step, recipe.num_steps, values["loss"])
+        if step % recipe.save_every == 0 or step == recipe.num_steps:
+            values |= keeper.save(step, throughput.seconds_per_step)
+        if step % recipe.picture_every == 0:
+            keeper.picture(step, parts[0][0])
+        fabric.log_dict({**values, "learning_rate": rate, **throughput.values()}, step=step)
+        if on_step is not None and fabric.is_global_zero:
+            on_step(step, recipe.num_steps, values["loss"])
     for logger in fabric.loggers:
         logger.finalize("success")
-    return output / "checkpoint.safetensors"
+    return output
 
 
-def make_fabric(recipe: Recipe, output: Path, accelerator: str = "auto", devices: int = 1, num_nodes: int = 1) -> Fabric:
+def make_fabric(
+    recipe: Recipe, output: Path, accelerator: str = "auto", devices: int = 1, num_nodes: int = 1, strategy: Any = "auto"
+) -> Fabric:
     """Fabric for this machine or this launcher, logging to `output`."""
     precision: Any = recipe.precision
-    return Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=precision, loggers=_loggers(output))
-
-
-def make_optimizers(network: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """The recipe's: AdamW for everything, or Muon for matrices and kernels and AdamW for scales, shifts and biases."""
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    if recipe.optimizer == "adamw":
-        return [torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)]
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim == 1]
-    return [Muon(matrices, lr=rate), torch.optim.AdamW(vectors, lr=rate, weight_decay=0.0)]
+    return Fabric(
+        accelerator=accelerator,
+        strategy=strategy,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,
+        loggers=_loggers(output),
+    )
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then constant or a cosine down to a twentieth at the last step."""
+    """Linear warm-up, then as `Recipe.learning_rate_decay` says."""
+    done = min(1.0, step / recipe.num_steps)
     warm = min(1.0, step / recipe.warmup_steps) if recipe.warmup_steps else 1.0
-    if recipe.learning_rate_decay == "constant":
-        return recipe.learning_rate * warm
-    return recipe.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.num_steps))))
-
-
-class _Stream(torch.utils.data.Dataset):
-    """Item n is training sample n of the run: which case, how X-rayed, with which noise seed. The same whoever asks,
-    whenever."""
-
-    def __init__(self, recipe: Recipe, folder: Path, first: int) -> None:
-        files = list_cases(folder)
-        self._recipe, self._first = recipe, first
-        self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in ("ct", "phantom")}
-        stored = {name for name, dot, _ in (f.name.partition(".xray") for f in folder.glob("*.npz")) if dot}
-        self._uses = 1 if stored.issuperset(f.stem for f in files) else recipe.uses
-        self._kept: tuple[int, Acquisition] | None = None
-
-    def __len__(self) -> int:
-        return self._recipe.num_steps * self._recipe.batch_size - self._first
-
-    def __getitem__(self, index: int) -> tuple[Pair, str, int]:
-        recipe, n = self._recipe, index + self._first
-        acquisition = self._acquire(n // self._uses)
-        rng = np.random.default_rng([recipe.seed, 1, n])
-        pair = make_pair(acquisition, rng, recipe.slab, recipe.hu_map, recipe.condition)
-        return pair, acquisition.case.name, int(rng.integers(2**62))
-
-    def _acquire(self, number: int) -> Acquisition:
-        """Acquisition `number` of the run: a stored one of its case, or a new one. The last one is kept, as it is used several
-        times in a row."""
-        if self._kept is None or self._kept[0] != number:
-            recipe = self._recipe
-            rng = np.random.default_rng([recipe.seed, 0, number])
-            wants_ct = rng.random() < recipe.ct_share
-            files = self._by_kind["ct" if wants_ct else "phantom"] or self._by_kind["phantom" if wants_ct else "ct"]
-            file = files[int(rng.integers(len(files)))]
-            case, stored = read_case(file), acquisition_files(file.parent, file.stem)
-            self._kept = (
-                number,
-                (
-                    read_acquisition(stored[int(rng.integers(len(stored)))], case, recipe.grid)
-                    if stored
-                    else acquire_views(case, rng, recipe.acquisition, recipe.grid)
-                ),
-            )
-        return self._kept[1]
-
-
-def _batches(
-    recipe: Recipe, folder: Path, fabric: Fabric, first_step: int, num_workers: int
-) -> Iterator[tuple[Pair, list[str], list[int]]]:
-    """(batch, case names, noise seeds) from `first_step` on; each process of several takes its share of each batch."""
-    world, rank = fabric.world_size, fabric.global_rank
-    if recipe.batch_size % world:
-        raise ValueError(f"batch_size: got {recipe.batch_size}, accepted are multiples of the {world} processes")
-    stream = _Stream(recipe, folder, first_step * recipe.batch_size)
-    per_step = [list(range(s, s + recipe.batch_size)[rank::world]) for s in range(0, len(stream), recipe.batch_size)]
-    loader = torch.utils.data.DataLoader(stream, batch_sampler=per_step, num_workers=num_workers, collate_fn=list)
-    for items in loader:
-        pairs, names, seeds = zip(*items, strict=True)
-        yield batch_of(list(pairs), fabric.device), list(names), list(seeds)
-
-
-def _checkpoint(recipe: Recipe, ema: Ema, step: int, cases_folder: Path, seconds_per_step: float) -> Checkpoint:
-    network = X2NoiseNet(recipe.network)
-    network.load_state_dict(ema.weights)
-    sources = sorted({read_case(f).source for f in list_cases(cases_folder) if f.name.startswith("ct")})
-    num_phantoms = sum(f.name.startswith("phantom") for f in list_cases(cases_folder))
-    provenance: dict[str, Any] = {
-        "recipe": recipe.name,
-        "steps": step,
-        "batch_size": recipe.batch_size,
-        "seconds_per_step": round(seconds_per_step, 3),
-        "phantoms": num_phantoms,
-        "cts": sources,
+    share = {
+        "constant": 1.0,
+        "linear": min(1.0, 2 * (1 - done)),
+        "cosine": 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)),
     }
-    return Checkpoint(
-        network=network,
-        network_name="x2noisenet",
-        diffusion=recipe.diffusion,
-        hu_map=recipe.hu_map,
-        condition=recipe.condition,
-        grid=recipe.grid,
-        provenance=provenance,
-    )
+    return recipe.learning_rate * warm * share[recipe.learning_rate_decay]
+
+
+def _seed_of(recipe: Recipe, step: int, rank: int) -> int:
+    """Of all that is drawn from torch's default generator in a step, e.g. by dropout: a run that goes on draws the same."""
+    return int(np.random.default_rng([recipe.seed, 3, step, rank]).integers(2**62))
+
+
+def _accumulate_gradients(method: Method[Any, Any], parts: Sequence[Sequence[Sample]], step: int) -> dict[str, float]:
+    """Forward and backward passes of one step; processes add up their gradients in the last part only. Returns the means of
+    the logged terms."""
+    fabric = method.fabric
+
+    def backward(loss: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"step {step}: the loss is {float(loss.detach())} on {_names(parts)}")
+        with torch.autocast(fabric.device.type, enabled=False):
+            fabric.backward(loss / len(parts))
+
+    values: dict[str, float] = {}
+    for n, part in enumerate(parts, start=1):
+        batch = method.collate(part, fabric.device)
+        with ExitStack() as stack:
+            for network in method.networks.values():
+                assert isinstance(network, _FabricModule)
+                stack.enter_context(fabric.no_backward_sync(network, enabled=n < len(parts)))
+            stack.enter_context(fabric.autocast())
+            terms = method.training_step(batch, backward)
+        for name, term in terms.items():
+            values[name] = values.get(name, 0.0) + float(term.detach()) / len(parts)
+    return values
+
+
+def _clip_gradients(networks: Iterable[nn.Module], limit: float) -> float:
+    """Scale the gradients of each network down to the norm `limit`, 0 for none; returns the norm of all before."""
+    norms = (nn.utils.clip_grad_norm_(network.parameters(), limit or math.inf) for network in networks)
+    return math.hypot(*(float(whole(norm)) for norm in norms))
+
+
+def _parts_of_steps(
+    recipe: Recipe, samples: Dataset[Any], fabric: Fabric, first_step: int, num_workers: int
+) -> Iterator[list[list[Any]]]:
+    """This process's samples of each step from `first_step` on, in `accumulate` equal parts."""
+    world, rank, size = fabric.world_size, fabric.global_rank, recipe.batch_size
+    if size % (world * recipe.accumulate):
+        multiple = f"multiples of {world} processes times accumulate = {recipe.accumulate}"
+        raise ValueError(f"batch_size: got {size}, accepted are {multiple}")
+    mine = [list(range(n * size, (n + 1) * size))[rank::world] for n in range(first_step, recipe.num_steps)]
+    part = size // (world * recipe.accumulate)
+    numbers = [of_step[n : n + part] for of_step in mine for n in range(0, len(of_step), part)]
+    loader = iter(DataLoader(samples, batch_sampler=numbers, num_workers=num_workers, collate_fn=list))
+    for _ in mine:
+        yield [next(loader) for _ in range(recipe.accumulate)]
+
+
+def _names(parts: Sequence[Sequence[Sample]]) -> str:
+    return ", ".join(sample.name for part in parts for sample in part)
 
 
 def _loggers(output: Path) -> list[Any]:

@@ -25,3 +25,14 @@ def axis_projection_loss(error: torch.Tensor, weight: torch.Tensor, reduction: s
     collapse = torch.mean if reduction == "mean" else torch.sum
     per_axis = [collapse(error, dim=axis).square().flatten(1).mean(1) for axis in (2, 3, 4)]
     return (weight * torch.stack(per_axis).mean(0)).mean()
+
+
+def gradient_correlation(image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Mean normalised correlation of the gradients along rows and along columns, -1 to 1 (Penney et al. 1998). Images (B, H,
+    W), whatever their gain and offset."""
+    correlations = []
+    for axis in (1, 2):
+        a, b = (x.diff(dim=axis).flatten(1) for x in (image, other))
+        a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+        correlations.append((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-12))
+    return torch.stack(correlations).mean()

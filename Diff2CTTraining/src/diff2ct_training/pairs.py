@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from diff2ct.condition import CONDITIONS, Condition
+from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import Acquisition
@@ -29,6 +30,12 @@ def make_pair(acquisition: Acquisition, rng: np.random.Generator, slab: int | No
     grid = _random_slab(a.cube, rng, slab)
     truth, known = a.truth(grid)
     return Pair(CONDITIONS[condition](a.images, a.valid, a.beams, grid), hu_map.to_x(truth)[None], known[None])
+
+
+def batch_of(pairs: Sequence[Pair], device: torch.device | str = "cpu") -> Pair:
+    """Pairs stacked along a batch axis."""
+    x_0, known = (torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("x_0", "known"))
+    return Pair(stack_conditions([p.condition for p in pairs], device), x_0, known)
 
 
 def _random_slab(cube: VolumeGrid, rng: np.random.Generator, slab: int | None) -> VolumeGrid:

@@ -1,5 +1,4 @@
-"""What the network makes of a training sample, as a picture: truth, one-step estimate and a full sample, three mid planes
-each."""
+"""Pictures of a training run, to see how far it is."""
 
 from __future__ import annotations
 
@@ -8,46 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
-
-from diff2ct.diffusion import SampleNoise, predict_x0, sample_dpm_solver, trailing_timesteps
-from diff2ct_training.pairs import Pair
-from diff2ct_training.recipes import Recipe
-from diff2ct_training.training_state import Ema
 
 WINDOW_HU = (-250.0, 850.0)
-SAMPLE_STEPS = 8
 
 
-@torch.no_grad()
-def write(
-    path: Path, network: nn.Module, ema: Ema, batch: Pair, t: torch.Tensor, recipe: Recipe, loggers: Sequence[Any], step: int
-) -> None:
-    """Sample the first pair of `batch` with the EMA weights; write a PNG where matplotlib is installed and tell TensorBoard."""
-    training_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    network.load_state_dict(ema.weights)
-    first, device = batch.condition[:1], batch.x_0.device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision.startswith("bf16"))
-    with autocast:
-        denoiser = predict_x0(lambda x, time: network(x, time, first), recipe.diffusion)
-        noise = SampleNoise([0], tuple(batch.x_0.shape[1:]), device)
-        alpha_bar, last = recipe.diffusion.alpha_bar, recipe.diffusion.num_timesteps
-        one = sample_dpm_solver(denoiser, alpha_bar, [last], noise)
-        sample = sample_dpm_solver(denoiser, alpha_bar, trailing_timesteps(last, min(SAMPLE_STEPS, last)), noise)
-    network.load_state_dict(training_weights)
-    sheet = np.concatenate([_planes(recipe.hu_map.to_hu(x[0, 0].float().cpu().numpy())) for x in (batch.x_0[:1], one, sample)])
+def write_picture(path: Path, sheet: np.ndarray, loggers: Sequence[Any], step: int) -> None:
+    """Write (H, W) in [0, 1] as a PNG where matplotlib is installed, and tell TensorBoard."""
     for logger in loggers:
         if hasattr(logger.experiment, "add_image"):
-            logger.experiment.add_image("truth, one step, sample", sheet[None], step)
+            logger.experiment.add_image("sample", sheet[None], step)
     try:
         from matplotlib.image import imsave
-    except ModuleNotFoundError:
+    except ModuleNotFoundError:  # a GPU machine that has no more than torch, numpy, lightning and safetensors
         return
     imsave(path, sheet, cmap="gray", vmin=0, vmax=1)
 
 
-def _planes(hu: np.ndarray) -> np.ndarray:
+def mid_planes(hu: np.ndarray) -> np.ndarray:
     """(D, H, W) -> mid-axial, mid-coronal and mid-sagittal side by side in [0, 1], head up, equal heights."""
     low, high = WINDOW_HU
     depth, height, width = hu.shape

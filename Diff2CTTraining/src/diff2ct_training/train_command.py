@@ -16,7 +16,8 @@ CT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 class TrainingRequest:
     """recipe: a name of `recipes.RECIPES`; num_steps, learning_rate, ct_share, seed: None leaves what the recipe says.
 
-    accelerator, devices, num_nodes: as Lightning Fabric takes them. start_from: checkpoint to start the weights from.
+    accelerator, devices, num_nodes, strategy: as Lightning Fabric takes them; "fsdp" shares the weights out among processes.
+    start_from: checkpoint to start the weights from. validation: cases to choose the best checkpoint by.
     """
 
     recipe: str
@@ -29,25 +30,35 @@ class TrainingRequest:
     accelerator: str = "auto"
     devices: int = 1
     num_nodes: int = 1
+    strategy: str = "auto"
     num_workers: int = 0
     start_from: Path | None = None
+    validation: Path | None = None
 
 
 def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], None] | None = None) -> Path:
-    """Train, or go on with the run that `output` holds; returns the checkpoint file."""
+    """Train, or go on with the run that `output` holds; returns `output`."""
     tune_allocator()
     from diff2ct_training.loop import make_fabric, train
     from diff2ct_training.recipes import recipe_named
+    from diff2ct_training.sharding import sharded_strategy
 
     changes: dict[str, Any] = {k: getattr(request, k) for k in ("num_steps", "learning_rate", "ct_share", "seed")}
-    recipe = replace(recipe_named(request.recipe), **{k: v for k, v in changes.items() if v is not None})
-    fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes)
+    recipe = recipe_named(request.recipe)
+    wanted = {k: v for k, v in changes.items() if v is not None}
+    for name in wanted:
+        if not hasattr(recipe, name):
+            raise ValueError(f"--{name.replace('_', '-')}: the recipe {recipe.name!r} has no such thing")
+    recipe = replace(recipe, **wanted)
+    strategy = sharded_strategy() if request.strategy == "fsdp" else request.strategy
+    fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes, strategy)
     fabric.launch()
     return train(
         recipe,
         request.cases,
         request.output,
         start_from=request.start_from,
+        validation=request.validation,
         fabric=fabric,
         num_workers=request.num_workers,
         on_step=on_step,

@@ -1,15 +1,20 @@
-"""Where a run stands, on disk: weights, EMA, optimiser moments and the step, in one safetensors file. No pickle."""
+"""Where a run stands, on disk: weights, moving averages, optimiser moments, a method's own state and the step, in one
+safetensors file. No pickle."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+
+from diff2ct_training.sharding import like, whole
 
 
 class Ema:
@@ -23,37 +28,72 @@ class Ema:
     def update(self, network: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, tensor in network.state_dict().items():
-            self.weights[name].lerp_(tensor, 1 - decay)
+            if tensor.is_floating_point():
+                self.weights[name].lerp_(tensor, 1 - decay)
+            else:  # a counter
+                self.weights[name].copy_(tensor)
+
+    @contextmanager
+    def swapped_in(self, network: nn.Module) -> Iterator[None]:
+        """`network` with the averaged weights and in evaluation mode, for the time being."""
+        trained = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(self.weights)
+        network.eval()
+        try:
+            yield
+        finally:
+            network.load_state_dict(trained)
+            network.train()
 
 
-def save_state(path: Path, step: int, network: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Atomic: a kill at any moment leaves the previous state."""
-    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.weights.items()}
-    for n, optimizer in enumerate(optimizers):
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer{n}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-    partial = path.with_suffix(".partial")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
-    partial.replace(path)
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """All that a run changes. networks: without wrappers. emas: of some of them, by the same names. extra: a method's own."""
 
+    networks: Mapping[str, nn.Module]
+    emas: Mapping[str, Ema]
+    optimizers: Sequence[torch.optim.Optimizer]
+    extra: Mapping[str, torch.Tensor]
 
-def load_state(path: Path, network: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer]) -> int:
-    """Put a saved state back; returns its step."""
-    groups: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-    with safe_open(path, framework="pt") as file:
-        step = int(file.metadata()["step"])
-        for name in file.keys():
-            group, rest = name.split(".", 1)
-            groups[group][rest] = file.get_tensor(name)
-    network.load_state_dict(groups["network"])
-    for name, tensor in groups["ema"].items():
-        ema.weights[name].copy_(tensor)
-    for n, optimizer in enumerate(optimizers):
-        state = optimizer.state_dict()
-        state["state"] = defaultdict(dict)
-        for name, tensor in groups[f"optimizer{n}"].items():
-            index, moment = name.split(".", 1)
-            state["state"][int(index)][moment] = tensor
-        optimizer.load_state_dict(state)
-    return step
+    def save(self, path: Path, step: int, *, write: bool = True) -> None:
+        """Atomic: a kill at any moment leaves the previous state. Every process must call it; those that do not `write` only
+        hand over their share."""
+        tensors = {name: whole(tensor.detach()) for name, tensor in self._tensors().items()}
+        for n, optimizer in enumerate(self.optimizers):
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer/{n}/{index}/{k}": whole(torch.as_tensor(v)) for k, v in moments.items()}
+        if write:
+            partial = path.with_suffix(".partial")
+            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
+            partial.replace(path)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> int:
+        """Put a saved state back; returns its step. Raises ValueError if it is of another recipe."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                step = int(file.metadata()["step"])
+                found = {name: file.get_tensor(name) for name in file.keys()}
+            for name, tensor in self._tensors().items():
+                tensor.copy_(like(found.pop(name), tensor))
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            raise ValueError(f"state: {path} is not of this recipe: {error}") from error
+        for n, optimizer in enumerate(self.optimizers):
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            moments: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+            for name, tensor in found.items():
+                group, number, index, moment = name.split("/")
+                if (group, number) == ("optimizer", str(n)):
+                    weight = weights[int(index)]
+                    moments[int(index)][moment] = like(tensor, weight) if tensor.shape == weight.shape else tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        return step
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """All but the optimisers', by name."""
+        tensors = {f"extra/{name}": tensor for name, tensor in self.extra.items()}
+        for name, network in self.networks.items():
+            tensors |= {f"network/{name}/{k}": v for k, v in network.state_dict().items()}
+        for name, ema in self.emas.items():
+            tensors |= {f"ema/{name}/{k}": v for k, v in ema.weights.items()}
+        return tensors

@@ -1,0 +1,104 @@
+"""Weights with a JSON header that says all that using them needs, in one safetensors file. No pickle.
+
+What the header must hold is the business of whoever owns the format: see `checkpoint` and `translator`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """name: what messages call such a file. marker, version: what it must say of itself. fields: keys that its header must
+    have; objects: those of them that are JSON objects."""
+
+    name: str
+    marker: str
+    version: int
+    fields: tuple[str, ...]
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightsFile:
+    """header: with at least the format's fields. sha256: of the file."""
+
+    header: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+    sha256: str
+
+
+def write_weights(
+    path: str | Path, kind: FileFormat, header: Mapping[str, Any], network: nn.Module, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write the network's weights as `dtype`, counters as they are; the file appears under its name only when complete."""
+    weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
+    temporary = Path(path).with_name(f".{Path(path).name}.partial")
+    metadata = {"format": kind.marker, "version": str(kind.version), "header": json.dumps(header)}
+    save_file(tensors, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def read_weights(path: str | Path, kind: FileFormat) -> WeightsFile:
+    """Raises ValueError that names the file, and the field, if it is missing, truncated, foreign or lacks one."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{kind.name}: {path} is not a file; accepted is a .safetensors file written by Diff2CT")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = _header(path, kind, file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{kind.name}: {path} is corrupt, truncated or no safetensors file ({error})") from None
+    return WeightsFile(header, tensors, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def fill_network(path: str | Path, kind: FileFormat, network: nn.Module, found: Mapping[str, torch.Tensor]) -> None:
+    """Give `network`, made on the "meta" device, the weights of a file as float32; ValueError unless they fit it."""
+    expected = network.state_dict()
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing or extra:
+        raise ValueError(f"{kind.name}: {path} does not fit its network: {len(missing)} tensors missing, {len(extra)} unknown")
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            got, accepted = tuple(found[name].shape), tuple(tensor.shape)
+            raise ValueError(f"{kind.name}: {name} in {path} has shape {got}, accepted is {accepted}")
+        if not torch.isfinite(found[name]).all():
+            raise ValueError(f"{kind.name}: {name} in {path} holds NaN or infinite weights")
+    weights = {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
+    network.load_state_dict(weights, assign=True)
+
+
+def _header(path: Path, kind: FileFormat, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if metadata.get("format") != kind.marker:
+        got = metadata.get("format")
+        raise ValueError(
+            f"{kind.name}: {path} is a safetensors file of another program or purpose (format {got!r}, "
+            f"accepted is {kind.marker!r})"
+        )
+    if metadata.get("version") != str(kind.version):
+        got = metadata.get("version")
+        raise ValueError(f"{kind.name}: {path} has version {got!r}, this program reads version {kind.version}")
+    try:
+        header = json.loads(metadata.get("header", ""))
+    except json.JSONDecodeError:
+        raise ValueError(f"{kind.name}: the header of {path} is no JSON") from None
+    missing = [key for key in kind.fields if key not in header] if isinstance(header, dict) else list(kind.fields)
+    if missing:
+        raise ValueError(f"{kind.name}: the header of {path} lacks {', '.join(missing)}")
+    for key in kind.objects:
+        if not isinstance(header[key], dict):
+            raise ValueError(f"{kind.name}: {key!r} in the header of {path} is no JSON object")
+    return dict(header)

@@ -1,0 +1,114 @@
+"""Training samples of methods that reconstruct a volume from two X-rays, made of prepared cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diff2ct.units import HuMap
+from diff2ct.volume import VolumeGrid
+from diff2ct_training.acquisitions import Acquisition, AcquisitionConfig, acquire_views, acquisition_files, read_acquisition
+from diff2ct_training.cases import list_cases, read_case
+from diff2ct_training.pairs import Pair, make_pair
+from diff2ct_training.recipe import Recipe
+
+VALIDATION_SAMPLES = 4
+KINDS = ("ct", "phantom")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeRecipe(Recipe):
+    """hu_map, condition, grid: what a network is given and returns, as its checkpoint says.
+
+    acquisition: how training X-rays vary. slab: axial planes trained at a time, None for the whole cube. uses: samples made of
+        one acquisition in a row, where X-rays are rendered while training (none are stored): that costs a CPU as much as a
+        step. ct_share: share of samples from CTs where both CTs and phantoms are given.
+    """
+
+    hu_map: HuMap = field(default_factory=HuMap)
+    condition: str = "views"
+    grid: VolumeGrid = field(default_factory=VolumeGrid.centered)
+    acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
+    slab: int | None = 64
+    uses: int = 3
+    ct_share: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeSample:
+    """seed: of all noise that is drawn for it."""
+
+    pair: Pair
+    name: str
+    seed: int
+
+
+class VolumeSamples(torch.utils.data.Dataset):
+    """Item n is training sample n of the run: which case, how X-rayed, with which noise seed."""
+
+    def __init__(self, recipe: VolumeRecipe, folder: Path) -> None:
+        files = list_cases(folder)
+        for file in files:
+            check_case(file, recipe.grid)
+        self._recipe = recipe
+        self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in KINDS}
+        stored = {name for name, dot, _ in (f.name.partition(".xray") for f in folder.glob("*.npz")) if dot}
+        self._uses = 1 if stored.issuperset(f.stem for f in files) else recipe.uses
+        self._kept: tuple[int, Acquisition] | None = None
+
+    def __len__(self) -> int:
+        return self._recipe.num_steps * self._recipe.batch_size
+
+    def __getitem__(self, n: int) -> VolumeSample:
+        recipe = self._recipe
+        acquisition = self._acquire(n // self._uses)
+        rng = np.random.default_rng([recipe.seed, 1, n])
+        pair = make_pair(acquisition, rng, recipe.slab, recipe.hu_map, recipe.condition)
+        return VolumeSample(pair, acquisition.case.name, int(rng.integers(2**62)))
+
+    def _acquire(self, number: int) -> Acquisition:
+        """Acquisition `number` of the run: a stored one of its case, or a new one. The last one is kept, as it is used several
+        times in a row."""
+        if self._kept is None or self._kept[0] != number:
+            recipe = self._recipe
+            rng = np.random.default_rng([recipe.seed, 0, number])
+            wants_ct = rng.random() < recipe.ct_share
+            files = self._by_kind["ct" if wants_ct else "phantom"] or self._by_kind["phantom" if wants_ct else "ct"]
+            self._kept = number, acquisition_of(files[int(rng.integers(len(files)))], rng, recipe)
+        return self._kept[1]
+
+
+def validation_samples(recipe: VolumeRecipe, files: list[Path]) -> list[VolumeSample]:
+    """One sample each of up to `VALIDATION_SAMPLES` cases, evenly chosen from `files`; always the same."""
+    chosen = [files[n * len(files) // VALIDATION_SAMPLES] for n in range(min(VALIDATION_SAMPLES, len(files)))]
+    samples = []
+    for n, file in enumerate(chosen):
+        rng = np.random.default_rng([recipe.seed, 2, n])
+        acquisition = acquisition_of(file, rng, recipe)
+        pair = make_pair(acquisition, rng, None, recipe.hu_map, recipe.condition)
+        samples.append(VolumeSample(pair, acquisition.case.name, n))
+    return samples
+
+
+def acquisition_of(file: Path, rng: np.random.Generator, recipe: VolumeRecipe) -> Acquisition:
+    """One of the stored acquisitions of a case, or a new one where none is stored."""
+    case, stored = read_case(file), acquisition_files(file.parent, file.stem)
+    if stored:
+        return read_acquisition(stored[int(rng.integers(len(stored)))], case, recipe.grid)
+    return acquire_views(case, rng, recipe.acquisition, recipe.grid)
+
+
+def check_case(file: Path, grid: VolumeGrid) -> None:
+    """ValueError, naming the file, for a case that cannot be trained on with model grid `grid`: found before the first step
+    instead of hours later."""
+    case = read_case(file)
+    if case.kind not in KINDS or not file.name.startswith(case.kind):
+        raise ValueError(f"case: {file} is of kind {case.kind!r}, accepted are {' and '.join(KINDS)}, and a name that says so")
+    for model_mm, case_mm in zip(grid.spacing_mm, case.grid.spacing_mm, strict=True):
+        if not 0 < case_mm <= model_mm * 1.001 or abs(model_mm / case_mm - round(model_mm / case_mm)) > 1e-3:
+            raise ValueError(
+                f"case: {file} has voxels of {case.grid.spacing_mm} mm, accepted are {grid.spacing_mm} mm or a whole part of it"
+            )

@@ -1,0 +1,168 @@
+"""Every method that is trained, in a size that trains in seconds: its step, its checkpoint and its reconstruction."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diff2ct.checkpoint import load_checkpoint
+from diff2ct.diffusion import Cancelled
+from diff2ct.networks import Cnn3dConfig, PsrConfig, X2ctConfig, X2NoiseNetConfig
+from diff2ct.reconstruct import reconstruct
+from diff2ct.volume import VolumeGrid
+from diff2ct_training.acquisitions import AcquisitionConfig
+from diff2ct_training.cases import Case, write_case
+from diff2ct_training.loop import train
+from diff2ct_training.recipe import Recipe
+from diff2ct_training.recipes import RECIPES, recipe_named
+from tiny import tiny_body, tiny_radiographs
+
+TINY_NETWORKS = {
+    "default": X2NoiseNetConfig(condition_channels=6, widths=(8, 16), blocks=(1, 1), view_widths=(8, 8)),
+    "paper": X2NoiseNetConfig(condition_channels=1, haar_levels=0, widths=(8, 8), blocks=(1, 1), attention=False),
+    "psr": PsrConfig(size=16, width=8, down_blocks=(1, 1)),
+    "psr-averaged": PsrConfig(size=16, width=8, down_blocks=(1, 1), views="averaged"),
+    "cnn3d": Cnn3dConfig(widths=(8, 16), convs=(1, 2)),
+    "x2ct-gan": X2ctConfig(size=16, width=8, layers=(2, 2), growth=4, decoder_widths=(4, 8, 8)),
+}
+ONE_PASS = ("psr", "psr-averaged", "cnn3d", "x2ct-gan")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cases")
+    body = tiny_body(VolumeGrid.centered(24, 16.0))
+    write_case(folder, Case("phantom_tiny", "phantom", body.hu.astype(np.int16), body.grid, (0.0, 0.0, 0.0), "made here"))
+    return folder
+
+
+def tiny(name: str, **changes) -> Recipe:
+    recipe = recipe_named(name)
+    smaller = {"discriminator_widths": (8, 16)} if name == "x2ct-gan" else {}
+    small = replace(
+        recipe,
+        network=TINY_NETWORKS[name],
+        grid=VolumeGrid.centered(16, 16.0),
+        acquisition=AcquisitionConfig(detector_pixels=24),
+        slab=None,
+        num_steps=2,
+        batch_size=1,
+        warmup_steps=0,
+        precision="32-true",
+        save_every=2,
+        picture_every=2,
+        **smaller,
+    )
+    return replace(small, **changes)
+
+
+def logged(output: Path, name: str) -> list[float]:
+    rows: list[float] = []
+    for file in sorted(output.glob("log*/metrics.csv"), key=lambda f: f.stat().st_mtime):
+        with file.open() as opened:
+            rows += [float(row[name]) for row in csv.DictReader(opened) if row[name]]
+    return rows
+
+
+def test_every_recipe_but_debug_is_tested_here() -> None:
+    assert set(TINY_NETWORKS) == {name for name in RECIPES if name != "debug"}
+
+
+@pytest.mark.parametrize("name", TINY_NETWORKS)
+def test_two_steps_leave_a_checkpoint_that_reconstructs(name: str, cases: Path, tmp_path: Path) -> None:
+    output = train(tiny(name), cases, tmp_path / "run", validation=cases)
+    for file in ("checkpoint.safetensors", "best.safetensors", "state.safetensors", "recipe.json", "step_000002.png"):
+        assert (output / file).is_file(), file
+    assert np.isfinite(logged(output, "validation")).all()
+    checkpoint = load_checkpoint(output / "checkpoint.safetensors")
+    assert checkpoint.in_one_pass == (name in ONE_PASS)
+    assert checkpoint.provenance["recipe"] == name and checkpoint.provenance["steps"] == 2
+    pair, steps = tiny_radiographs(tiny_body()), []
+    result = reconstruct(pair, checkpoint, num_steps=2, num_samples=2, on_step=lambda done, of: steps.append((done, of)))
+    assert result.volume.hu.shape == (16, 16, 16) and np.isfinite(result.volume.hu).all()
+    assert np.ptp(result.volume.hu) > 1, "not a constant"
+    if name in ONE_PASS:
+        assert result.provenance["Sampler"] == "one deterministic pass, 1 steps, 1 samples"
+        assert result.sd_hu is None and steps == [(1, 1)]
+        np.testing.assert_array_equal(result.volume.hu, reconstruct(pair, checkpoint, seed=9).volume.hu)
+        with pytest.raises(Cancelled):
+            reconstruct(pair, checkpoint, is_cancelled=lambda: True)
+    else:
+        assert steps[-1] == (4, 4) and result.sd_hu is not None
+
+
+@pytest.mark.parametrize("name", ["psr", "x2ct-gan"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(name: str, cases: Path, tmp_path: Path) -> None:
+    """With what a denoiser has not: batch norm, dropout, a second network with its own optimiser."""
+    recipe = tiny(name, num_steps=4, save_every=2)
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_two(step: int, of: int, loss: float) -> None:
+        if step == 2:
+            raise Stop
+
+    whole = train(recipe, cases, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(recipe, cases, tmp_path / "stopped", on_step=stop_after_two)
+    resumed = train(recipe, cases, tmp_path / "stopped")
+    terms = ("loss", "discriminator", "adversarial") if name == "x2ct-gan" else ("loss",)
+    for term in terms:
+        np.testing.assert_allclose(logged(resumed, term)[-2:], logged(whole, term)[-2:], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cnn3d", "paper"])
+def test_accumulation_and_recomputation_change_memory_and_not_the_step(name: str, cases: Path, tmp_path: Path) -> None:
+    once = train(tiny(name, batch_size=2), cases, tmp_path / "once")
+    parts = train(tiny(name, batch_size=2, accumulate=2, activation_checkpointing=True), cases, tmp_path / "parts")
+    for term in ("loss", "gradient_norm"):
+        np.testing.assert_allclose(logged(parts, term), logged(once, term), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ONE_PASS)
+def test_a_network_learns_one_sample(name: str, cases: Path) -> None:
+    recipe = tiny(name, num_steps=40, learning_rate=2e-3, learning_rate_decay="constant")
+    torch.manual_seed(0)
+    method = recipe.method()
+    batch = method.collate([method.samples(cases)[0]], torch.device("cpu"))
+    optimizers = method.configure_optimizers()
+    errors = []
+    for _ in range(recipe.num_steps):
+        terms = method.training_step(batch, lambda loss: loss.backward())
+        errors.append(float(terms["voxel" if name == "x2ct-gan" else "mse"].detach()))
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_the_generators_loss_does_not_reach_the_discriminator(cases: Path) -> None:
+    method = tiny("x2ct-gan").method()
+    batch = method.collate([method.samples(cases)[0]], torch.device("cpu"))
+    reached: list[bool] = []
+
+    def backward(loss: torch.Tensor) -> None:
+        loss.backward()
+        reached.append(any(p.grad is not None for p in method.networks["discriminator"].parameters()))
+
+    method.training_step(batch, backward)
+    assert reached == [False, True]
+
+
+def test_data_of_another_spacing_stops_before_the_first_step(cases: Path, tmp_path: Path) -> None:
+    body = tiny_body(VolumeGrid.centered(24, 11.0))
+    write_case(tmp_path / "cases", Case("ct_odd", "ct", body.hu.astype(np.int16), body.grid, (0.0, 0.0, 0.0), "made here"))
+    with pytest.raises(ValueError, match=r"ct_odd\.json has voxels of"):
+        train(tiny("psr"), tmp_path / "cases", tmp_path / "run")
+
+
+def test_weights_of_another_network_are_refused(cases: Path, tmp_path: Path) -> None:
+    output = train(tiny("psr"), cases, tmp_path / "run")
+    with pytest.raises(ValueError, match="start_from"):
+        train(tiny("cnn3d"), cases, tmp_path / "other", start_from=output / "checkpoint.safetensors")

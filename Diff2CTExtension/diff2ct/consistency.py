@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class Consistency:
 
     when: str = "end"
     num_iterations: int = 6
-    noise: float = 0.5
+    noise: float = 0.3
     least_error_hu: float = 400.0
     correlation_mm: float = 2.5
     remainder_modes: int = 8
@@ -77,8 +78,22 @@ class Consistency:
             ("trust", 0.0, 1e3),
             ("tv", 0.0, 1e3),
         ):
-            if not low <= getattr(self, name) <= high:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise ValueError(f"{name}: got {getattr(self, name)}, accepted is {low} to {high}")
+
+
+def consistency_from(value: Any) -> Consistency | bool | None:
+    """What `reconstruct` takes, from JSON: null, true, false, or an object with fields of `Consistency`."""
+    if isinstance(value, dict):
+        unknown = sorted(set(value) - {f.name for f in fields(Consistency)})
+        if unknown:
+            accepted = ", ".join(f.name for f in fields(Consistency))
+            raise ValueError(f"consistency: unknown {', '.join(unknown)}, accepted are {accepted}")
+        return Consistency(**value)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"consistency: got {value!r}, accepted are true, false and an object")
+    return value
 
 
 @dataclass(frozen=True, eq=False)

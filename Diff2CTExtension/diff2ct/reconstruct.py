@@ -13,6 +13,7 @@ from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
 from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, corrected, predict_x0, trailing_timesteps
+from diff2ct.maps import DEFAULT_LEVEL, check_maps
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import fastest_dtype
@@ -60,6 +61,15 @@ class Reconstruction:
         calibration."""
         return supported_by_xrays(*self._calibrated()).numpy()
 
+    def map(self, name: str, level: float = DEFAULT_LEVEL) -> CtVolume:
+        """One of `maps.MAPS` on the volume's grid; level: of lower and upper. Raises ValueError if there is none."""
+        check_maps([name], num_samples=len(self.samples_hu), calibrated=self.calibration is not None)
+        if name in ("lower", "upper"):
+            return CtVolume(self.interval_hu(level)[name == "upper"], self.volume.grid)
+        values = self.support() if name == "support" else self.sd_hu if name == "sd" else self.error_hu
+        assert values is not None  # checked above
+        return CtVolume(values, self.volume.grid)
+
     def _calibrated(self) -> tuple[torch.Tensor, Calibration]:
         if self.error_hu is None or self.calibration is None:
             raise ValueError("calibration: this checkpoint has none; `diff2ct calibrate` makes it")
@@ -74,7 +84,7 @@ def reconstruct(
     num_samples: int = 1,
     seed: int = 0,
     sampler: str = "dpm-solver",
-    consistency: Consistency | None = None,
+    consistency: Consistency | bool | None = None,
     device: str = "cpu",
     on_step: OnStep | None = None,
     is_cancelled: Callable[[], bool] | None = None,
@@ -83,7 +93,7 @@ def reconstruct(
 
     num_steps: denoising steps per sample, default 3. seed: the same seed gives the same volume. on_step(done, in all) counts
     the steps of all samples. A checkpoint that reconstructs in one pass has one step and one sample, whatever these say.
-    consistency: how the volume is moved toward the X-rays, None for not; it takes a calibrated checkpoint.
+    consistency: whether and how the volume is moved toward the X-rays; None is `default_consistency`.
 
     Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
     """
@@ -95,18 +105,15 @@ def reconstruct(
         raise ValueError(f"sampler: got {sampler!r}, accepted are {', '.join(SAMPLERS)}")
     if checkpoint.in_one_pass:  # however many were asked for: a second one would be the same
         sampler, num_steps, num_samples = "one deterministic pass", 1, 1
-    if consistency is not None and checkpoint.calibration is None:
-        raise ValueError(
-            "consistency: this checkpoint has no calibration to tell where it may be off; `diff2ct calibrate` makes it"
-        )
     pair = frontal_and_lateral(radiographs)
+    options = default_consistency(pair, checkpoint) if consistency is None else checked_consistency(consistency, checkpoint)
     grid = grid_around_isocenter(checkpoint.grid, pair)
     condition = condition_of(pair, checkpoint.condition, grid, device)
-    views = [] if consistency is None else measured_views(pair, grid, device)
+    views = [] if options is None else measured_views(pair, grid, device)
 
     samples, uncorrected = [], []
     with torch.inference_mode(), torch.autocast(torch.device(device).type, fastest_dtype(device)):
-        correction = _step_correction(checkpoint, grid, num_steps, views, consistency)
+        correction = _step_correction(checkpoint, grid, num_steps, views, options)
         draw = _sampling(checkpoint, condition, grid, num_steps, sampler, device, correction)
         for n in range(num_samples):
             x_0 = draw(sample_seed(seed, n), _counting(on_step, n, num_samples), is_cancelled)
@@ -120,9 +127,9 @@ def reconstruct(
     error_hu = error_of(volume, sd_hu, checkpoint.calibration)
     if uncorrected:
         before = CtVolume(np.mean(uncorrected, axis=0), grid)
-    elif consistency is not None and error_hu is not None:
+    elif options is not None and error_hu is not None:
         hu, error = (torch.from_numpy(a).to(device) for a in (volume.hu, error_hu))
-        volume = CtVolume(correct_volume(hu, error, grid, views, consistency)[0].cpu().numpy(), grid)
+        volume = CtVolume(correct_volume(hu, error, grid, views, options)[0].cpu().numpy(), grid)
         samples_hu = (samples_hu + (volume.hu - before.hu)).clip(*HU_WINDOW)  # all samples move alike
     return Reconstruction(
         volume=volume,
@@ -132,17 +139,31 @@ def reconstruct(
         calibration=checkpoint.calibration,
         seconds=time.perf_counter() - start,
         reprojection=tuple(reproject(volume, radiograph) for radiograph in pair),
-        reprojection_before=None if consistency is None else tuple(reproject(before, radiograph) for radiograph in pair),
+        reprojection_before=None if options is None else tuple(reproject(before, radiograph) for radiograph in pair),
         provenance={
             "Notice": NOTICE,
             "CheckpointSha256": checkpoint.sha256,
             "Sampler": f"{sampler}, {num_steps} steps, {num_samples} samples",
-            "Consistency": "none" if consistency is None else str(consistency),
+            "Consistency": "none" if options is None else str(options),
             "Seed": str(seed),
             "Sources": ", ".join(r.source for r in pair),
             "Assumed": ", ".join(sorted({a for r in pair for a in r.assumed})) or "nothing",
         },
     )
+
+
+def default_consistency(pair: Sequence[Radiograph], checkpoint: Checkpoint) -> Consistency | None:
+    """On where it was measured to help: with a calibrated checkpoint and X-rays that are line integrals, not films."""
+    return Consistency() if checkpoint.calibration is not None and all(r.scale_known for r in pair) else None
+
+
+def checked_consistency(consistency: Consistency | bool, checkpoint: Checkpoint) -> Consistency | None:
+    """The options that True and False stand for. Raises ValueError if it is wanted of a checkpoint that cannot have it."""
+    if consistency is False:
+        return None
+    if checkpoint.calibration is None:
+        raise ValueError("consistency: accepted with a calibrated checkpoint; `diff2ct calibrate` makes the calibration")
+    return Consistency() if consistency is True else consistency
 
 
 def error_of(volume: CtVolume, sd_hu: np.ndarray | None, calibration: Calibration | None) -> np.ndarray | None:
@@ -158,14 +179,14 @@ def _step_correction(
     grid: VolumeGrid,
     num_steps: int,
     views: Sequence[MeasuredView],
-    consistency: Consistency | None,
+    options: Consistency | None,
 ) -> StepCorrection | None:
     """What corrects each x_0 estimate; None if none is to be."""
     diffusion, calibration = checkpoint.diffusion, checkpoint.calibration
-    if consistency is None or consistency.when != "steps" or diffusion is None or calibration is None:
+    if options is None or options.when != "steps" or diffusion is None or calibration is None:
         return None
     last = trailing_timesteps(diffusion.num_timesteps, num_steps)[-1]
-    return StepCorrection(views, grid, checkpoint.hu_map, calibration, consistency, diffusion.alpha_bar, last)
+    return StepCorrection(views, grid, checkpoint.hu_map, calibration, options, diffusion.alpha_bar, last)
 
 
 def _sampling(

@@ -242,15 +242,24 @@ def test_tilted_views_work_inside_the_sampler_too(checkpoint: Checkpoint) -> Non
 
 def test_off_is_as_before_and_uncalibrated_is_refused(checkpoint: Checkpoint) -> None:
     pair = tiny_radiographs(tiny_body())
-    without, plain = (reconstruct(pair, c, num_steps=2, seed=4) for c in (checkpoint, tiny_checkpoint()))
+    without = reconstruct(pair, checkpoint, num_steps=2, seed=4, consistency=False)
+    plain = reconstruct(pair, tiny_checkpoint(), num_steps=2, seed=4)
     np.testing.assert_array_equal(without.volume.hu, plain.volume.hu)
     assert without.reprojection_before is None and plain.error_hu is None
     first = reconstruct(pair, checkpoint, num_steps=2, seed=4, consistency=Consistency(trust=0.0))
     np.testing.assert_array_equal(first.volume.hu, plain.volume.hu)
     with pytest.raises(ValueError, match="consistency"):
-        reconstruct(pair, tiny_checkpoint(), consistency=Consistency())
+        reconstruct(pair, tiny_checkpoint(), consistency=True)
     with pytest.raises(ValueError, match="calibration"):
         plain.support()
+
+
+def test_default_is_on_where_line_integrals_are_known(checkpoint: Checkpoint) -> None:
+    pair = tiny_radiographs(tiny_body())
+    assert reconstruct(pair, checkpoint, num_steps=1).reprojection_before is not None
+    films = [replace(r, scale_known=False) for r in pair]
+    assert reconstruct(films, checkpoint, num_steps=1).reprojection_before is None
+    assert reconstruct(films, checkpoint, num_steps=1, consistency=True).reprojection_before is not None
 
 
 @pytest.mark.gpu

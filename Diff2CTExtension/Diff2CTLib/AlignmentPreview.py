@@ -123,14 +123,16 @@ class AlignmentPreview:
 
         drr, beam, wanted = view.drr
         xray = self._smallXrays.get(view.node).radiograph
-        found = overlay.match(drr, xray.line_integral, xray.valid)
+        _beam, _changed, pose, grid = wanted
+        uncut = ~overlay.crop_bands(grid, np.frombuffer(pose).reshape(4, 4), beam)
+        found = overlay.match(drr, xray.line_integral, xray.valid & uncut)
         view.agreement, view.shown = found.agreement, (wanted, self._mode)
         matched = found.gain * drr + found.offset
         reached = drr > 0
         low, high = np.percentile(xray.line_integral[xray.valid], (0.5, 99.5))
         window, level, color = max(float(high - low), 1e-3), float(high + low) / 2, Colors.GREY
         if self._mode is PreviewMode.EDGES:
-            shown = overlay.edges(drr, reached)
+            shown = overlay.edges(drr, reached & uncut)
             reached = shown > 0
             window, level, color = 2.0, 0.0, Colors.edgeColor()
         elif self._mode is PreviewMode.DIFFERENCE:

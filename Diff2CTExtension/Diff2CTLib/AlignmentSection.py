@@ -154,8 +154,6 @@ class AlignmentSection:
                 if nodes[slot] is not None and preview.hasDrr(slot)
             ]
             state = _("agreement {values}").format(values=", ".join(agreements)) if agreements else _("computing the DRR")
-            text = _("Agreement of edges, highest where the CT lies right: {values}").format(
-                values=", ".join(agreements) or "..."
-            )
+            text = _("Agreement of edges (1 is perfect): {values}").format(values=", ".join(agreements) or "...")
         self.ui.agreementLabel.text = text
         self.ui.alignmentSection.text = _("Alignment preview: {state}").format(state=state)

@@ -1,4 +1,7 @@
-"""Colour tables that Slicer does not have: hidden nodes, one of each per scene, made when first asked for."""
+"""Colour tables that Slicer does not have: hidden nodes, one of each per scene, made when first asked for.
+
+A slice view draws a colour or, where its alpha is 0, nothing; what lies between is drawn as if it were 1.
+"""
 
 import slicer
 
@@ -6,26 +9,31 @@ GREY = "vtkMRMLColorTableNodeGrey"
 AP_COLOR = (0.97, 0.73, 0.22)
 LATERAL_COLOR = (0.20, 0.75, 0.68)
 
+DIFFERENCE_HU = 600.0
+DEVIATION_HU = 400.0
+UNSEEN_HU = 40.0
+"""Ends of the scales, and what is too little to be coloured."""
 _SIZE = 256
 
 
 def differenceColor():
-    """Blue below, red above, transparent where nothing differs."""
+    """Blue below, red above, for +-`DIFFERENCE_HU`."""
 
     def color(x):  # x in [-1, 1]
         strength = abs(x)
         warm, cold = (0.80, 0.15, 0.15), (0.13, 0.35, 0.80)
         target = warm if x > 0 else cold
-        return (*((1 - strength) * 1.0 + strength * c for c in target), min(1.0, 1.6 * strength))
+        return (*((1 - strength) * 1.0 + strength * c for c in target), float(strength * DIFFERENCE_HU > UNSEEN_HU))
 
     return _table("Diff2CT difference", [color(2 * i / (_SIZE - 1) - 1) for i in range(_SIZE)])
 
 
 def deviationColor():
-    """Transparent to yellow to red with growing standard deviation."""
+    """Yellow to red with growing standard deviation, up to `DEVIATION_HU`."""
+    shares = [i / (_SIZE - 1) for i in range(_SIZE)]
     return _table(
         "Diff2CT standard deviation",
-        [(1.0, 0.95 - 0.75 * i / (_SIZE - 1), 0.15, min(1.0, 1.5 * i / (_SIZE - 1))) for i in range(_SIZE)],
+        [(1.0, 0.95 - 0.75 * share, 0.15, float(share * DEVIATION_HU > UNSEEN_HU)) for share in shares],
     )
 
 

@@ -128,9 +128,9 @@ class CompareSection:
         hasNode = self._overlayNode(parameterNode) is not None
         if parameterNode.overlay is Overlay.UNCERTAINTY:
             if hasNode:
-                return _("Yellow to red: the samples differ by up to 400 HU (standard deviation).")
+                return _("Yellow to red: the samples differ by 40 to 400 HU (standard deviation).")
             return _("There is a standard deviation only if two samples or more are drawn.")
-        return _("Blue: below the CT, red: above it, up to 600 HU.") if hasNode else _("Choose a ground truth first.")
+        return _("Blue: below the CT, red: above it, by 40 to 600 HU.") if hasNode else _("Choose a ground truth first.")
 
     def _pair(self, parameterNode):
         truth = parameterNode.truthNode

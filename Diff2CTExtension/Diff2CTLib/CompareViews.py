@@ -131,10 +131,10 @@ def styleOverlay(node, overlay):
     display.AutoWindowLevelOff()
     if overlay is Overlay.DIFFERENCE:
         display.SetAndObserveColorNodeID(Colors.differenceColor())
-        display.SetWindowLevel(1200, 0)
+        display.SetWindowLevel(2 * Colors.DIFFERENCE_HU, 0)
     else:
         display.SetAndObserveColorNodeID(Colors.deviationColor())
-        display.SetWindowLevel(400, 200)
+        display.SetWindowLevel(Colors.DEVIATION_HU, Colors.DEVIATION_HU / 2)
 
 
 def showBone(node, isShown):

@@ -133,6 +133,7 @@ class XraySection:
             2: _("{count} remarks").format(count=len(found)) if len(found) > 1 else _("1 remark") if found else _("fit"),
         }[len(present)]
         self.ui.xraySection.text = _("X-rays: {state}").format(state=state)
+        self.ui.assumedLabel.visible = assumed > 0
         known = _("all values known") if not assumed else _("{count} values assumed").format(count=assumed)
         self.ui.geometrySection.text = _("Geometry: {state}").format(state=known if present else _("no X-ray"))
 
@@ -206,14 +207,14 @@ class XraySection:
             if value is not None:
                 widget.value = value if index is None else value[index]
             unit = _("deg") if field.endswith("deg") else _("mm")
-            widget.suffix = _(" {unit}, assumed").format(unit=unit) if field in assumed else f" {unit}"
+            widget.suffix = f" {unit} *" if field in assumed else f" {unit}"
         view = self._widget(slot, "View")
         view.currentIndex = VIEWS[slot].index(beam.view.value)
         for index, word in enumerate(VIEWS[slot]):
             isAssumed = index == view.currentIndex and "view" in assumed
-            view.setItemText(index, _("{view}, assumed").format(view=word) if isAssumed else word)
+            view.setItemText(index, f"{word} *" if isAssumed else word)
         polarity = self._widget(slot, "Polarity")
-        polarity.setItemText(0, _("Automatic, assumed") if "polarity" in assumed else _("As stated"))
+        polarity.setItemText(0, _("Automatic *") if "polarity" in assumed else _("As stated"))
         polarity.currentIndex = POLARITIES.index(xray.polarity)
         polarity.enabled = bool(xray.path) and not xray.radiograph.scale_known
         frame = self._widget(slot, "Frame")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from diff2ct.condition import CONDITIONS, condition_channels
-from diff2ct.diffusion import Diffusion
+from diff2ct.diffusion import Diffusion, Sampling
 from diff2ct.networks import NETWORKS, OnePassConfig, ReconstructionNetwork, X2NoiseNetConfig
 from diff2ct.uncertainty import Calibration, calibration_path, read_calibration
 from diff2ct.units import HuMap
@@ -31,7 +31,7 @@ EMBEDDED = Path(__file__).parent / "checkpoints" / "default.safetensors"
 class Checkpoint:
     """A network with the process, units, condition and grid it was trained for.
 
-    diffusion: None for a network that reconstructs in one pass.
+    diffusion: None for a network that reconstructs in one pass. sampling: how a denoiser is sampled unless told otherwise.
     grid: the model grid around the isocentre at the origin. provenance: what made it (recipe, data, steps, date), plain JSON.
     sha256: of the file it came from, "" before it is saved.
     calibration: what is known of its errors, from the file beside it (`uncertainty.calibration_path`); None without one.
@@ -43,6 +43,7 @@ class Checkpoint:
     hu_map: HuMap
     condition: str
     grid: VolumeGrid
+    sampling: Sampling = field(default_factory=Sampling)
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     calibration: Calibration | None = None
@@ -64,6 +65,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dt
         "hu_map": asdict(checkpoint.hu_map),
         "condition": checkpoint.condition,
         "grid": asdict(checkpoint.grid),
+        "sampling": asdict(checkpoint.sampling),
         "provenance": checkpoint.provenance,
     }
     write_weights(path, CHECKPOINT, header, checkpoint.network, dtype)
@@ -87,6 +89,7 @@ def load_checkpoint(
         config = config_class(**{k: v for k, v in header["network"].items() if k != "name"})
         hu_map, grid = HuMap(**header["hu_map"]), VolumeGrid(**header["grid"])
         diffusion = None if header["diffusion"] is None else Diffusion(**header["diffusion"])
+        sampling = Sampling(**header.get("sampling", {}))  # the first files lack it
         _check_use(config, header["condition"], diffusion, grid)
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: the header of {path} does not validate: {error}") from None
@@ -101,6 +104,7 @@ def load_checkpoint(
         hu_map=hu_map,
         condition=header["condition"],
         grid=grid,
+        sampling=sampling,
         provenance=header["provenance"],
         sha256=file.sha256,
         calibration=_calibration_of(path, file.sha256) if calibrated else None,

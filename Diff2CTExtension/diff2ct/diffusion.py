@@ -252,6 +252,20 @@ def sample_dpm_solver(
 SAMPLERS = {"ddpm": sample_ddpm, "ddim": sample_ddim, "dpm-solver": sample_dpm_solver}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a denoiser is sampled unless the user says otherwise. sampler: of `SAMPLERS`. num_steps: denoising steps."""
+
+    sampler: str = "dpm-solver"
+    num_steps: int = 3
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler: got {self.sampler!r}, accepted are {', '.join(SAMPLERS)}")
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps: got {self.num_steps}, accepted is 1 or more")
+
+
 def _half_log_snr(a: float) -> float:
     if a <= 0:
         return -math.inf

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diff2ct.ssim import slice_means, ssim_2d, ssim_3d
+from diff2ct.ssim import ssim_2d, ssim_3d
 from diff2ct.units import HU_AIR, HU_WINDOW
 
 
@@ -47,7 +47,9 @@ BODY = Window(-200.0, 800.0)
 SKIN_HU = -300.0
 """Body mask: anything denser belongs to a body, a table or clothes."""
 SOFT_HU = (-200.0, 300.0)
-"""Soft-tissue region of the HU errors, both ends included."""
+"""Soft-tissue region of the HU errors, both ends included; below it is air, as lung and bowel gas."""
+FAT_HU = (-200.0, -30.0)
+"""Fat, a part of the soft-tissue region, both ends included."""
 BONE_REGION_HU = 300.0
 """Bone region of the HU errors: truth above this."""
 BONE_DICE_HU = 200.0
@@ -55,7 +57,7 @@ BONE_DICE_HU = 200.0
 METAL_HU = 2500.0
 """Metal region and metal Dice: above this."""
 
-REGIONS = ("whole", "body", "soft", "bone", "metal")
+REGIONS = ("whole", "body", "air", "fat", "soft", "bone", "metal")
 
 METRIC_NAMES = (
     *(f"{error}_hu_{region}" for region in REGIONS for error in ("mae", "rmse", "bias")),
@@ -63,7 +65,6 @@ METRIC_NAMES = (
     "ssim_3d_body",
     "bone_dice",
     "metal_dice",
-    "psnr_x2ct_compat",
 )
 """Keys of `evaluate_volume`, in its order."""
 
@@ -80,7 +81,6 @@ def evaluate_volume(prediction: Tensor, truth: Tensor, mask: Tensor | None = Non
         mae_*, cosine_*, psnr_*, ssim_3d_*, ssim_2d_* for wide, x2ct: whole volume, on [0, 1] in that window; psnr inf if equal.
         ssim_3d_body: `ssim_3d` in the window `BODY`, windows centred in the body mask.
         bone_dice, metal_dice: `dice` above BONE_DICE_HU and METAL_HU; the truth's bone counts inside its body only.
-        psnr_x2ct_compat: as X2CT-GAN reports, not comparable with any other PSNR; see `psnr_x2ct_compat`.
     """
     _check_pair(prediction, truth, mask)
     dtype = torch.promote_types(torch.promote_types(prediction.dtype, truth.dtype), torch.float32)
@@ -103,7 +103,6 @@ def evaluate_volume(prediction: Tensor, truth: Tensor, mask: Tensor | None = Non
     scores["ssim_3d_body"] = float(ssim_3d(BODY.to_unit(prediction), BODY.to_unit(truth), mask, regions["body"]))
     scores["bone_dice"] = dice(prediction > BONE_DICE_HU, (truth > BONE_DICE_HU) & regions["body"])
     scores["metal_dice"] = dice(prediction > METAL_HU, truth > METAL_HU)
-    scores["psnr_x2ct_compat"] = psnr_x2ct_compat(prediction, truth, mask)
     return scores
 
 
@@ -131,8 +130,9 @@ def body_mask(truth_hu: Tensor) -> Tensor:
 def region_masks(truth_hu: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
     """The `REGIONS` of the HU errors, (D, H, W) bool each, from the truth alone.
 
-    whole: all that the truth covers. body: `body_mask`. soft: SOFT_HU inside the body. bone: above BONE_REGION_HU inside the
-    body, metal included. metal: above METAL_HU, dilated by one voxel (3 x 3 x 3) as its edge is where errors are.
+    whole: all that the truth covers. body: `body_mask`; inside it air: below SOFT_HU, lung and bowel gas; soft: SOFT_HU, of
+    which fat: FAT_HU; bone: above BONE_REGION_HU, metal included. metal: above METAL_HU, dilated by one voxel (3 x 3 x 3) as
+    its edge is where errors are.
     """
     _check_volume("truth_hu", truth_hu)
     covered = torch.ones_like(truth_hu, dtype=torch.bool) if mask is None else mask
@@ -142,6 +142,8 @@ def region_masks(truth_hu: Tensor, mask: Tensor | None = None) -> dict[str, Tens
     return {
         "whole": covered,
         "body": body,
+        "air": body & (truth_hu < SOFT_HU[0]),
+        "fat": body & (truth_hu >= FAT_HU[0]) & (truth_hu <= FAT_HU[1]),
         "soft": body & (truth_hu >= SOFT_HU[0]) & (truth_hu <= SOFT_HU[1]),
         "bone": body & (truth_hu > BONE_REGION_HU),
         "metal": dilated & covered,
@@ -159,21 +161,6 @@ def psnr(prediction: Tensor, truth: Tensor, window: Window, mask: Tensor | None 
     _check_pair(prediction, truth, mask)
     squared = (window.to_unit(prediction) - window.to_unit(truth)).square()
     return float(-10.0 * torch.log10((squared if mask is None else squared[mask]).mean()))
-
-
-def psnr_x2ct_compat(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
-    """The PSNR [dB] that X2CT-GAN and its successors report; only for comparing with their tables.
-
-    HU in `X2CT` shifted to whole numbers 0..2500, but MAX = 4095 (+4.29 dB); mean over slices of the slice PSNR, a slice
-    without error counting 100 dB; mean over the three planes.
-    """
-    _check_pair(prediction, truth, mask)
-    whole_p, whole_t = ((hu.clip(X2CT.lo, X2CT.hi) - X2CT.lo).trunc() for hu in (prediction, truth))
-    planes = []
-    for slice_axis in range(3):
-        mse = slice_means((whole_p - whole_t).square(), slice_axis, mask)
-        planes.append(torch.where(mse == 0, 100.0, 10.0 * torch.log10(4095.0**2 / mse)).nanmean())
-    return float(torch.stack(planes).mean())
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

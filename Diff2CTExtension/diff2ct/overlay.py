@@ -5,13 +5,19 @@ numpy only. Images are (H, W) line integrals, `valid` says where the X-ray sees 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from diff2ct.geometry import Beam
+from diff2ct.volume import VolumeGrid
+
 NUM_TILES = 8
 """Tiles of the checkerboard along the longer side."""
+BAND_PIXELS = 3
+"""By which `crop_bands` are wider than the faces."""
 EDGE_PERCENTILE = 88.0
 """Pixels with a gradient above this percentile are edges."""
 
@@ -46,7 +52,7 @@ def gradient_correlation(drr: np.ndarray, xray: np.ndarray, seen: np.ndarray) ->
     """Mean of the correlations of the horizontal and of the vertical gradients (Penney et al. 1998, IEEE TMI 17(4), 586).
 
     1 is a perfect fit. The plain correlation of the images hardly tells a few millimetres: it is ruled by the tissue that the
-    X-ray sees and a cropped CT lacks, which is smooth. NaN without contrast.
+    X-ray sees and a cropped CT lacks, which is smooth. seen: without `crop_bands`. NaN without contrast.
     """
     inner = _inner(_inner(seen))
     correlations = []
@@ -56,6 +62,28 @@ def gradient_correlation(drr: np.ndarray, xray: np.ndarray, seen: np.ndarray) ->
         power = math.sqrt(float(a @ a) * float(b @ b))
         correlations.append(float(a @ b) / power if power > 0 else math.nan)
     return float(np.mean(correlations))
+
+
+def crop_bands(grid: VolumeGrid, pose_lps: np.ndarray, beam: Beam) -> np.ndarray:
+    """(H, W) bool, True where rays cross a face of the volume that they nearly run along. A CT is cut from a patient: there its
+    DRR has edges that no X-ray has. pose_lps: (4, 4) [mm], how the volume is moved."""
+    quads = []
+    for axis, side in itertools.product(range(3), (0, 1)):
+        others = [other for other in range(3) if other != axis]
+        corners = np.empty((4, 3))
+        corners[:, axis] = side
+        corners[:, others] = (0, 0), (1, 0), (1, 1), (0, 1)
+        ijk = corners * grid.size[::-1] - 0.5
+        lps = (pose_lps @ grid.ijk_to_lps @ np.concatenate([ijk, np.ones((4, 1))], axis=1).T)[:3].T
+        quads.append(beam.project_points(lps))
+    areas = [abs(_cross(quad, np.roll(quad, -1, axis=0)).sum()) for quad in quads]
+    bands = np.zeros(beam.detector_size, bool)
+    for quad, area in zip(quads, areas, strict=True):
+        if area < 0.25 * max(areas):  # not those that look at source and detector
+            bands |= _inside(quad, beam.detector_size)
+    for _ in range(BAND_PIXELS):
+        bands = _grown(bands)
+    return bands
 
 
 def checkerboard(size: tuple[int, int], num_tiles: int = NUM_TILES) -> np.ndarray:
@@ -79,6 +107,23 @@ def edges(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
         return np.zeros(image.shape, np.float32)
     threshold = np.percentile(strength[inner], EDGE_PERCENTILE)
     return np.where(crest & (strength > threshold), strength, 0.0).astype(np.float32)
+
+
+def _inside(quad: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: pixels in a convex quadrangle of four (row, column) corners."""
+    pixels = np.moveaxis(np.indices(size), 0, -1)
+    turns = [_cross(end - start, pixels - start) for start, end in zip(quad, np.roll(quad, -1, axis=0), strict=True)]
+    return np.all([turn >= 0 for turn in turns], axis=0) | np.all([turn <= 0 for turn in turns], axis=0)
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """`mask` and the four neighbours of its pixels."""
+    padded = np.pad(mask, 1)
+    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
 
 def _inner(mask: np.ndarray) -> np.ndarray:

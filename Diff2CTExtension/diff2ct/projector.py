@@ -6,7 +6,8 @@ ray; each ray takes one bilinear sample per plane, times the length of ray betwe
 
 A plane and the detector are related by a homography, so along one ray the position in the planes is linear in the plane number:
 two 3x3 inverses give every sample position, for cone and parallel beams alike. Where the detector is parallel to the index axes
-the bilinear sample separates and a plane is projected by two small matrix products; else by a 2D `grid_sample`. No 3D marching.
+the bilinear sample separates and planes are projected by two sparse matrices, one that interpolates rows, one that interpolates
+columns and sums the planes; else by a 2D `grid_sample`. No 3D marching.
 
 Axes: S planes, R and P the in-plane axes matching detector rows and columns, H x W detector, N volumes in a batch.
 """
@@ -14,18 +15,19 @@ Axes: S planes, R and P the in-plane axes matching detector rows and columns, H 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
 from diff2ct.geometry import Beam
+from diff2ct.sparse import SparseMatrix
 from diff2ct.volume import VolumeGrid
 
-_CHUNK_BYTES = 16 << 20  # interpolation weights or coordinates kept at one time
+_COORDINATE_BYTES = 4 << 20  # kept at one time by the general path
+_PLANE_CHUNK = 16  # planes that the separable path takes at a time: they stay in the cache, and 16 voxels are a cache line
 
 
 def project(
@@ -46,7 +48,7 @@ def project(
     if pose is not None and pose.requires_grad:
         image = _project_general(stack, _plan(grid, beam, pose))
     else:
-        image = _Project.apply(stack, _cached_plan(grid, beam, _pose_key(pose), separable))
+        image = _Project.apply(stack, _cached_plan(grid, beam, _pose_key(pose), separable, stack.dtype, stack.device))
     return image.reshape(*volume.shape[:-3], *beam.detector_size)
 
 
@@ -58,7 +60,7 @@ def backproject(image: torch.Tensor, grid: VolumeGrid, beam: Beam, *, separable:
     _check_shape("image", image, beam.detector_size)
     stack = image.reshape(-1, *beam.detector_size)
     stack = stack if stack.dtype == torch.float64 else stack.float()
-    volume = _Backproject.apply(stack, _cached_plan(grid, beam, None, separable))
+    volume = _Backproject.apply(stack, _cached_plan(grid, beam, None, separable, stack.dtype, stack.device))
     return volume.reshape(*image.shape[:-2], *grid.size)
 
 
@@ -68,21 +70,31 @@ def _check_shape(name: str, tensor: torch.Tensor, expected: tuple[int, ...]) -> 
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
-    """Where each ray meets each plane: position(s) = start + s * step, in voxels, and the length of ray per plane.
+class _SeparableChunk:
+    """Some planes S and how they are sampled. rows: (S * H, R * S); columns: (W, S * P), sums the planes."""
 
-    Tensors are float64. Separable: columns (W,) and rows (H,); general: (H, W) each.
+    planes: slice
+    rows: SparseMatrix
+    columns: SparseMatrix
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Where each ray meets each plane: position(s) = start + s * step, in voxels, and the length of ray per plane; all (H, W)
+    float64.
+
+    separable: the sparse matrices of the separable path, () where the beam does not allow it.
     """
 
     axis: int  # array axis (0 D, 1 H, 2 W) that counts the planes
     rows_are_first: bool  # True if R comes before P among the two remaining array axes
     size: tuple[int, int, int]
-    is_separable: bool
     p_start: torch.Tensor
     p_step: torch.Tensor
     r_start: torch.Tensor
     r_step: torch.Tensor
-    length_mm: torch.Tensor  # (H, W)
+    length_mm: torch.Tensor
+    separable: tuple[_SeparableChunk, ...] = ()
 
     @property
     def srp(self) -> tuple[int, int, int]:
@@ -102,10 +114,20 @@ def _pose_key(pose: torch.Tensor | None) -> tuple[float, ...] | None:
 
 
 @lru_cache(maxsize=8)
-def _cached_plan(grid: VolumeGrid, beam: Beam, pose_key: tuple[float, ...] | None, separable: bool) -> _Plan:
+def _cached_plan(
+    grid: VolumeGrid,
+    beam: Beam,
+    pose_key: tuple[float, ...] | None,
+    separable: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> _Plan:
+    """The plan of one geometry; its sparse matrices are of `dtype` and on `device`."""
     pose = None if pose_key is None else torch.tensor(pose_key, dtype=torch.float64).reshape(4, 4)
     plan = _plan(grid, beam, pose)
-    return (_separated(plan) or plan) if separable else plan
+    if not (separable and _is_separable(plan)):
+        return plan
+    return replace(plan, separable=tuple(_separable_chunks(plan, dtype, device)))
 
 
 def _plan(grid: VolumeGrid, beam: Beam, pose: torch.Tensor | None) -> _Plan:
@@ -131,7 +153,6 @@ def _plan(grid: VolumeGrid, beam: Beam, pose: torch.Tensor | None) -> _Plan:
         axis=2 - s_index,
         rows_are_first=r_index > p_index,  # array axes run against index axes
         size=grid.size,
-        is_separable=False,
         p_start=p_0,
         p_step=p_step,
         r_start=r_0,
@@ -164,24 +185,43 @@ def _plane_positions(
     return p / w, r / w
 
 
-def _separated(plan: _Plan) -> _Plan | None:
-    """The same plan with (W,) and (H,) positions if p depends on the column and r on the row only, else None."""
+def _is_separable(plan: _Plan) -> bool:
+    """True if p depends on the column and r on the row only."""
     depth = plan.srp[0]
     for start, step, dim in ((plan.p_start, plan.p_step, 0), (plan.r_start, plan.r_step, 1)):
         for position in (start, start + depth * step):
             if float((position.amax(dim) - position.amin(dim)).max()) > 1e-6:
-                return None
-    return _Plan(
-        axis=plan.axis,
-        rows_are_first=plan.rows_are_first,
-        size=plan.size,
-        is_separable=True,
-        p_start=plan.p_start[0],
-        p_step=plan.p_step[0],
-        r_start=plan.r_start[:, 0],
-        r_step=plan.r_step[:, 0],
-        length_mm=plan.length_mm,
-    )
+                return False
+    return True
+
+
+def _separable_chunks(plan: _Plan, dtype: torch.dtype, device: torch.device) -> Iterator[_SeparableChunk]:
+    num_s, num_r, num_p = plan.srp
+    height, width = plan.length_mm.shape
+    for planes in torch.arange(num_s).split(_PLANE_CHUNK):
+        count = len(planes)
+        s = torch.arange(count)[:, None, None].expand(-1, -1, 2)
+        r, r_weights = _linear_weights(plan.r_start[:, 0], plan.r_step[:, 0], planes, num_r)  # (S, H, 2)
+        p, p_weights = _linear_weights(plan.p_start[0], plan.p_step[0], planes, num_p)  # (S, W, 2)
+        rows = (s * height + torch.arange(height)[:, None], r * count + s, r_weights, (count * height, num_r * count))
+        columns = (torch.arange(width)[:, None].expand_as(p), s * num_p + p, p_weights, (width, count * num_p))
+        yield _SeparableChunk(
+            slice(int(planes[0]), int(planes[-1]) + 1),
+            *(SparseMatrix.from_entries(m, k, w, shape).to(device, dtype) for m, k, w, shape in (rows, columns)),
+        )
+
+
+def _linear_weights(
+    start: torch.Tensor, step: torch.Tensor, planes: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which two of `count` samples each pixel interpolates in each plane and how much of each, both (S, pixels, 2); weight 0
+    outside."""
+    position = start + planes[:, None] * step
+    below = position.floor()
+    part = position - below
+    samples = torch.stack([below, below + 1], dim=-1)
+    inside = (samples >= 0) & (samples < count)
+    return samples.clamp(0, count - 1).long(), torch.stack([1 - part, part], dim=-1) * inside
 
 
 class _Project(torch.autograd.Function):
@@ -190,7 +230,7 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, volume: torch.Tensor, plan: _Plan) -> torch.Tensor:
         ctx.plan = plan
-        return _project_separable(volume, plan) if plan.is_separable else _project_general(volume, plan)
+        return _project_separable(volume, plan) if plan.separable else _project_general(volume, plan)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -203,9 +243,7 @@ class _Backproject(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: torch.Tensor, plan: _Plan) -> torch.Tensor:
         ctx.plan = plan
-        srp = (_backproject_separable if plan.is_separable else _backproject_general)(image, plan)
-        inverse = np.argsort(plan.permutation)
-        return srp.permute(0, *(int(a) + 1 for a in inverse)).contiguous()
+        return _backproject_separable(image, plan) if plan.separable else _backproject_general(image, plan)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -218,47 +256,28 @@ def _as_planes(volume: torch.Tensor, plan: _Plan) -> torch.Tensor:
     return volume.permute(s, 0, r, p)
 
 
-def _hat_weights(start: torch.Tensor, step: torch.Tensor, planes: torch.Tensor, count: int, like: torch.Tensor) -> torch.Tensor:
-    """Linear interpolation weights (S, pixels, count): what each of `count` samples gives to each pixel, per plane."""
-    position = (start + planes[:, None] * step).to(like)  # (S, pixels), in double up to here
-    return (1 - (position[..., None] - torch.arange(count).to(like)).abs()).clamp_(min=0)
-
-
-def _plane_chunks(plan: _Plan, bytes_per_plane: int) -> Iterator[torch.Tensor]:
-    return torch.arange(plan.srp[0], dtype=torch.float64).split(max(1, _CHUNK_BYTES // bytes_per_plane))
-
-
-def _separable_chunks(plan: _Plan, like: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """(planes, row weights (S, H, R), column weights (S * P, W)) a few planes at a time."""
-    _, num_r, num_p = plan.srp
-    bytes_per_plane = (plan.r_start.numel() * num_r + plan.p_start.numel() * num_p) * like.element_size()
-    for planes in _plane_chunks(plan, bytes_per_plane):
-        rows = _hat_weights(plan.r_start, plan.r_step, planes, num_r, like)
-        columns = _hat_weights(plan.p_start, plan.p_step, planes, num_p, like).transpose(1, 2).flatten(0, 1)
-        yield slice(int(planes[0]), int(planes[-1]) + 1), rows, columns
-
-
 def _project_separable(volume: torch.Tensor, plan: _Plan) -> torch.Tensor:
-    num_n, (height, width) = volume.shape[0], plan.length_mm.shape
-    image = volume.new_zeros(num_n * height, width)
+    num_n, num_p = volume.shape[0], plan.srp[2]
+    height, width = plan.length_mm.shape
     planes = _as_planes(volume, plan)
-    for chunk, rows, columns in _separable_chunks(plan, volume):
-        part = planes[chunk].permute(0, 2, 1, 3).flatten(2)  # (S, R, N * P)
-        part = torch.bmm(rows, part).unflatten(2, (num_n, -1))  # (S, H, N, P)
-        part = part.permute(2, 1, 0, 3).reshape(num_n * height, -1)  # (N * H, S * P)
-        image.addmm_(part, columns)
-    return image.unflatten(0, (num_n, height)) * plan.length_mm.to(volume)
+    image = volume.new_zeros(width, num_n * height)
+    for chunk in plan.separable:
+        part = planes[chunk.planes].permute(2, 0, 1, 3).reshape(-1, num_n * num_p)  # (R * S, N * P)
+        part = (chunk.rows @ part).view(-1, height, num_n, num_p).permute(0, 3, 2, 1)
+        image += chunk.columns @ part.reshape(-1, num_n * height)  # (W, S * P) @ (S * P, N * H)
+    return image.view(width, num_n, height).permute(1, 2, 0) * plan.length_mm.to(volume)
 
 
 def _backproject_separable(image: torch.Tensor, plan: _Plan) -> torch.Tensor:
-    num_n, (num_s, num_r, num_p) = image.shape[0], plan.srp
-    volume = image.new_empty(num_n, num_s, num_r, num_p)
-    weighted = (image * plan.length_mm.to(image)).flatten(0, 1)  # (N * H, W)
-    for chunk, rows, columns in _separable_chunks(plan, image):
-        part = weighted @ columns.T  # (N * H, S * P)
-        part = part.reshape(num_n, -1, rows.shape[0], num_p).permute(2, 1, 0, 3).flatten(2)  # (S, H, N * P)
-        part = torch.bmm(rows.transpose(1, 2), part)  # (S, R, N * P)
-        volume[:, chunk] = part.unflatten(2, (num_n, num_p)).permute(2, 0, 1, 3)
+    num_n, (_, num_r, num_p) = image.shape[0], plan.srp
+    height, width = plan.length_mm.shape
+    volume = image.new_empty(num_n, *plan.size)
+    planes = _as_planes(volume, plan)
+    weighted = (image * plan.length_mm.to(image)).permute(2, 0, 1).reshape(width, num_n * height)
+    for chunk in plan.separable:
+        part = (chunk.columns.T @ weighted).view(-1, num_p, num_n, height).permute(0, 3, 2, 1)
+        part = chunk.rows.T @ part.reshape(-1, num_n * num_p)  # (R * S, S * H) @ (S * H, N * P)
+        planes[chunk.planes] = part.view(num_r, -1, num_n, num_p).permute(1, 2, 0, 3)
     return volume
 
 
@@ -267,7 +286,8 @@ def _general_chunks(plan: _Plan, like: torch.Tensor) -> Iterator[tuple[slice, to
     _, num_r, num_p = plan.srp
     start = torch.stack([(2 * plan.p_start + 1) / num_p - 1, (2 * plan.r_start + 1) / num_r - 1], dim=-1).to(like)
     step = torch.stack([2 * plan.p_step / num_p, 2 * plan.r_step / num_r], dim=-1).to(like)
-    for planes in _plane_chunks(plan, start.numel() * like.element_size()):
+    at_a_time = max(1, _COORDINATE_BYTES // (start.numel() * like.element_size()))
+    for planes in torch.arange(plan.srp[0], dtype=torch.float64).split(at_a_time):
         yield slice(int(planes[0]), int(planes[-1]) + 1), start + planes.to(like)[:, None, None, None] * step
 
 
@@ -287,10 +307,10 @@ def _project_general(volume: torch.Tensor, plan: _Plan) -> torch.Tensor:
 def _backproject_general(image: torch.Tensor, plan: _Plan) -> torch.Tensor:
     _, num_r, num_p = plan.srp
     weighted = image * plan.length_mm.to(image)
-    parts = []
-    for _, positions in _general_chunks(plan, image):
+    volume = image.new_empty(image.shape[0], *plan.size)
+    planes = _as_planes(volume, plan)
+    for chunk, positions in _general_chunks(plan, image):
         with torch.enable_grad():  # the gradient of a linear map is its adjoint: exact by construction
             zeros = image.new_zeros(positions.shape[0], image.shape[0], num_r, num_p, requires_grad=True)
-            (part,) = torch.autograd.grad(_sample_planes(zeros, positions), zeros, weighted)
-        parts.append(part)
-    return torch.cat(parts).transpose(0, 1)
+            (planes[chunk],) = torch.autograd.grad(_sample_planes(zeros, positions), zeros, weighted)
+    return volume

@@ -12,7 +12,7 @@ import torch
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
-from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, corrected, predict_x0, trailing_timesteps
+from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, corrected, predict_x0, trailing_timesteps
 from diff2ct.maps import DEFAULT_LEVEL, check_maps
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
@@ -23,7 +23,8 @@ from diff2ct.uncertainty import Calibration, expected_error, interval, supported
 from diff2ct.units import HU_WINDOW, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
-DEFAULT_STEPS = 3
+DEFAULT_STEPS = Sampling().num_steps
+"""Of checkpoints that do not say otherwise."""
 NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 
 
@@ -83,7 +84,7 @@ def reconstruct(
     num_steps: int | None = None,
     num_samples: int = 1,
     seed: int = 0,
-    sampler: str = "dpm-solver",
+    sampler: str | None = None,
     consistency: Consistency | bool | None = None,
     device: str = "cpu",
     on_step: OnStep | None = None,
@@ -91,20 +92,21 @@ def reconstruct(
 ) -> Reconstruction:
     """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
 
-    num_steps: denoising steps per sample, default 3. seed: the same seed gives the same volume. on_step(done, in all) counts
-    the steps of all samples. A checkpoint that reconstructs in one pass has one step and one sample, whatever these say.
+    num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume.
+    on_step(done, in all) counts the steps of all samples. A checkpoint that reconstructs in one pass has one step and one
+    sample, whatever these say.
     consistency: whether and how the volume is moved toward the X-rays; None is `default_consistency`.
 
     Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
     """
     start = time.perf_counter()
-    num_steps = DEFAULT_STEPS if num_steps is None else num_steps
     if num_samples < 1:
         raise ValueError(f"num_samples: got {num_samples}, accepted is 1 or more")
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler: got {sampler!r}, accepted are {', '.join(SAMPLERS)}")
+    usual = checkpoint.sampling
+    sampling = Sampling(sampler=sampler or usual.sampler, num_steps=usual.num_steps if num_steps is None else num_steps)
+    way, num_steps = sampling.sampler, sampling.num_steps
     if checkpoint.in_one_pass:  # however many were asked for: a second one would be the same
-        sampler, num_steps, num_samples = "one deterministic pass", 1, 1
+        way, num_steps, num_samples = "one deterministic pass", 1, 1
     pair = frontal_and_lateral(radiographs)
     options = default_consistency(pair, checkpoint) if consistency is None else checked_consistency(consistency, checkpoint)
     grid = grid_around_isocenter(checkpoint.grid, pair)
@@ -114,7 +116,7 @@ def reconstruct(
     samples, uncorrected = [], []
     with torch.inference_mode(), torch.autocast(torch.device(device).type, fastest_dtype(device)):
         correction = _step_correction(checkpoint, grid, num_steps, views, options)
-        draw = _sampling(checkpoint, condition, grid, num_steps, sampler, device, correction)
+        draw = _sampling(checkpoint, condition, grid, sampling, device, correction)
         for n in range(num_samples):
             x_0 = draw(sample_seed(seed, n), _counting(on_step, n, num_samples), is_cancelled)
             samples.append(checkpoint.hu_map.to_hu(x_0[0, 0].float()).cpu().numpy())
@@ -143,7 +145,7 @@ def reconstruct(
         provenance={
             "Notice": NOTICE,
             "CheckpointSha256": checkpoint.sha256,
-            "Sampler": f"{sampler}, {num_steps} steps, {num_samples} samples",
+            "Sampler": f"{way}, {num_steps} steps, {num_samples} samples",
             "Consistency": "none" if options is None else str(options),
             "Seed": str(seed),
             "Sources": ", ".join(r.source for r in pair),
@@ -193,8 +195,7 @@ def _sampling(
     checkpoint: Checkpoint,
     condition: Condition,
     grid: VolumeGrid,
-    num_steps: int,
-    sampler: str,
+    sampling: Sampling,
     device: str,
     correction: StepCorrection | None,
 ) -> Callable[[int, OnStep | None, Callable[[], bool] | None], torch.Tensor]:
@@ -216,11 +217,11 @@ def _sampling(
     denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), diffusion)
     if correction is not None:
         denoiser = corrected(denoiser, correction)
-    timesteps = trailing_timesteps(diffusion.num_timesteps, num_steps)
+    timesteps, draw = trailing_timesteps(diffusion.num_timesteps, sampling.num_steps), SAMPLERS[sampling.sampler]
 
     def sample(seed: int, on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
         noise = SampleNoise([seed], (1, *grid.size), device)
-        return SAMPLERS[sampler](denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
+        return draw(denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
 
     return sample
 

@@ -8,6 +8,7 @@ from diff2ct.condition import (
     CONDITIONS,
     added_condition,
     condition_channels,
+    facing_planes,
     geometric_condition,
     image_and_bands,
     isocenter_parallel,
@@ -191,3 +192,26 @@ def test_unknown_condition_is_refused() -> None:
     assert set(CONDITIONS) == {"views", "geometric", "added", "planes"}
     with pytest.raises(ValueError, match="condition"):
         condition_channels("concatenated")
+
+
+@pytest.mark.parametrize("views", [(View.AP, View.LL), (View.PA, View.RL)], ids=str)
+def test_planes_are_the_projections_along_the_axes_from_whichever_side(views: tuple[View, View]) -> None:
+    grid = VolumeGrid.centered(16, 5.0)
+    mu = torch.rand(16, 16, 16, generator=torch.Generator().manual_seed(1)) + 0.5
+    beams = [ParallelBeam.from_view(v, detector_spacing_mm=(5, 5), detector_size=(16, 16)) for v in views]
+    images = [project(mu, grid, beam) for beam in beams]
+    planes = facing_planes(images, [everywhere(x) for x in images], beams, grid)
+    assert planes.shape == (2, 1, 32, 32)
+    for plane, axis in zip(planes[:, 0], (1, 2), strict=True):
+        expected = scale_to_unit(mu.sum(axis), torch.ones(16, 16, dtype=torch.bool))
+        between = torch.nn.functional.interpolate(expected[None, None], scale_factor=2, mode="bilinear")[0, 0]
+        torch.testing.assert_close(plane[1:-1, 1:-1], between[1:-1, 1:-1], rtol=1e-3, atol=1e-3)
+
+
+def test_planes_are_dark_where_nothing_is_seen_and_need_a_cube() -> None:
+    beam = ConeBeam.from_view(View.AP, **{**CONE, "detector_size": (10, 10)})
+    image = torch.rand(10, 10)
+    planes = facing_planes([image], [everywhere(image)], [beam], VolumeGrid.centered(16, 5.0))
+    assert planes[0, 0, 0, 0] == -1 and planes[0, 0, 16, 16] > -1
+    with pytest.raises(ValueError, match="cube"):
+        facing_planes([image], [everywhere(image)], [beam], GRID)

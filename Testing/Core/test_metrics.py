@@ -21,7 +21,6 @@ from diff2ct.metrics import (
     evaluate_volume,
     hu_errors,
     psnr,
-    psnr_x2ct_compat,
     region_masks,
     reprojection_error,
 )
@@ -37,9 +36,10 @@ def smooth_pair(size: tuple[int, int, int] = (28, 24, 20), seed: int = 0) -> tup
 
 
 def body_phantom() -> torch.Tensor:
-    """HU (24, 40, 40): a trunk of 40 HU with a vertebra, a screw in it, and a lung that the top of the cube cuts open."""
+    """HU (24, 40, 40): a trunk of 40 HU before fat, with a vertebra, a screw in it, and a lung cut by the top of the cube."""
     hu = torch.full((24, 40, 40), -1000.0)
     hu[:, 6:34, 4:36] = 40.0
+    hu[:, 32:34, 4:36] = -100.0
     hu[:, 22:30, 16:24] = 250.0
     hu[:, 24:28, 18:22] = 600.0
     hu[10:12, 25, 19:21] = 3000.0
@@ -163,8 +163,6 @@ def test_a_perfect_prediction_has_perfect_scores():
     for name, value in scores.items():
         if "_hu_" in name or name.startswith("mae"):
             assert value == 0
-        elif name == "psnr_x2ct_compat":
-            assert value == 100.0
         elif name.startswith("psnr"):
             assert value == math.inf
         else:
@@ -203,17 +201,6 @@ def test_ssim_in_the_body_has_no_windows_centred_outside():
     scores = evaluate_volume(prediction, truth)
     assert scores["ssim_3d_body"] == pytest.approx(1.0, abs=1e-6)
     assert scores["ssim_3d_wide"] < 0.99
-
-
-def test_x2ct_psnr_truncates_averages_over_slices_and_divides_by_4095():
-    truth = torch.full((4, 5, 6), 100.0)
-    prediction = truth + 0.7
-    assert psnr_x2ct_compat(prediction, truth) == 100.0  # same whole numbers
-    prediction[:2] += 10.0
-    # Axial: 2 of 4 slices have error 10, 2 have none. The other planes: each slice has error 10 in half of its voxels.
-    axial = (20 * math.log10(4095 / 10) + 100) / 2
-    other = 20 * math.log10(4095 / math.sqrt(50))
-    assert psnr_x2ct_compat(prediction, truth) == pytest.approx((axial + 2 * other) / 3, abs=1e-3)
 
 
 def test_hu_errors_have_the_sign_of_prediction_minus_truth():
@@ -300,13 +287,16 @@ def test_body_mask_leaves_out_a_hollow_of_the_back():
 
 def test_regions_are_cut_at_their_thresholds():
     truth = body_phantom()
+    truth[0, 8, 6:16] = torch.tensor([-201.0, -200.0, -150.0, -100.0, -30.0, -29.0, 0.0, 40.0, 40.0, 40.0])
     regions = region_masks(truth)
     count = {name: int(region.sum()) for name, region in regions.items()}
     lung = 10 * 6 * 6
     assert count["whole"] == truth.numel()
     assert count["body"] == 24 * 28 * 32
     assert count["bone"] == 24 * 4 * 4  # 600 and 3000 HU, not 250
-    assert count["soft"] == count["body"] - count["bone"] - lung
+    assert count["air"] == lung + 1
+    assert count["fat"] == 24 * 2 * 32 + 4
+    assert count["soft"] == count["body"] - count["bone"] - count["air"]
     assert count["metal"] == 4 * 3 * 4  # 2 x 1 x 2 voxels and their neighbours
 
 

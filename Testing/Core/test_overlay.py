@@ -3,7 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from diff2ct.overlay import checkerboard, edges, gradient_correlation, match
+from diff2ct.geometry import ConeBeam, View
+from diff2ct.overlay import checkerboard, crop_bands, edges, gradient_correlation, match
+from diff2ct.volume import VolumeGrid
 
 RNG = np.random.default_rng(5)
 DRR = RNG.uniform(0.5, 4.0, (40, 30))
@@ -62,3 +64,26 @@ def test_edges_are_thin_lines_at_the_step_and_not_at_the_border_of_the_volume() 
 
 def test_an_empty_view_has_no_edges() -> None:
     assert not edges(DRR, np.zeros(DRR.shape, bool)).any()
+
+
+def test_crop_bands_are_the_faces_along_the_beam() -> None:
+    beam = ConeBeam.from_view(
+        View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800, detector_spacing_mm=(2, 2), detector_size=(200, 200)
+    )
+    grid = VolumeGrid.centered(50, 4.0)  # its faces at 100 mm, seen magnified 1000 / 900 and 1000 / 700
+    far, near = 100 * 1000 / 900 / 2, 100 * 1000 / 700 / 2
+    distance = np.abs(np.arange(200) - 99.5)
+    expected = (distance >= far - 3) & (distance <= near + 3)
+    bands = crop_bands(grid, np.eye(4), beam)
+    assert np.array_equal(bands[100], expected) and np.array_equal(bands[:, 100], expected)
+    moved = np.eye(4)
+    moved[2, 3] = 20.0  # toward the head: the upper face is now 120 mm above the central ray
+    top = np.flatnonzero(crop_bands(grid, moved, beam)[:, 100])[0]
+    assert top == pytest.approx(99.5 - 120 * 1000 / 700 / 2 - 3, abs=1.0)
+
+
+def test_a_volume_beside_the_detector_has_no_crop_bands() -> None:
+    beam = ConeBeam.from_view(
+        View.LL, source_to_detector_mm=1000, source_to_isocenter_mm=800, detector_spacing_mm=(1, 1), detector_size=(40, 30)
+    )
+    assert not crop_bands(VolumeGrid.centered(50, 4.0), np.eye(4), beam).any()

@@ -129,6 +129,14 @@ def test_batches_and_channels_are_independent() -> None:
     assert volume.shape == x.shape
 
 
+@pytest.mark.parametrize("separable", [True, False])
+def test_detector_beside_the_volume_sees_air(separable: bool) -> None:
+    beam = ConeBeam.from_view(View.AP, principal_point=(30.0, 400.0), **CONE)
+    image = project(torch.rand(GRID.size), GRID, beam, separable=separable)
+    assert not image.any()
+    assert not backproject(torch.rand(beam.detector_size), GRID, beam, separable=separable).any()
+
+
 @pytest.mark.parametrize("name", ["cone AP", "cone oblique"])
 def test_gradient_to_the_volume_is_the_backprojection(name: str) -> None:
     x = torch.rand(GRID.size, dtype=torch.float64, requires_grad=True)

@@ -75,8 +75,8 @@ def test_what_a_picture_does_not_tell_is_flagged_until_it_is_stated(panel, tmp_p
     settle(panel)
     ui = panel.ui
     assert ui.xraySection.text == "X-rays: AP only" and "values assumed" in ui.geometrySection.text
-    assert ui.apView.currentText == "AP, assumed"
-    assert ui.apSourceToDetector.suffix == " mm, assumed" and ui.apPixelHeight.suffix == " mm, assumed"
+    assert ui.apView.currentText == "AP *"
+    assert ui.apSourceToDetector.suffix == " mm *" and ui.apPixelHeight.suffix == " mm *"
     assert "source-detector distance" in ui.checksTextEdit.plainText
     ui.apSourceToDetector.value = 1234.0
     settle(panel)
@@ -185,7 +185,7 @@ def test_a_volume_of_another_module_becomes_an_xray_and_stays_as_it_was(panel):
     adopted = panel.parameterNode.lateralNode
     assert adopted.GetID() != foreign.GetID() and SceneBridge.isXray(adopted) and not SceneBridge.isXray(foreign)
     assert np.array_equal(slicer.util.arrayFromVolume(foreign), pixels)
-    assert panel.ui.lateralView.currentText == "LL, assumed"
+    assert panel.ui.lateralView.currentText == "LL *"
 
 
 def test_a_ct_is_no_xray_and_says_so(panel):

@@ -60,7 +60,7 @@ class Cnn3d(nn.Module):
     Group instead of no normalisation, which V-Net does not say and training from scratch needs.
     """
 
-    RECOMPUTED = (Stage,)
+    BLOCKS = (Stage,)
 
     def __init__(self, config: Cnn3dConfig) -> None:
         super().__init__()

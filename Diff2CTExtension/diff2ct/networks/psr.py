@@ -46,7 +46,7 @@ class PsrConfig:
 class Psr(nn.Module):
     """ "planes" condition (B, 2, 1, 2 N, 2 N) -> (B, 1, N, N, N) in network units. 9.07 million weights at N = 128."""
 
-    RECOMPUTED = ()  # batch norms would count everything twice; it is small anyway
+    BLOCKS = ()  # batch norms would count everything twice; it is small anyway
 
     def __init__(self, config: PsrConfig) -> None:
         super().__init__()

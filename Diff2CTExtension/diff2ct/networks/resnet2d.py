@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from diff2ct.networks.instance_norm import InstanceNorm
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResNet2DConfig:
@@ -40,14 +42,14 @@ class ResNet2D(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), nn.InstanceNorm2d(width), nn.ReLU(True)]
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), InstanceNorm(width), nn.ReLU(True)]
         for _ in range(config.num_halvings):
-            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.InstanceNorm2d(2 * width), nn.ReLU(True)]
+            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), InstanceNorm(2 * width), nn.ReLU(True)]
             width *= 2
         layers += [_Block(width) for _ in range(config.num_blocks)]
         for _ in range(config.num_halvings):
             grow = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
-            layers += [grow, nn.InstanceNorm2d(width // 2), nn.ReLU(True)]
+            layers += [grow, InstanceNorm(width // 2), nn.ReLU(True)]
             width //= 2
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Tanh())
 
@@ -69,7 +71,7 @@ class _Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         convs = [nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3)) for _ in range(2)]
-        norms = [nn.InstanceNorm2d(channels) for _ in range(2)]
+        norms = [InstanceNorm(channels) for _ in range(2)]
         self.layers = nn.Sequential(convs[0], norms[0], nn.ReLU(True), convs[1], norms[1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

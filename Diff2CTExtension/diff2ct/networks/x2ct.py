@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from diff2ct.networks.instance_norm import InstanceNorm
 from diff2ct.networks.one_pass import FRONTAL, LATERAL, along_rays, channels_last, from_volume, to_volume, view_image
 
 VIEWS = (FRONTAL, LATERAL)
@@ -23,13 +24,15 @@ _BOTTLENECK = 4  # channels of a dense layer's 1 x 1 convolution per channel tha
 @dataclass(frozen=True, kw_only=True)
 class X2ctConfig:
     """size: N. width: channels after the encoder's first convolution. layers: of each dense block, after each halving.
-    growth: channels that a dense layer adds. decoder_widths: channels at each level of the decoders, finest first."""
+    growth: channels that a dense layer adds. decoder_widths: channels at each level of the decoders, finest first.
+    dropout: of connection A."""
 
     size: int = 128
     width: int = 64
     layers: tuple[int, ...] = (6, 12, 24, 16, 6)
     growth: int = 32
     decoder_widths: tuple[int, ...] = (16, 16, 32, 64, 128, 256)
+    dropout: float = 0.5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(int(n) for n in self.layers))
@@ -42,6 +45,8 @@ class X2ctConfig:
         for name, value in (("width", self.width), ("growth", self.growth)):
             if not 1 <= value <= 512:
                 raise ValueError(f"{name}: got {value}, accepted is 1 to 512")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: got {self.dropout}, accepted is 0 up to 1")
         multiple = 2 ** len(self.layers)
         if self.size % multiple or not multiple <= self.size <= 512:
             raise ValueError(f"size: got {self.size}, accepted are multiples of {multiple} up to 512")
@@ -71,7 +76,7 @@ class X2ct(nn.Module):
     the number of convolutions open, there are as many as the size of its released generator leaves room for.
     """
 
-    RECOMPUTED = (DenseLayer,)
+    BLOCKS = (DenseLayer,)
 
     def __init__(self, config: X2ctConfig) -> None:
         super().__init__()
@@ -106,7 +111,7 @@ class _Encoder(nn.Module):
     def __init__(self, config: X2ctConfig) -> None:
         super().__init__()
         self.enter = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(1, config.width, 7, bias=False), nn.InstanceNorm2d(config.width), nn.ReLU()
+            nn.ReflectionPad2d(3), nn.Conv2d(1, config.width, 7, bias=False), InstanceNorm(config.width), nn.ReLU()
         )
         self.stages = nn.ModuleList()
         channels = config.width
@@ -138,10 +143,10 @@ class _ViewDecoder(nn.Module):
         widths, channels = config.decoder_widths, encoder_channels(config)
         self._coarsest = config.size // 2 ** len(config.layers)
         self.connect = nn.Sequential(  # connection A
-            nn.Linear(channels[-1], widths[-1] * self._coarsest**3), nn.Dropout(0.5), nn.ReLU()
+            nn.Linear(channels[-1], widths[-1] * self._coarsest**3), nn.Dropout(config.dropout), nn.ReLU()
         )
         self.flat = nn.ModuleList(  # connection B, before and after it is repeated along the rays
-            nn.Sequential(nn.Conv2d(c, w, 1, bias=False), nn.InstanceNorm2d(w), nn.ReLU())
+            nn.Sequential(nn.Conv2d(c, w, 1, bias=False), InstanceNorm(w), nn.ReLU())
             for c, w in zip(channels[:-1], widths, strict=False)
         )
         self.deep = nn.ModuleList(_conv(w, w) for w in widths[:-1])
@@ -179,18 +184,16 @@ def encoder_channels(config: X2ctConfig) -> list[int]:
 
 
 def _normed(channels: int) -> list[nn.Module]:
-    return [nn.InstanceNorm2d(channels), nn.ReLU()]
+    return [InstanceNorm(channels), nn.ReLU()]
 
 
 def _conv(channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(channels, out_channels, 3, padding=1, bias=False), nn.InstanceNorm3d(out_channels), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv3d(channels, out_channels, 3, padding=1, bias=False), InstanceNorm(out_channels), nn.ReLU())
 
 
 def _grow(channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose3d(channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False),
-        nn.InstanceNorm3d(out_channels),
+        InstanceNorm(out_channels),
         nn.ReLU(),
     )

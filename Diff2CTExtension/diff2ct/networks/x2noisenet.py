@@ -78,8 +78,8 @@ class X2NoiseNet(nn.Module):
     sampling computes its part once: see `embed_condition`.
     """
 
-    RECOMPUTED = (ResidualBlock,)
-    """Blocks that activation checkpointing may compute twice."""
+    BLOCKS = (ResidualBlock,)
+    """What training may compute twice (activation checkpointing) or share out among processes (FSDP) one at a time."""
 
     def __init__(self, config: X2NoiseNetConfig) -> None:
         super().__init__()

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
+from diff2ct.networks.instance_norm import InstanceNorm
+
 _KERNEL = 4
 
 
@@ -29,13 +31,12 @@ class PatchDiscriminator(nn.Module):
         if len(widths) < 2 or min(widths) < 1:
             raise ValueError(f"widths: got {widths}, accepted are two or more channel counts above 0")
         conv: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d if dims == 2 else nn.Conv3d
-        norm: type[nn.InstanceNorm2d] | type[nn.InstanceNorm3d] = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
         strides = [2] * (len(widths) - 1) + [1]
         self.convs = nn.ModuleList(
             conv(c, width, _KERNEL, stride, padding)
             for c, width, stride in zip((in_channels, *widths), widths, strides, strict=False)
         )
-        self.norms = nn.ModuleList([nn.Identity(), *(norm(width) for width in widths[1:])])
+        self.norms = nn.ModuleList([nn.Identity(), *(InstanceNorm(width) for width in widths[1:])])
         self.score = conv(widths[-1], 1, _KERNEL, 1, padding)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from diff2ct.checkpoint import EMBEDDED, load_checkpoint
 from diff2ct.process import check_device, tune_allocator
-from diff2ct.reconstruct import DEFAULT_STEPS, reconstruct
+from diff2ct.reconstruct import reconstruct
 from diff2ct.uncertainty import LEVELS, Calibration, CalibrationFit, calibration_path, write_calibration
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import EvaluationCase, ct_case, phantom_case
@@ -72,7 +72,7 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
 
     calibration = fit.result(
         num_samples=request.num_samples,
-        num_steps=request.num_steps or DEFAULT_STEPS,
+        num_steps=request.num_steps or checkpoint.sampling.num_steps,
         checkpoint_sha256=checkpoint.sha256,
         provenance={
             "cases": f"{len(seeds)} phantoms, seeds {seeds.start} to {seeds.stop - 1}" * bool(len(seeds))

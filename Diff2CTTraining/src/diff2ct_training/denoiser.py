@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from diff2ct.condition import condition_channels
 from diff2ct.diffusion import (
     Diffusion,
     SampleNoise,
+    Sampling,
     add_noise,
     network_input,
     predict_x0,
@@ -34,13 +35,14 @@ SAMPLE_STEPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserRecipe(VolumeRecipe):
-    """optimizer: "adamw", or "muon" (see `muon`) with AdamW for scales and biases.
+    """sampling: what the checkpoint recommends. optimizer: "adamw", or "muon" (see `muon`) with AdamW for scales and biases.
     time_power: see `draw_noise`. loss_weight_limit: see `_weight`. projection_weight, projection_reduction: see
     `losses.axis_projection_loss`. body_window_weight: of the squared error inside [-200, 800] HU, see `body_window`.
     """
 
     network: X2NoiseNetConfig
     diffusion: Diffusion
+    sampling: Sampling = field(default_factory=Sampling)
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     time_power: float = 1.0
@@ -66,7 +68,7 @@ class DenoiserMethod(VolumeMethod):
     """Diff2CT in all its forms: learns to tell x_0 from x_t and the X-rays (arXiv 2408.09731, Sec. 3)."""
 
     def __init__(self, recipe: DenoiserRecipe) -> None:
-        super().__init__(recipe, recipe.network, recipe.diffusion)
+        super().__init__(recipe, recipe.network, recipe.diffusion, recipe.sampling)
         self.recipe = recipe
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

@@ -150,6 +150,7 @@ BASELINES: dict[str, Method] = {
     "flat-body": lambda case: baselines.flat_body(case.radiographs, case.grid),
     "backprojection": lambda case: baselines.backprojection(case.radiographs, case.grid),
     "sirt": lambda case: baselines.sirt(case.radiographs, case.grid),
+    "sirt-tv": lambda case: baselines.sirt(case.radiographs, case.grid, tv_weight=baselines.TV_WEIGHT),
     "oracle-true-body-flat": lambda case: baselines.fill_body(body_mask(torch.from_numpy(case.truth.hu)).numpy()),
 }
 """Methods without weights. The oracle, the true outline filled with soft tissue, shows what a score owes to outlines alone."""

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from diff2ct_training.keeper import Keeper
 from diff2ct_training.method import Method, Sample, bare
 from diff2ct_training.recipe import Recipe
-from diff2ct_training.sharding import whole
+from diff2ct_training.sharding import sharded_strategy, whole
 from diff2ct_training.throughput import Throughput, peak_flops
 
 OnStep = Callable[[int, int, float], None]
@@ -91,13 +91,13 @@ def train(
 
 
 def make_fabric(
-    recipe: Recipe, output: Path, accelerator: str = "auto", devices: int = 1, num_nodes: int = 1, strategy: Any = "auto"
+    recipe: Recipe, output: Path, accelerator: str = "auto", devices: int = 1, num_nodes: int = 1, strategy: str = "auto"
 ) -> Fabric:
-    """Fabric for this machine or this launcher, logging to `output`."""
+    """Fabric for this machine or this launcher, logging to `output`. strategy: "fsdp" shares weights out among processes."""
     precision: Any = recipe.precision
     return Fabric(
         accelerator=accelerator,
-        strategy=strategy,
+        strategy=sharded_strategy(devices * num_nodes) if strategy == "fsdp" else strategy,
         devices=devices,
         num_nodes=num_nodes,
         precision=precision,
@@ -124,7 +124,7 @@ def _seed_of(recipe: Recipe, step: int, rank: int) -> int:
 
 def _accumulate_gradients(method: Method[Any, Any], parts: Sequence[Sequence[Sample]], step: int) -> dict[str, float]:
     """Forward and backward passes of one step; processes add up their gradients in the last part only. Returns the means of
-    the logged terms."""
+    the logged terms over all parts and processes."""
     fabric = method.fabric
 
     def backward(loss: torch.Tensor) -> None:
@@ -144,6 +144,9 @@ def _accumulate_gradients(method: Method[Any, Any], parts: Sequence[Sequence[Sam
             terms = method.training_step(batch, backward)
         for name, term in terms.items():
             values[name] = values.get(name, 0.0) + float(term.detach()) / len(parts)
+    if fabric.world_size > 1:
+        means: Any = fabric.all_reduce({name: torch.tensor(value, device=fabric.device) for name, value in values.items()})
+        values = {name: float(mean) for name, mean in means.items()}
     return values
 
 

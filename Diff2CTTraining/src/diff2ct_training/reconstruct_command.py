@@ -91,9 +91,12 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         radiographs = [ap, lateral]
         said = [sentence for r in radiographs for sentence in r.warnings] + check_pair(*radiographs)
         scan = None if request.truth is None else read_ct(request.truth)
+        checkpoint = load_checkpoint(request.checkpoint, device=request.device)
+        if request.sd_output is not None and checkpoint.in_one_pass:
+            raise ValueError(f"--sd-output: {request.checkpoint} reconstructs in one pass, accepted is a diffusion model")
         result = reconstruct(
             radiographs,
-            load_checkpoint(request.checkpoint, device=request.device),
+            checkpoint,
             num_steps=request.num_steps,
             num_samples=request.num_samples,
             seed=request.seed,

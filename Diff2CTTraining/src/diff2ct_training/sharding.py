@@ -10,19 +10,20 @@ from lightning_fabric.strategies import ModelParallelStrategy
 from torch import nn
 
 
-def sharded_strategy() -> ModelParallelStrategy:
+def sharded_strategy(num_processes: int) -> ModelParallelStrategy:
     """Fabric's strategy that shares every network out over all processes."""
-    return ModelParallelStrategy(_shard, data_parallel_size="auto", tensor_parallel_size=1)
+    return ModelParallelStrategy(_shard, data_parallel_size=num_processes, tensor_parallel_size=1)
 
 
 def _shard(network: nn.Module, mesh: Any) -> Any:
     """Block by block, so that only one block is whole at a time."""
     from torch.distributed.fsdp import fully_shard
 
-    for blocks in network.modules():
-        if isinstance(blocks, nn.ModuleList):
-            for block in blocks:
-                fully_shard(block, mesh=mesh["data_parallel"])
+    for weight in network.parameters():  # it cannot share out kernels in channels-last
+        weight.data = weight.data.contiguous()
+    kinds = getattr(network, "BLOCKS", ())
+    for block in [module for module in network.modules() if isinstance(module, kinds)]:
+        fully_shard(block, mesh=mesh["data_parallel"])
     return fully_shard(network, mesh=mesh["data_parallel"])
 
 

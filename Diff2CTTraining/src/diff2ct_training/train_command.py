@@ -41,7 +41,6 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
     tune_allocator()
     from diff2ct_training.loop import make_fabric, train
     from diff2ct_training.recipes import recipe_named
-    from diff2ct_training.sharding import sharded_strategy
 
     changes: dict[str, Any] = {k: getattr(request, k) for k in ("num_steps", "learning_rate", "ct_share", "seed")}
     recipe = recipe_named(request.recipe)
@@ -50,8 +49,7 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
         if not hasattr(recipe, name):
             raise ValueError(f"--{name.replace('_', '-')}: the recipe {recipe.name!r} has no such thing")
     recipe = replace(recipe, **wanted)
-    strategy = sharded_strategy() if request.strategy == "fsdp" else request.strategy
-    fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes, strategy)
+    fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes, request.strategy)
     fabric.launch()
     return train(
         recipe,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from diff2ct.diffusion import Diffusion
+from diff2ct.diffusion import Diffusion, Sampling
 from diff2ct.networks import NETWORKS
 from diff2ct_training.activations import recompute
 from diff2ct_training.cases import list_cases, read_case
@@ -38,12 +38,14 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
 
     averaged = (GENERATOR,)
 
-    def __init__(self, recipe: VolumeRecipe, config: Any, diffusion: Diffusion | None = None) -> None:
-        self.volume_recipe, self._config, self._diffusion = recipe, config, diffusion
+    def __init__(
+        self, recipe: VolumeRecipe, config: Any, diffusion: Diffusion | None = None, sampling: Sampling | None = None
+    ) -> None:
+        self.volume_recipe, self._config, self._diffusion, self._sampling = recipe, config, diffusion, sampling or Sampling()
         self._network_name = next(name for name, (_, kind) in NETWORKS.items() if isinstance(config, kind))
         network = NETWORKS[self._network_name][0](config).channels_last()
         if recipe.activation_checkpointing:
-            recompute(network, *network.RECOMPUTED)
+            recompute(network, *network.BLOCKS)
         self.networks = {GENERATOR: network}
         self._sources: dict[str, Any] = {}
 
@@ -57,7 +59,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
 
     def samples(self, folder: Path) -> VolumeSamples:
         samples = VolumeSamples(self.volume_recipe, folder)
-        cases = [read_case(file) for file in list_cases(folder)]
+        cases = [read_case(file) for file in list_cases(folder, "train")]
         self._sources = {
             "phantoms": sum(case.kind == "phantom" for case in cases),
             "cts": sorted({case.source for case in cases if case.kind == "ct"}),
@@ -65,7 +67,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
         return samples
 
     def validation_samples(self, folder: Path) -> list[VolumeSample]:
-        return validation_samples(self.volume_recipe, list_cases(folder))
+        return validation_samples(self.volume_recipe, list_cases(folder, "val"))
 
     def collate(self, samples: Sequence[VolumeSample], device: torch.device | str) -> VolumeBatch:
         pair = batch_of([sample.pair for sample in samples], device)
@@ -82,6 +84,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
             hu_map=recipe.hu_map,
             condition=recipe.condition,
             grid=recipe.grid,
+            sampling=self._sampling,
             provenance={**provenance, **self._sources},
         )
         save_checkpoint(folder / f"{stem}.safetensors", checkpoint)

@@ -1,0 +1,88 @@
+"""LPIPS v0.1 with AlexNet (Zhang et al. 2018) of slices. Weights are given as local files; nothing is ever downloaded.
+
+The distance: features of five layers, scaled to unit length over channels at each place; squared differences, weighted per
+channel by the heads that were fitted to human judgement; mean over places, sum over layers.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+HOW_TO_GET = f"LPIPS needs torchvision's AlexNet, 233 MB: fetch {ALEXNET_URL} once and give the file with --lpips"
+HEADS_IN = "functional/image/lpips_models/alex.pth"
+"""Where torchmetrics keeps the heads."""
+BATCH = 64
+MIN_PIXELS = 63
+"""The last layers of AlexNet need at least so many rows and columns."""
+
+_LAYERS = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))
+"""(number in AlexNet's `features`, stride, padding) of its convolutions; before the second and the third there is a pooling."""
+_SHIFT = torch.tensor([-0.030, -0.088, -0.188])[:, None, None]
+_SCALE = torch.tensor([0.458, 0.448, 0.450])[:, None, None]
+
+
+class Lpips:
+    """alexnet: torchvision's state dict. heads: lin0.model.1.weight to lin4, each (1, C, 1, 1); None for those that come with
+    torchmetrics. Both are read as tensors only."""
+
+    def __init__(self, alexnet: Path, heads: Path | None = None, device: str = "cpu") -> None:
+        if not alexnet.is_file():
+            raise ValueError(f"--lpips: {alexnet} does not exist. {HOW_TO_GET}")
+        trunk, weights = _tensors(alexnet), _tensors(heads or _heads_of_torchmetrics())
+        try:
+            self._convolutions = [
+                (trunk[f"features.{n}.weight"].to(device), trunk[f"features.{n}.bias"].to(device)) for n, _, _ in _LAYERS
+            ]
+            self._heads = [weights[f"lin{n}.model.1.weight"].to(device) for n in range(len(_LAYERS))]
+        except KeyError as error:
+            raise ValueError(f"--lpips: {error} is missing in {alexnet} or the heads. {HOW_TO_GET}") from error
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """(N, rows, columns) on [0, 1] each, at least 63 pixels wide and high -> (N,) distances."""
+        if min(truth.shape[1:]) < MIN_PIXELS or prediction.shape != truth.shape:
+            got = f"{tuple(prediction.shape)} and {tuple(truth.shape)}"
+            raise ValueError(f"slices: got {got}, accepted are equal shapes (N, rows, columns) of {MIN_PIXELS} pixels or more")
+        parts = zip(prediction.split(BATCH), truth.split(BATCH), strict=True)
+        return torch.cat([self._distance(p.to(self._device), t.to(self._device)).cpu() for p, t in parts])
+
+    def _distance(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        total = torch.zeros(len(truth), device=truth.device)
+        for head, p, t in zip(self._heads, self._features(prediction), self._features(truth), strict=True):
+            total += functional.conv2d((p - t).square(), head).mean(dim=(1, 2, 3))
+        return total
+
+    def _features(self, slices: Tensor) -> list[Tensor]:
+        x = ((2 * slices[:, None].expand(-1, 3, -1, -1) - 1) - _SHIFT.to(slices)) / _SCALE.to(slices)
+        features = []
+        for n, (weight, bias) in enumerate(self._convolutions):
+            if n in (1, 2):
+                x = functional.max_pool2d(x, 3, 2)
+            _, stride, padding = _LAYERS[n]
+            x = functional.relu(functional.conv2d(x, weight, bias, stride, padding))
+            features.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
+        return features
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a file that holds something else makes torch raise
+        raise ValueError(f"--lpips: {path} is no file of tensors. {HOW_TO_GET}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"--lpips: {path} is no state dict. {HOW_TO_GET}")
+    return found
+
+
+def _heads_of_torchmetrics() -> Path:
+    package = find_spec("torchmetrics")
+    if package is None or package.origin is None:
+        raise ValueError("--lpips: the heads of LPIPS come with torchmetrics, which is not installed: pip install torchmetrics")
+    return Path(package.origin).parent / HEADS_IN

@@ -206,6 +206,31 @@ def evaluate(
 
 
 @main.command()
+def calibrate(
+    phantoms: Annotated[int, typer.Option(help="Held-out phantoms.")] = 12,
+    first_seed: Annotated[int, typer.Option(help="Their first seed, 0 to 999; do not evaluate on them.")] = 100,
+    cts: Annotated[list[Path] | None, typer.Option(help="Held-out CT file or folder of CT files; may be repeated.")] = None,
+    checkpoint: Checkpoint = None,
+    output: Annotated[Path | None, typer.Option(help="JSON to write. Default: beside the checkpoint.")] = None,
+    steps: Steps = None,
+    samples: Samples = DEFAULT_SAMPLES,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """How far a checkpoint is off, measured on held-out cases: expected error, intervals, bounds."""
+    from diff2ct_training.calibrate_command import CalibrationRequest, run_calibration, summary_lines
+
+    request = CalibrationRequest(
+        checkpoint=checkpoint, output=output, num_phantoms=phantoms, first_seed=first_seed, cts=tuple(cts or ()),
+        num_steps=steps, num_samples=samples, seed=seed, device=device, overwrite=overwrite,
+    )  # fmt: skip
+    with one_line_errors(), progress_bar("calibration") as update:
+        path, calibration = run_calibration(request, on_progress=update)
+    typer.echo("\n".join(summary_lines(path, calibration)))
+
+
+@main.command()
 def prepare(
     output: Output,
     cts: Annotated[

@@ -6,7 +6,7 @@ appears, and leaves no output then. If a step hangs, the process ends `HARD_STOP
 
 Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}},
 "checkpoint", "steps", "samples", "seed", "device" ("auto" is the fastest), "sd_output": FILE.nrrd, "cancel": FILE,
-"overwrite": bool, "compress": bool (false writes the volumes faster).
+"translator": FILE (X-rays are put into DRR style first), "overwrite": bool, "compress": bool (false writes the volumes faster).
 Events: {"event": "phase", "name"} with the names of `PHASES`; {"event": "progress", "step", "steps", "seconds"}; then one of
 {"event": "done", "output", "device", "seconds", "peak_memory_mb", "reprojection", "warnings", "provenance"},
 {"event": "cancelled"}, {"event": "error", "message"}, whose message is a sentence with the cause.
@@ -31,7 +31,7 @@ HARD_STOP_S = 10.0
 
 _KEYS = {
     "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "sd_output", "cancel",
-    "overwrite", "compress",
+    "translator", "overwrite", "compress",
 }  # fmt: skip
 
 
@@ -79,6 +79,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     from diff2ct.diffusion import Cancelled
     from diff2ct.radiograph import check_pair, read_radiograph
     from diff2ct.reconstruct import reconstruct
+    from diff2ct.translator import load_translator
     from diff2ct.volume import CtVolume
     from diff2ct.volume_io import write_volume
 
@@ -99,6 +100,8 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
     warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
     checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
+    style = request.get("translator")
+    translator = load_translator(style, direction="real_to_drr", device=device) if style else None
 
     begin("sampling")
     started = time.perf_counter()
@@ -108,6 +111,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         num_steps=request.get("steps"),
         num_samples=request.get("samples", 1),
         seed=request.get("seed", 0),
+        translator=translator,
         device=device,
         on_step=lambda step, steps: emit("progress", step=step, steps=steps, seconds=round(time.perf_counter() - started, 3)),
         is_cancelled=is_cancelled,

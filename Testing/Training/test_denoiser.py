@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diff2ct.diffusion import add_noise, eps_from_x0, v_target
-from diff2ct_training.denoiser import denoising_loss, draw_noise
+from diff2ct_training.denoiser import DenoiserRecipe, denoising_loss, draw_noise
 from diff2ct_training.pairs import Pair, batch_of
 from diff2ct_training.recipes import RECIPES, debug, paper
 
@@ -78,7 +78,10 @@ def test_noise_of_a_sample_does_not_depend_on_its_batch() -> None:
 def test_recipes_are_consistent() -> None:
     for name, recipe in RECIPES.items():
         assert recipe().name == name
-        assert all(n % recipe().network.size_multiple == 0 for n in recipe().grid.size)
+        if isinstance(recipe(), DenoiserRecipe):
+            assert all(n % recipe().network.size_multiple == 0 for n in recipe().grid.size)
+        with torch.device("meta"):
+            assert recipe().method().averaged
 
 
 def test_the_body_window_term_sees_bone_and_not_air() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import resample
 from diff2ct_training import baselines
+from diff2ct_training.cases import Case, list_cases, write_case
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 
 SETUP = BiplanarSetup(pixels=96)
@@ -132,3 +135,50 @@ def test_train_mean_is_the_mean(small_grid: VolumeGrid) -> None:
     assert np.allclose(baselines.train_mean((10000, 10001), coarse), expected, atol=0.01)
     with pytest.raises(ValueError, match="seeds"):
         baselines.train_mean((), coarse)
+
+
+def test_the_nearest_neighbour_is_the_patient_again_wherever_the_isocentre_is() -> None:
+    from diff2ct.phantom import make_phantom
+
+    neighbours, grid = baselines.phantom_neighbours((10000, 10001)), VolumeGrid.centered(16, 16.0)
+    phantom, isocenter = make_phantom(10001), np.array([30.0, -20.0, 500.0])
+    body = phantom.render(phantom.body_grid(4.0)).hu
+    pair = render_radiographs(
+        CtVolume(body.hu, baselines.moved(body.grid, isocenter)), SETUP.beams((30.0, -20.0, 500.0)), "phantom"
+    )
+    louder = [replace(r, line_integral=3.0 * r.line_integral + 1.0, scale_known=False) for r in pair]
+    found = baselines.nearest_neighbour(louder, baselines.moved(grid, isocenter), neighbours)
+    np.testing.assert_allclose(found, phantom.render(grid).hu.hu, atol=1.0)
+    with pytest.raises(ValueError, match="neighbours"):
+        baselines.nearest_neighbour(pair, grid, [])
+
+
+def test_prepared_cases_are_neighbours_about_their_centre(trunk: CtVolume, tmp_path: Path) -> None:
+    center = (10.0, 20.0, -30.0)
+    write_case(tmp_path, Case("ct_trunk", "ct", trunk.hu.round().astype(np.int16), trunk.grid, center, "made here"))
+    (neighbour,) = baselines.case_neighbours(list_cases(tmp_path))
+    grid = VolumeGrid.centered(8, 8.0)
+    expected = resample(trunk, baselines.moved(grid, np.array(center))).hu
+    np.testing.assert_allclose(neighbour.on_grid(grid), expected, atol=1.0)
+    np.testing.assert_allclose(neighbour.body.grid.center_lps, trunk.grid.center_lps - center, atol=2.0)
+
+
+def test_less_variation_is_chambolles() -> None:
+    restoration = pytest.importorskip("skimage.restoration")
+    rng = np.random.default_rng(0)
+    volume = np.zeros((10, 12, 14))
+    volume[3:7, 4:9, 2:10] = 1.0
+    noisy = volume + 0.1 * rng.normal(size=volume.shape)
+    ours = baselines.lessen_variation(torch.from_numpy(noisy), 0.1, torch.zeros(3, *noisy.shape).double(), 400)
+    theirs = restoration.denoise_tv_chambolle(noisy, weight=0.1, eps=1e-9, max_num_iter=2000)
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=5e-3)
+
+
+def test_total_variation_makes_sirt_flatter(pair: tuple[Radiograph, ...], small_grid: VolumeGrid) -> None:
+    def variation(hu: np.ndarray) -> float:
+        inside = hu[8:24, 10:22, 10:22]  # the hull's edges stay where they are
+        return float(np.mean([np.abs(np.diff(inside, axis=axis)).mean() for axis in range(3)]))
+
+    plain, flat = (baselines.sirt(pair, small_grid, num_iterations=20, tv_weight=w) for w in (0.0, 0.05))
+    assert variation(flat) < 0.95 * variation(plain)
+    assert np.abs(flat - plain).mean() < 60.0, "it still explains the X-rays"

@@ -24,13 +24,15 @@ _BOTTLENECK = 4  # channels of a dense layer's 1 x 1 convolution per channel tha
 @dataclass(frozen=True, kw_only=True)
 class X2ctConfig:
     """size: N. width: channels after the encoder's first convolution. layers: of each dense block, after each halving.
-    growth: channels that a dense layer adds. decoder_widths: channels at each level of the decoders, finest first."""
+    growth: channels that a dense layer adds. decoder_widths: channels at each level of the decoders, finest first.
+    dropout: of connection A."""
 
     size: int = 128
     width: int = 64
     layers: tuple[int, ...] = (6, 12, 24, 16, 6)
     growth: int = 32
     decoder_widths: tuple[int, ...] = (16, 16, 32, 64, 128, 256)
+    dropout: float = 0.5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(int(n) for n in self.layers))
@@ -43,6 +45,8 @@ class X2ctConfig:
         for name, value in (("width", self.width), ("growth", self.growth)):
             if not 1 <= value <= 512:
                 raise ValueError(f"{name}: got {value}, accepted is 1 to 512")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: got {self.dropout}, accepted is 0 up to 1")
         multiple = 2 ** len(self.layers)
         if self.size % multiple or not multiple <= self.size <= 512:
             raise ValueError(f"size: got {self.size}, accepted are multiples of {multiple} up to 512")
@@ -139,7 +143,7 @@ class _ViewDecoder(nn.Module):
         widths, channels = config.decoder_widths, encoder_channels(config)
         self._coarsest = config.size // 2 ** len(config.layers)
         self.connect = nn.Sequential(  # connection A
-            nn.Linear(channels[-1], widths[-1] * self._coarsest**3), nn.Dropout(0.5), nn.ReLU()
+            nn.Linear(channels[-1], widths[-1] * self._coarsest**3), nn.Dropout(config.dropout), nn.ReLU()
         )
         self.flat = nn.ModuleList(  # connection B, before and after it is repeated along the rays
             nn.Sequential(nn.Conv2d(c, w, 1, bias=False), InstanceNorm(w), nn.ReLU())

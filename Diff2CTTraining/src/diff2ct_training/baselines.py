@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from diff2ct.condition import lift
 from diff2ct.geometry import Beam
+from diff2ct.metrics import reprojection_error
 from diff2ct.projector import backproject, project
 from diff2ct.radiograph import Radiograph
-from diff2ct.units import HU_AIR, HU_WINDOW, hu_to_mu, mu_to_hu
-from diff2ct.volume import VolumeGrid
+from diff2ct.units import HU_AIR, HU_WINDOW, MU_WATER_PER_MM, hu_to_mu, mu_to_hu
+from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct_training.acquisitions import coarsened
+from diff2ct_training.cases import read_case
 
 SOFT_TISSUE_HU = 40.0
+NEIGHBOUR_MM = 4.0
+"""Voxels in which training patients are X-rayed to be compared."""
+TV_WEIGHT = 0.01
+"""Of `sirt` with total variation; above, bone goes."""
 OUTSIDE_MM = (64.0, 24.0, 48.0)
 """How far (x, y, z) a trunk reaches beyond the 256 mm cube: wider than deep, and cut only by the X-rays' field above and
 below."""
@@ -40,6 +48,71 @@ def train_mean(seeds: Iterable[int], grid: VolumeGrid, on_phantom: Callable[[], 
     if not count:
         raise ValueError("seeds: got none, accepted is at least one training phantom")
     return (total / count).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """A training patient to be found again. body: the whole of it, coarse, the isocentre at the origin. on_grid: its HU
+    (D, H, W) on any grid of that frame."""
+
+    name: str
+    body: CtVolume
+    on_grid: Callable[[VolumeGrid], np.ndarray]
+
+
+def phantom_neighbours(seeds: Iterable[int], on_phantom: Callable[[], None] | None = None) -> list[Neighbour]:
+    """Training phantoms."""
+    from diff2ct.phantom import make_phantom
+
+    def neighbour(seed: int) -> Neighbour:
+        phantom = make_phantom(seed)
+        body = phantom.render(phantom.body_grid(NEIGHBOUR_MM)).hu
+        if on_phantom is not None:
+            on_phantom()
+        return Neighbour(f"phantom {seed}", body, lambda grid: phantom.render(grid).hu.hu)
+
+    return [neighbour(seed) for seed in seeds]
+
+
+def case_neighbours(files: Iterable[Path]) -> list[Neighbour]:
+    """Prepared cases, by their JSON files."""
+    from diff2ct.volume_io import resample
+
+    def neighbour(file: Path) -> Neighbour:
+        case = read_case(file)
+        coarse = coarsened(case, VolumeGrid.centered(1, NEIGHBOUR_MM))
+        away = -np.array(case.center_lps)
+
+        def on_grid(grid: VolumeGrid) -> np.ndarray:
+            return resample(CtVolume(np.asarray(case.hu, np.float32), moved(case.grid, away)), grid).hu
+
+        return Neighbour(case.name, CtVolume(np.asarray(coarse.hu, np.float32), moved(coarse.grid, away)), on_grid)
+
+    return [neighbour(file) for file in files]
+
+
+def nearest_neighbour(radiographs: Sequence[Radiograph], grid: VolumeGrid, neighbours: Sequence[Neighbour]) -> np.ndarray:
+    """The training patient whose own X-rays, taken in the same way, correlate best with these: what memory alone can do. Gain
+    and offset do not matter."""
+    if not neighbours:
+        raise ValueError("neighbours: got none, accepted is at least one training patient")
+    isocenter = np.mean([r.geometry.isocenter_lps for r in radiographs], axis=0)
+    small = [r.resized(spacing_mm=NEIGHBOUR_MM * r.geometry.magnification) for r in radiographs]
+
+    def likeness(neighbour: Neighbour) -> float:
+        mu, body_grid = hu_to_mu(torch.from_numpy(neighbour.body.hu)), moved(neighbour.body.grid, isocenter)
+        total = 0.0
+        for r in small:
+            image, valid = torch.from_numpy(r.line_integral)[None], torch.from_numpy(r.valid)[None]
+            total += float(reprojection_error(image, project(mu, body_grid, r.geometry)[None], valid)[1])
+        return total
+
+    return max(neighbours, key=likeness).on_grid(moved(grid, -isocenter))
+
+
+def moved(grid: VolumeGrid, by_mm: np.ndarray) -> VolumeGrid:
+    x, y, z = (float(v) for v in np.array(grid.origin_lps) + by_mm)
+    return replace(grid, origin_lps=(x, y, z))
 
 
 def flat_body(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> np.ndarray:
@@ -96,6 +169,7 @@ def sirt(
     grid: VolumeGrid,
     *,
     num_iterations: int = 50,
+    tv_weight: float = 0.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """SIRT from zero: x <- x + C A^T R (p - A x), R and C one over the row and column sums of A (Gilbert 1972), clipped to what
@@ -104,6 +178,9 @@ def sirt(
     Radiographs show the whole body, the cube does not hold it all. Fitting the cube alone would press outside tissue into
     it, so the fit runs on a grid wider by `OUTSIDE_MM` on each side and the cube is cut out at the end. A has the voxels of
     the visual hull only: where a ray saw air there is none to be reconstructed.
+
+    tv_weight: above 0, each step also lessens the total variation, as `lessen_variation` does (proximal gradient; Beck and
+        Teboulle 2009): between all volumes that fit two X-rays, one of few flat parts. In units of water's attenuation.
     """
     wide = surrounding_grid(grid, OUTSIDE_MM)
     body = torch.from_numpy(visual_hull(radiographs, wide).astype(np.float32))
@@ -113,16 +190,42 @@ def sirt(
     for view in views:
         column_sums += backproject(view.valid, wide, view.beam)
     relaxation = body / column_sums.clamp(min=_small(column_sums))
-    mu = torch.zeros(wide.size)
+    mu, dual = torch.zeros(wide.size), torch.zeros(3, *wide.size) if tv_weight > 0 else None
     for step in range(num_iterations):
         update = torch.zeros(wide.size)
         for view, lengths in zip(views, row_sums, strict=True):
             residual = (view.image - view.valid * project(mu, wide, view.beam)) / lengths.clamp(min=_small(lengths))
             update += backproject(residual, wide, view.beam)
-        mu.add_(update.mul_(relaxation)).clamp_(0.0, hu_to_mu(torch.tensor(HU_WINDOW[1])).item())
+        mu.add_(update.mul_(relaxation))
+        if dual is not None:
+            mu = lessen_variation(mu, tv_weight * MU_WATER_PER_MM, dual).mul_(body)
+        mu.clamp_(0.0, hu_to_mu(torch.tensor(HU_WINDOW[1])).item())
         if on_step is not None:
             on_step(step + 1, num_iterations)
     return _to_hu(mu, wide, grid)
+
+
+def lessen_variation(volume: torch.Tensor, weight: float, dual: torch.Tensor, num_iterations: int = 4) -> torch.Tensor:
+    """The volume x (D, H, W) with the least |x - volume|^2 / 2 + weight TV(x), TV the sum of gradient lengths (Chambolle 2004).
+
+    dual: (3, D, H, W), where the iteration begins and, changed in place, where it ended; zeros to begin with.
+    """
+    step = 1 / (12 * weight)  # 12 bounds the norm of gradient and divergence in 3D
+    for _ in range(num_iterations):
+        x = volume + weight * _divergence(dual)
+        for axis in range(3):
+            dual[axis].narrow(axis, 0, x.shape[axis] - 1).add_(x.diff(dim=axis), alpha=step)
+        dual /= dual.square().sum(0).sqrt_().clamp_(min=1.0)
+    return volume + weight * _divergence(dual)
+
+
+def _divergence(field: torch.Tensor) -> torch.Tensor:
+    """(3, D, H, W) -> (D, H, W), minus the adjoint of the forward differences."""
+    total = field.sum(0)
+    for axis in range(3):
+        count = total.shape[axis] - 1
+        total.narrow(axis, 1, count).sub_(field[axis].narrow(axis, 0, count))
+    return total
 
 
 def surrounding_grid(grid: VolumeGrid, margin_mm: tuple[float, float, float]) -> VolumeGrid:

@@ -51,6 +51,7 @@ def reconstruct(
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
     checkpoint: Checkpoint = None,
+    translator: Annotated[Path | None, typer.Option(help="Real-to-DRR translator (.safetensors) for real X-rays.")] = None,
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
@@ -62,7 +63,8 @@ def reconstruct(
 
     request = ReconstructionRequest(
         ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view,
-        ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, num_steps=steps,
+        ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, translator=translator,
+        num_steps=steps,
         num_samples=samples, seed=seed, device=device, figure=figure, sd_output=sd_output, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("reconstructing") as update:
@@ -74,7 +76,10 @@ def reconstruct(
 
 @main.command()
 def drr(
-    ct: Annotated[Path, typer.Argument(help="CT: .nrrd, .nii.gz, .mha, or a folder with a DICOM series.")],
+    ct: Annotated[
+        Path,
+        typer.Argument(help="CT: .nrrd, .nii.gz, .mha, DICOM folder. With --acquisitions: folder of CTs or prepared cases."),
+    ],
     output: Output,
     sdd: SourceToDetector = 1020.0,
     sod: SourceToIsocenter = 700.0,
@@ -87,17 +92,45 @@ def drr(
     parallel: Parallel = False,
     formats: Annotated[list[str] | None, typer.Option("--format", help="dcm (default), png, nrrd; may be repeated.")] = None,
     write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid.")] = False,
+    acquisitions: Annotated[int | None, typer.Option(help="A set: so many X-ray pairs of each CT or case.")] = None,
+    vary: Annotated[
+        bool, typer.Option("--vary", help="Set: distances, angles and isocentre at random, as in training.")
+    ] = False,
+    detectors: Annotated[
+        list[str] | None, typer.Option("--detector", help="Set: ideal (default), simulated; twice for pairs of both.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Set: how poor simulated detectors may be, 0 to 1.")] = 1.0,
+    split: Annotated[str | None, typer.Option(help="Set: only prepared cases of this split.")] = None,
+    workers: Annotated[int, typer.Option(help="Set: processes.")] = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Render the AP and the lateral X-ray of a CT, with their exact geometry."""
+    """Render the AP and the lateral X-ray of a CT, or of many, with their exact geometry. Sets go on where they stopped."""
+    from diff2ct_training.drr_sets import DrrSet, render_set
     from diff2ct_training.sample_files import write_drr_files
 
     with one_line_errors():
         setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, parallel)
-        files = write_drr_files(
-            ct, output, setup, isocenter=isocenter, formats=formats or ["dcm"], write_truth=write_truth, overwrite=overwrite
-        )
-    typer.echo("\n".join(map(str, files)))
+        if acquisitions is None:
+            if vary or detectors or split is not None or workers != 1:
+                raise ValueError("--vary, --detector, --split and --workers are for sets; --acquisitions makes one")
+            files = write_drr_files(
+                ct, output, setup, isocenter=isocenter, formats=formats or ["dcm"], write_truth=write_truth, overwrite=overwrite
+            )
+            typer.echo("\n".join(map(str, files)))
+            return
+        if isocenter != "auto":
+            raise ValueError("--isocenter: got one point for a set, accepted is auto")
+        wanted = DrrSet(
+            count=acquisitions, setup=setup, vary=vary, detectors=tuple(detectors or ["ideal"]), strength=strength,
+            formats=tuple(formats or ["dcm"]), write_truth=write_truth,
+        )  # fmt: skip
+        with progress_bar("X-rays") as update:
+            text, rejected = render_set(
+                ct, output, wanted, split=split, workers=workers, overwrite=overwrite, on_progress=update
+            )
+    for one in rejected:
+        note(f"not rendered: {one.source}: {one.reason}")
+    typer.echo(text)
 
 
 @main.command()
@@ -148,14 +181,20 @@ def demo(
 @main.command()
 def evaluate(
     output: Output,
-    phantoms: Annotated[int, typer.Option(help="Evaluation phantoms, seeds from 0.")] = 56,
+    phantoms: Annotated[
+        int | None, typer.Option(help="Evaluation phantoms, seeds from 0. Default: 56, or none beside --cts or --cases.")
+    ] = None,
     cts: Annotated[list[Path] | None, typer.Option(help="CT file or folder of CT files; may be repeated.")] = None,
-    cases: Annotated[Path | None, typer.Option(help="Folder that `prepare` wrote, with the screws in it.")] = None,
+    cases: Annotated[Path | None, typer.Option(help="Folder that `prepare` wrote.")] = None,
+    split: Annotated[str, typer.Option(help="Which of these cases: train, val, test or all.")] = "test",
     checkpoints: Annotated[
         list[str] | None, typer.Option("--checkpoint", help="[NAME=]FILE; may be repeated. Default: the embedded one.")
     ] = None,
     methods: Annotated[list[str] | None, typer.Option("--method", help="May be repeated. Default: all.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Folder with vertebra label maps of the CTs, named like them.")] = None,
+    label_scheme: Annotated[
+        str, typer.Option(help="Whose numbers the label maps have: totalsegmentator, verse, ctspine1k.")
+    ] = "totalsegmentator",
     predicted_labels: Annotated[
         list[str] | None, typer.Option(help="METHOD=FOLDER with label maps of its reconstructions (see --keep-volumes).")
     ] = None,
@@ -167,7 +206,7 @@ def evaluate(
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
-    mean_phantoms: Annotated[int, typer.Option(help="Training phantoms averaged by train-mean.")] = 32,
+    mean_phantoms: Annotated[int, typer.Option(help="Training phantoms of train-mean and nearest-neighbour.")] = 32,
     device: Device = "cpu",
     keep_volumes: Annotated[bool, typer.Option("--keep-volumes", help="Write every reconstruction into volumes/.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
@@ -175,8 +214,11 @@ def evaluate(
     """Cases x methods: per-case CSV, tables (Markdown, LaTeX), figures, one HTML report. Goes on where it stopped."""
     from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
 
+    if phantoms is None:
+        phantoms = 0 if cts or cases else 56
     request = EvaluationRequest(
-        output=output, num_phantoms=phantoms, cts=tuple(cts or ()), cases=cases, checkpoints=tuple(checkpoints or ()),
+        output=output, num_phantoms=phantoms, cts=tuple(cts or ()), cases=cases, split=None if split == "all" else split,
+        label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()),
         methods=tuple(methods or ()), labels=labels, predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
         lpips=lpips, inception=inception, num_steps=steps, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
         device=device, keep_volumes=keep_volumes, overwrite=overwrite,
@@ -187,57 +229,136 @@ def evaluate(
 
 
 @main.command()
+def calibrate(
+    phantoms: Annotated[int, typer.Option(help="Held-out phantoms.")] = 12,
+    first_seed: Annotated[int, typer.Option(help="Their first seed, 0 to 999; do not evaluate on them.")] = 100,
+    cts: Annotated[list[Path] | None, typer.Option(help="Held-out CT file or folder of CT files; may be repeated.")] = None,
+    checkpoint: Checkpoint = None,
+    output: Annotated[Path | None, typer.Option(help="JSON to write. Default: beside the checkpoint.")] = None,
+    steps: Steps = None,
+    samples: Samples = DEFAULT_SAMPLES,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """How far a checkpoint is off, measured on held-out cases: expected error, intervals, bounds."""
+    from diff2ct_training.calibrate_command import CalibrationRequest, run_calibration, summary_lines
+
+    request = CalibrationRequest(
+        checkpoint=checkpoint, output=output, num_phantoms=phantoms, first_seed=first_seed, cts=tuple(cts or ()),
+        num_steps=steps, num_samples=samples, seed=seed, device=device, overwrite=overwrite,
+    )  # fmt: skip
+    with one_line_errors(), progress_bar("calibration") as update:
+        path, calibration = run_calibration(request, on_progress=update)
+    typer.echo("\n".join(summary_lines(path, calibration)))
+
+
+@main.command()
 def prepare(
     output: Output,
-    phantoms: Annotated[int, typer.Option(help="Training phantoms to render, seeds from 10000.")] = 0,
-    first_seed: Annotated[int, typer.Option(help="First phantom seed; below 1000 is kept for evaluation.")] = 10_000,
     cts: Annotated[
-        list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")
+        list[Path] | None, typer.Option(help="CT file, or folder of CTs: DICOM, NIfTI, NRRD, MetaImage; may be repeated.")
     ] = None,
-    variants: Annotated[int, typer.Option(help="Cases per CT: itself and randomly bent and scaled copies.")] = 1,
-    screws: Annotated[float, typer.Option(help="Share of these copies that get pedicle screws and rods, 0 to 1.")] = 0.4,
+    layout: Annotated[
+        str, typer.Option(help="auto, ctspine1k, verse, ctpelvic1k, totalsegmentator or plain; DICOM is found in all.")
+    ] = "auto",
+    label_scheme: Annotated[
+        str | None, typer.Option(help="Numbers in label maps of a plain layout: totalsegmentator, verse ...")
+    ] = None,
+    patient_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression; its group finds the patient in a CT's path.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="TRAIN/TEST, TRAIN/VAL/TEST, official, or a CSV file with the columns patient and split.")
+    ] = "212/56",
+    center: Annotated[str, typer.Option(help="Isocentre: body, or a vertebra of the label maps such as L3.")] = "body",
+    crop: Annotated[bool, typer.Option("--crop", help="Keep only the 256 mm cube around it, as the paper does.")] = False,
+    clip: Annotated[tuple[int, int], typer.Option(help="Lowest and highest HU kept.")] = (-1024, 4096),
+    remove_table: Annotated[bool, typer.Option("--remove-table", help="Air everywhere outside the body.")] = False,
+    variants: Annotated[int, typer.Option(help="Cases per training CT: itself and randomly bent and scaled copies.")] = 1,
+    screws: Annotated[
+        float | None, typer.Option(help="Share that gets pedicle screws, 0 to 1: of the copies (default 0.4), else of the CTs.")
+    ] = None,
+    phantoms: Annotated[int, typer.Option(help="Phantoms to render, seeds from --first-seed.")] = 0,
+    first_seed: Annotated[int, typer.Option(help="Below 1000 they test, below 10000 they validate.")] = 10_000,
+    reference: Annotated[str | None, typer.Option(help="A reference data set: lumbar-phantom-268.")] = None,
     xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
     recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    verify: Annotated[bool, typer.Option("--verify", help="Only check OUTPUT against its manifest.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make cases again that were made with other options.")] = False,
 ) -> None:
-    """Phantoms and CTs as plain arrays that `train` reads. Goes on where it stopped."""
-    from diff2ct_training.cases import list_cases
-    from diff2ct_training.prepare import prepare as prepare_all
-    from diff2ct_training.prepare import prepare_xrays
-    from diff2ct_training.recipes import recipe_named
-    from diff2ct_training.train_command import find_cts
-    from diff2ct_training.volume_samples import VolumeRecipe
+    """CTs and phantoms as plain arrays for training, with quality report and manifest. Goes on where it stopped."""
+    from diff2ct_training.prepare import CaseOptions
+    from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
 
     with one_line_errors():
-        paths, seeds = find_cts(list(cts or ())), range(first_seed, first_seed + phantoms)
-        with progress_bar("preparing", total=len(paths) + len(seeds)) as update:
-            names = prepare_all(
-                output,
-                phantom_seeds=seeds,
-                ct_paths=paths,
-                num_variants=variants,
-                screw_share=screws,
-                on_case=lambda name: update(description=name),
-            )
-        typer.echo(f"{len(names)} cases in {output}")
-        if xrays:
-            chosen = recipe_named(recipe)
-            if not isinstance(chosen, VolumeRecipe):
-                raise ValueError(f"--recipe: {recipe!r} has no X-rays to render")
-            with progress_bar("X-rays", total=len(list_cases(output))) as update:
-                count = prepare_xrays(
-                    output, xrays, chosen.acquisition, chosen.grid, on_case=lambda name: update(description=name)
-                )
-            typer.echo(f"{count} X-ray pairs in {output}")
+        if verify:
+            typer.echo(verify_folder(output))
+            return
+        request = PrepareRequest(
+            output=output, cts=tuple(cts or ()), layout=layout, label_scheme=label_scheme, patient_pattern=patient_pattern,
+            split=split, num_phantoms=phantoms, first_seed=first_seed, reference=reference, num_xrays=xrays, recipe=recipe,
+            workers=workers, overwrite=overwrite, options=CaseOptions(
+                num_variants=variants, screw_share=screws, center=center, crop=crop, clip_hu=clip, remove_table=remove_table,
+            ),
+        )  # fmt: skip
+        with progress_bar("preparing") as update:
+            outcome = run_preparation(request, on_progress=update)
+    for one in outcome.rejected:
+        note(f"not prepared: {one.source}: {one.reason}")
+    typer.echo(outcome.text)
+
+
+@main.command()
+def films(
+    sources: Annotated[list[Path], typer.Argument(help="X-ray files, or folders with X-rays at any depth.")],
+    output: Output,
+) -> None:
+    """Real X-rays as plain arrays that `train --recipe cyclegan` reads. Goes on where it stopped."""
+    from diff2ct_training.films import prepare_films
+
+    with one_line_errors(), progress_bar("films") as update:
+        done = prepare_films(output, sources, on_film=lambda name: update(description=name))
+    for sentence in done.skipped:
+        note(f"skipped: {sentence}")
+    typer.echo(f"{len(done.written)} X-rays in {output}, {len(done.skipped)} skipped")
+
+
+@main.command()
+def translate(
+    xrays: Annotated[list[Path], typer.Argument(help="X-rays: DICOM, PNG, JPEG, TIFF, NRRD ...")],
+    checkpoint: Annotated[Path, typer.Option(help="Translator (.safetensors) that `train --recipe cyclegan` wrote.")],
+    output: Output,
+    view: Annotated[str | None, typer.Option(help="AP, PA, LL or RL, for X-rays that do not tell.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
+    file_format: Annotated[str, typer.Option("--format", help="dcm, png, nrrd or npy.")] = "dcm",
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """X-rays in another style: real ones as DRRs, or DRRs as real ones. Geometry, pixels and side stay as they are."""
+    from diff2ct_training.translate_command import TranslationRequest, translate_files
+
+    request = TranslationRequest(
+        xrays=tuple(xrays), checkpoint=checkpoint, output=output, view=view, frame=frame, format=file_format,
+        device=device, overwrite=overwrite,
+    )  # fmt: skip
+    with one_line_errors(), progress_bar("translating", total=len(xrays)) as update:
+        report = translate_files(request, on_xray=update)
+    for warning in report.warnings:
+        note(f"warning: {warning}")
+    typer.echo("\n".join(map(str, report.files)))
 
 
 @main.command()
 def train(
     cases: Annotated[Path, typer.Option(help="Folder that `prepare` wrote.")],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="default, paper, psr, psr-averaged, cnn3d, x2ct-gan or debug.")] = "default",
+    recipe: Annotated[str, typer.Option(help="One of those that the README lists.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,
+    films: Annotated[Path | None, typer.Option(help="With the recipe cyclegan: the folder that `films` wrote.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Cases to choose the best checkpoint by.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="Checkpoint whose weights to start with.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
@@ -253,7 +374,7 @@ def train(
     request = TrainingRequest(
         recipe=recipe, cases=cases, output=output, num_steps=steps, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
         accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, num_workers=workers,
-        start_from=start_from, validation=validation,
+        start_from=start_from, validation=validation, films=films,
     )  # fmt: skip
     with one_line_errors(), progress_bar("training") as update:
         folder = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))

@@ -10,36 +10,48 @@ from diff2ct import __version__
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.process import check_device, tune_allocator
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.cases import list_cases
+from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PlannedCase, plan_ct, plan_phantom, plan_prepared
-from diff2ct_training.evaluation.methods import BASELINES, PlannedMethod, plan_baseline, plan_checkpoint, plan_train_mean
+from diff2ct_training.evaluation.methods import (
+    BASELINES,
+    PlannedMethod,
+    describe_sampling,
+    plan_baseline,
+    plan_checkpoint,
+    plan_nearest_neighbour,
+    plan_train_mean,
+)
 from diff2ct_training.evaluation.run import evaluate
+from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
 from diff2ct_training.outputs import output_folder
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
 from diff2ct_training.train_command import find_cts
 
 DIFFUSION = "diff2ct"
-TRAIN_MEAN = "train-mean"
+TRAIN_MEAN, NEAREST = "train-mean", "nearest-neighbour"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. cases: a folder that `diff2ct prepare` wrote.
-    checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all. labels: folder with label maps of the
-    CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions. compat, lpips, inception: `ScoringOptions`.
-    num_mean_phantoms: how many training phantoms make the train-mean. overwrite: keep nothing of an earlier evaluation in the
-    same folder. keep_volumes: write every reconstruction. Others: `diff2ct.reconstruct`.
+    """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. cases: a folder that `diff2ct prepare` wrote; split: which of
+    them, None for all. checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all.
+    labels: folder with label maps of the CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions.
+    label_scheme: the numbers in both. compat, lpips, inception: `ScoringOptions`. num_mean_phantoms: how many training phantoms
+    make the train-mean and are neighbours. overwrite: keep nothing of an earlier evaluation in the same folder.
+    keep_volumes: write every reconstruction. Others: `diff2ct.reconstruct`.
     """
 
     output: Path
     num_phantoms: int
     cts: tuple[Path, ...] = ()
     cases: Path | None = None
+    split: str | None = None
     checkpoints: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     labels: Path | None = None
+    label_scheme: str = TOTALSEGMENTATOR
     predicted_labels: tuple[str, ...] = ()
     compat: tuple[str, ...] = ()
     lpips: Path | None = None
@@ -63,7 +75,7 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
     check_device(request.device)
 
     files = named_checkpoints(request.checkpoints)
-    known = (*files, TRAIN_MEAN, *BASELINES)
+    known = (*files, TRAIN_MEAN, NEAREST, *BASELINES)
     check_names("--method", request.methods, known)
     check_names("--predicted-labels", tuple(scoring.predicted_labels), known)
     wanted = request.methods or known
@@ -92,9 +104,9 @@ def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetu
     missing = [str(path) for path in (*scans, request.labels) if path is not None and not path.exists()]
     if missing:
         raise ValueError(f"--cts, --labels: {', '.join(missing)}: no such file or folder")
-    prepared = [] if request.cases is None else list_cases(request.cases)
+    prepared = [] if request.cases is None else list_cases(request.cases, request.split)
     cases = [plan_phantom(seed, grid, setup) for seed in range(request.num_phantoms)]
-    cases += [plan_ct(path, grid, setup, request.labels) for path in scans]
+    cases += [plan_ct(path, grid, setup, request.labels, request.label_scheme) for path in scans]
     cases += [plan_prepared(path, grid, setup) for path in prepared]
     if not cases:
         raise ValueError("cases: got none, accepted is at least one phantom, CT or prepared case")
@@ -110,18 +122,24 @@ def plan_method(
             checkpoints[name], num_steps=request.num_steps, num_samples=request.num_samples, seed=request.seed,
             device=request.device,
         )  # fmt: skip
-    return plan_train_mean(request.num_mean_phantoms, grid) if name == TRAIN_MEAN else plan_baseline(name)
+    if name == TRAIN_MEAN:
+        return plan_train_mean(request.num_mean_phantoms, grid)
+    if name == NEAREST:
+        prepared = [] if request.cases is None else list_cases(request.cases)
+        return plan_nearest_neighbour(request.num_mean_phantoms, [f for f in prepared if describe_case(f)["split"] == "train"])
+    return plan_baseline(name)
 
 
 def scoring_options(request: EvaluationRequest) -> ScoringOptions:
     check_names("--compat", request.compat, tuple(COMPATIBILITY))
+    check_names("--label-scheme", (request.label_scheme,), tuple(SCHEMES))
     folders = {}
     for option in request.predicted_labels:
         method, separator, folder = option.partition("=")
         if not separator or not Path(folder).is_dir():
             raise ValueError(f"--predicted-labels: got {option!r}, accepted is METHOD=FOLDER with an existing folder")
         folders[method] = Path(folder)
-    return ScoringOptions(request.compat, request.lpips, request.inception, folders, request.device)
+    return ScoringOptions(request.compat, request.lpips, request.inception, folders, request.label_scheme, request.device)
 
 
 def settings_of(
@@ -130,9 +148,7 @@ def settings_of(
     """How the numbers were made."""
     lines = []
     for name, checkpoint in checkpoints.items():
-        steps = request.num_steps or checkpoint.sampling.num_steps
-        sampling = f"{steps} steps, {request.num_samples} samples, seed {request.seed}"
-        how = "one pass" if checkpoint.in_one_pass else sampling
+        how = describe_sampling(checkpoint, request.num_steps, request.num_samples, request.seed)
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
     phantoms = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"
     lines += [(TRAIN_MEAN, phantoms)] if TRAIN_MEAN in (request.methods or (TRAIN_MEAN,)) else []

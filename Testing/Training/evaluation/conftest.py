@@ -13,7 +13,7 @@ from diff2ct.phantom import PedicleScrew
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase
-from diff2ct_training.evaluation.methods import Method, PlannedMethod
+from diff2ct_training.evaluation.methods import Method, PlannedMethod, Prediction
 
 SETUP = BiplanarSetup(pixels=64)
 
@@ -25,7 +25,7 @@ def trunk_case(trunk: CtVolume, small_grid: VolumeGrid) -> EvaluationCase:
 
     radiographs = render_radiographs(trunk, SETUP.beams((0, 0, 0)), "trunk")
     truth = resample(trunk, small_grid)
-    labels = np.zeros(small_grid.size, np.int32)
+    labels = np.zeros(small_grid.size, np.uint8)
     labels[12:16][truth.hu[12:16] > 200] = 28
     head = np.array([10.0, 60.0, 0.0])
     screw = PedicleScrew.from_head(head, np.array([0.0, -1.0, 0.0]), length_mm=45.0, diameter_mm=6.0, level="L4", side="left")
@@ -64,12 +64,13 @@ class Counted:
     def plan(self, **offsets: float) -> dict[str, PlannedMethod]:
         """Method name -> what is added to the truth [HU]; it decides the identity too."""
 
-        def method(case: EvaluationCase, name: str, offset: float) -> np.ndarray:
+        def method(case: EvaluationCase, name: str, offset: float) -> Prediction:
             if case.name == self.fail_at:
                 raise KeyboardInterrupt
             self.runs.append((case.name, name))
             samples = np.random.default_rng(0).normal(offset, 0 if self.num_samples == 1 else 50, (self.num_samples, 1, 1, 1))
-            return (case.truth.hu + samples).astype(np.float32)
+            hu = (case.truth.hu + samples).astype(np.float32)
+            return Prediction(hu.mean(axis=0), hu if len(hu) > 1 else None, {80: (case.truth.hu - 1, case.truth.hu + 1)})
 
         return {
             name: PlannedMethod(

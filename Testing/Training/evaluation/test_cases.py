@@ -14,7 +14,7 @@ from diff2ct_training.cases import Case, write_case
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import methods
 from diff2ct_training.evaluation.cases import EVALUATION_SEEDS, ct_case, phantom_case, plan_ct, plan_phantom, plan_prepared
-from diff2ct_training.evaluation.labels import find_labels, read_labels
+from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae
 
 SETUP = BiplanarSetup(pixels=64)
 
@@ -57,21 +57,36 @@ def test_labels_lie_where_the_ct_lies(trunk: CtVolume, small_grid: VolumeGrid, t
 
 def test_a_ct_is_no_label_map(trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path) -> None:
     write_volume(trunk, tmp_path / "trunk.nrrd")
-    with pytest.raises(ValueError, match=r"trunk\.nrrd: is no label map"):
-        read_labels(tmp_path / "trunk.nrrd", small_grid)
+    with pytest.raises(ValueError, match="accepted are whole labels"):
+        read_vertebrae(tmp_path / "trunk.nrrd", small_grid)
     assert find_labels(tmp_path, "other") is None
+
+
+def test_labels_move_to_another_grid() -> None:
+    coarse = VolumeGrid.centered((2, 2, 2), 4.0)
+    labels = np.arange(1, 9, dtype=np.uint8).reshape(2, 2, 2)
+    fine = labels_on_grid(labels, coarse, VolumeGrid.centered((4, 4, 6), 2.0))
+    np.testing.assert_array_equal(fine[:, :, 1:5], labels.repeat(2, 0).repeat(2, 1).repeat(2, 2))
+    assert not fine[:, :, [0, 5]].any()
 
 
 def test_prepared_cases_bring_their_screws(trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path) -> None:
     (screw,) = make_phantom(1, num_screws=1).screws
-    case = Case("ct_trunk_001", "ct", trunk.hu.round(), trunk.grid, (0.0, 0.0, 0.0), "trunk.nrrd", (screw.to_dict(),))
-    write_case(tmp_path, case)
+    spacings = {"pixel_spacing_mm": 0.7, "slice_spacing_mm": 2.5}
+    case = Case(
+        "ct_trunk_001", "ct", trunk.hu.round(), trunk.grid, (0.0, 0.0, 0.0), "trunk.nrrd", (screw.to_dict(),), split="test",
+        record=spacings,
+    )  # fmt: skip
+    write_case(tmp_path, case, np.where(trunk.hu > 200, 29, 25))
     planned = plan_prepared(tmp_path / "ct_trunk_001.json", small_grid, SETUP)
     read = planned.make()
-    assert read.dataset == "prepared cases" and read.screws is not None and len(read.screws) == 1
+    assert read.dataset == planned.dataset == "CTs, test split" and read.screws is not None and len(read.screws) == 1
     np.testing.assert_allclose(read.screws[0].tip_lps, screw.tip_lps, atol=1e-3)
     np.testing.assert_allclose(read.screws[0].axis_lps, screw.axis_lps, atol=1e-4)
-    assert read.screws[0].level == screw.level
+    assert read.screws[0].level == screw.level and read.spacing_mm == (0.7, 2.5)
+    assert read.labels is not None and set(np.unique(read.labels)) == {0, 29}  # a sacrum is no vertebra
+    bone = read.truth.hu[read.labels == 29]
+    assert (bone > 200).mean() > 0.9
     with pytest.raises(ValueError, match="to_dict"):
         PedicleScrew.from_dict({"level": "L4"})
 

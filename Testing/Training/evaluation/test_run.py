@@ -73,6 +73,7 @@ def test_samples_have_a_row_for_their_mean_and_one_for_the_first(planned, counte
     assert mean["bias_hu_body"] == pytest.approx(shifts.mean(), abs=1.0)
     assert one["bias_hu_body"] == pytest.approx(shifts[0], abs=1.0)
     assert 0 <= mean["coverage_t_80"] <= 1 and "coverage_t_80" not in one
+    assert mean["coverage_calibrated_80"] == 1.0 and "coverage_calibrated_80" not in one
     assert one["seconds"] == pytest.approx(mean["seconds"] / 4)
 
 

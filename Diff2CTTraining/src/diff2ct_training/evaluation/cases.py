@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from diff2ct.phantom import PedicleScrew
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import grid_around_isocenter
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct_training.cases import describe_case, labels_file, read_case, read_labels
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
-from diff2ct_training.evaluation.labels import find_labels, read_labels
-from diff2ct_training.prepare import body_center
+from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae, vertebrae_of
+from diff2ct_training.framing import acquired_spacing, body_center
+from diff2ct_training.labels import TOTALSEGMENTATOR
 
-PHANTOMS, REAL_CTS, PREPARED = "phantoms", "real CTs", "prepared cases"
+PHANTOMS, REAL_CTS = "phantoms", "real CTs"
 EVALUATION_SEEDS = range(1000)
 FIRST_TRAINING_SEED = 10_000
 
@@ -31,7 +33,7 @@ FIRST_TRAINING_SEED = 10_000
 class EvaluationCase:
     """One patient. truth: on the model grid. mask: (D, H, W) bool, where the truth is known.
 
-    labels: (D, H, W) vertebra numbers, 0 elsewhere. screws: all that are in the truth. Both None where not known.
+    labels: (D, H, W) uint8 vertebra numbers, 0 elsewhere. screws: all that are in the truth. Both None where not known.
     spacing_mm: (in-plane, between slices) of the original scan; None for phantoms, which have none.
     """
 
@@ -65,20 +67,32 @@ def plan_phantom(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup) -> Pla
     return PlannedCase(PHANTOMS, phantom_name(seed), identity, partial(phantom_case, seed, model_grid, setup))
 
 
-def plan_ct(path: Path, model_grid: VolumeGrid, setup: BiplanarSetup, label_folder: Path | None = None) -> PlannedCase:
-    """`ct_case`, later. Files count by what is in them, not by where they are."""
+def plan_ct(
+    path: Path,
+    model_grid: VolumeGrid,
+    setup: BiplanarSetup,
+    label_folder: Path | None = None,
+    scheme: str = TOTALSEGMENTATOR,
+) -> PlannedCase:
+    """`ct_case`, later. Files count by what is in them, not by where they are. scheme: the labels' numbers."""
     labels = None if label_folder is None else find_labels(label_folder, ct_name(path))
-    known = "" if labels is None else f", labels {fingerprint(labels)}"
+    known = "" if labels is None else f", {scheme} labels {fingerprint(labels)}"
     identity = f"CT {fingerprint(path)}{known} on {_describe(model_grid)}, X-rays {setup.describe()}"
-    return PlannedCase(REAL_CTS, ct_name(path), identity, partial(ct_case, path, model_grid, setup, labels))
+    return PlannedCase(REAL_CTS, ct_name(path), identity, partial(ct_case, path, model_grid, setup, labels, scheme))
 
 
 def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
     """`prepared_case`, later."""
-    files = (json_file, json_file.with_suffix(".npy"))
-    content = " and ".join(fingerprint(file) for file in files)
+    files = (json_file, json_file.with_suffix(".npy"), labels_file(json_file))
+    content = " and ".join(fingerprint(file) for file in files if file.exists())
     identity = f"case {content} on {_describe(model_grid)}, X-rays {setup.describe()}"
-    return PlannedCase(PREPARED, json_file.stem, identity, partial(prepared_case, json_file, model_grid, setup))
+    description = describe_case(json_file)
+    return PlannedCase(
+        prepared_dataset(description["kind"], description["split"]),
+        json_file.stem,
+        identity,
+        partial(prepared_case, json_file, model_grid, setup),
+    )
 
 
 def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, *, body_spacing_mm: float = 2.0) -> EvaluationCase:
@@ -93,31 +107,47 @@ def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, *, bod
     radiographs = render_radiographs(body, setup.beams((0.0, 0.0, 0.0)), name)
     image = phantom.render(model_grid)
     known = np.ones(model_grid.size, dtype=bool)
-    return EvaluationCase(PHANTOMS, name, radiographs, image.hu, known, image.labels.astype(np.int32), phantom.screws)
+    return EvaluationCase(PHANTOMS, name, radiographs, image.hu, known, image.labels, phantom.screws)
 
 
-def ct_case(path: Path, model_grid: VolumeGrid, setup: BiplanarSetup, labels: Path | None = None) -> EvaluationCase:
+def ct_case(
+    path: Path,
+    model_grid: VolumeGrid,
+    setup: BiplanarSetup,
+    labels: Path | None = None,
+    scheme: str = TOTALSEGMENTATOR,
+) -> EvaluationCase:
     """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label map."""
     from diff2ct.volume_io import read_ct
 
     scan = read_ct(path)
     case = _case_of_scan(REAL_CTS, ct_name(path), scan, body_center(scan), model_grid, setup)
-    i, j, k = scan.grid.spacing_mm
-    return EvaluationCase(
-        case.dataset, case.name, case.radiographs, case.truth, case.mask,
-        labels=None if labels is None else read_labels(labels, case.grid), spacing_mm=(max(i, j), k),
-    )  # fmt: skip
+    spacing = acquired_spacing(scan.grid)
+    return replace(
+        case,
+        labels=None if labels is None else read_vertebrae(labels, case.grid, scheme),
+        spacing_mm=(spacing["pixel_spacing_mm"], spacing["slice_spacing_mm"]),
+    )
 
 
 def prepared_case(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> EvaluationCase:
     """A case that `diff2ct prepare` wrote, with the screws that were put into it."""
-    from diff2ct_training.cases import read_case
-
-    stored = read_case(json_file)
+    stored, labels = read_case(json_file), read_labels(json_file)
     scan = CtVolume(stored.hu.astype(np.float32), stored.grid)
-    case = _case_of_scan(PREPARED, stored.name, scan, stored.center_lps, model_grid, setup)
-    screws = tuple(PedicleScrew.from_dict(screw) for screw in stored.screws) or None
-    return EvaluationCase(case.dataset, case.name, case.radiographs, case.truth, case.mask, screws=screws)
+    dataset = prepared_dataset(stored.kind, stored.split)
+    case = _case_of_scan(dataset, stored.name, scan, stored.center_lps, model_grid, setup)
+    screws = tuple(PedicleScrew.from_dict(screw) for screw in stored.screws)
+    spacings = [stored.record.get(name) for name in ("pixel_spacing_mm", "slice_spacing_mm")]
+    return replace(
+        case,
+        labels=None if labels is None else vertebrae_of(labels_on_grid(labels, stored.grid, case.grid)),
+        screws=screws if screws or stored.kind == "phantom" else None,  # what a patient brought along is not known
+        spacing_mm=None if None in spacings else (float(spacings[0]), float(spacings[1])),  # type: ignore[arg-type]
+    )
+
+
+def prepared_dataset(kind: str, split: str) -> str:
+    return f"{'phantoms' if kind == 'phantom' else 'CTs'}, {split} split"
 
 
 def _case_of_scan(

@@ -102,10 +102,12 @@ SECTIONS = (
     Section(
         "Uncertainty",
         "How often the truth lies in intervals of the samples, inside the body (t: Student's prediction interval; q: between "
-        "the samples themselves). ENCE 0 and slope 1 are a spread that says how large the error is.",
+        "the samples themselves; calibrated: what the checkpoint's calibration makes of them). ENCE 0 and slope 1 are a "
+        "spread that says how large the error is.",
         {
             **{f"coverage_t_{level}": Column(f"{level} % t") for level in (50, 80, 90)},
             **{f"coverage_q_{level}": Column(f"{level} % q") for level in (50, 80, 90)},
+            **{f"coverage_calibrated_{level}": Column(f"{level} % calibrated") for level in (50, 80, 90)},
             "ence": Column("ENCE", "", "down"),
             "spread_skill_slope": Column("RMSE / SD"),
             "sd_error_spearman": Column("SD vs error", "", "up"),

@@ -1,15 +1,16 @@
-"""Label maps from files: which voxel belongs to which vertebra."""
+"""Which voxel belongs to which vertebra, on the grid of a reconstruction."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from diff2ct.image_file import read_image
 from diff2ct.volume import VolumeGrid
 from diff2ct.volume_io import VOLUME_SUFFIXES
+from diff2ct_training.labels import NUMBERS, TOTALSEGMENTATOR, LabelFile, read_label_files
+
+_NO_VERTEBRAE = ("sacrum", "hip", "lumbar", "coccyx")
 
 
 def find_labels(folder: Path, name: str) -> Path | None:
@@ -18,16 +19,25 @@ def find_labels(folder: Path, name: str) -> Path | None:
     return next((folder / n for n in names if (folder / n).is_file()), None)
 
 
-def read_labels(path: Path, grid: VolumeGrid) -> np.ndarray:
-    """(D, H, W) int32 on `grid`, nearest voxel, 0 outside the map. Raises ValueError naming the file if it holds no labels."""
-    image = read_image(path)
-    values = sitk.GetArrayViewFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() != 1 or values.min() < 0 or not np.array_equal(values, np.rint(values)):
-        raise ValueError(f"{path}: is no label map; accepted are whole numbers from 0, one per vertebra")
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor)
-    resampler.SetSize(grid.size[::-1])
-    resampler.SetOutputSpacing(grid.spacing_mm)
-    resampler.SetOutputOrigin(grid.origin_lps)
-    resampler.SetOutputDirection([value for row in grid.direction for value in row])
-    return sitk.GetArrayFromImage(resampler.Execute(sitk.Cast(image, sitk.sitkInt32)))
+def read_vertebrae(path: Path, grid: VolumeGrid, scheme: str = TOTALSEGMENTATOR) -> np.ndarray:
+    """(D, H, W) uint8 on `grid`: the vertebrae of a label map, numbers as in `labels.NUMBERS`, 0 elsewhere."""
+    return vertebrae_of(read_label_files((LabelFile(path, scheme),), grid))
+
+
+def vertebrae_of(labels: np.ndarray) -> np.ndarray:
+    """A label map without what is no single vertebra."""
+    return np.where(np.isin(labels, [NUMBERS[name] for name in _NO_VERTEBRAE]), 0, labels).astype(np.uint8)
+
+
+def labels_on_grid(labels: np.ndarray, grid: VolumeGrid, wanted: VolumeGrid) -> np.ndarray:
+    """Labels (D, H, W) of one axis-aligned grid at the voxel centres of another, nearest neighbour, 0 outside."""
+    taken = np.zeros(wanted.size, labels.dtype)
+    source, into = [], []
+    for axis in range(3):  # x, y, z, i.e. the array's last to first
+        positions = wanted.origin_lps[axis] + np.arange(wanted.size[2 - axis]) * wanted.spacing_mm[axis]
+        index = np.rint((positions - grid.origin_lps[axis]) / grid.spacing_mm[axis]).astype(int)
+        there = (index >= 0) & (index < labels.shape[2 - axis])
+        source.append(index[there])
+        into.append(np.flatnonzero(there))
+    taken[np.ix_(*into[::-1])] = labels[np.ix_(*source[::-1])]
+    return taken

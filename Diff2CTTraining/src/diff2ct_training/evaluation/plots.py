@@ -239,8 +239,14 @@ def coverage_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
         axes.text(38, 42, "as named", color=FAINT, fontsize=8, rotation=40, ha="center", va="center")
         for method in methods:
             rows = [row for row in dataset.rows if row["method"] == method]
+            color = color_of(method, dataset)
+            calibrated = [
+                100 * float(v.mean()) for level in levels if len(v := values_of(rows, f"coverage_calibrated_{level}"))
+            ]
+            if len(calibrated) == len(levels):
+                axes.plot(levels, calibrated, "o", color=color, ms=6, mfc="white", mew=1.6, label=f"{method}, calibrated")
             found = [100 * float(values_of(rows, f"coverage_t_{level}").mean()) for level in levels]
-            axes.plot(levels, found, "o-", color=color_of(method, dataset), lw=1.6, ms=5, label=method)
+            axes.plot(levels, found, "o-", color=color, lw=1.6, ms=5, label=method)
             for level, value in zip(levels, found, strict=True):
                 axes.annotate(f"{value:.0f}", (level, value), textcoords="offset points", xytext=(5, -9), fontsize=8, color=INK)
         axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="coverage named [%]", ylabel="coverage found [%]")

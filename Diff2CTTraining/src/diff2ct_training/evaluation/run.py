@@ -18,7 +18,7 @@ import torch
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import write_volume
 from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase
-from diff2ct_training.evaluation.methods import PlannedMethod
+from diff2ct_training.evaluation.methods import PlannedMethod, Prediction
 from diff2ct_training.evaluation.panels import planes_of, xrays_of
 from diff2ct_training.evaluation.report import ONE_SAMPLE, write_report
 from diff2ct_training.evaluation.results import TRUTH, Key, Results
@@ -101,16 +101,20 @@ def evaluate(
             of_method = [result for result in missing if result.method == name]
             if of_method:
                 start = time.perf_counter()
-                samples = built[name]()(case)
+                given = built[name]()(case)
                 seconds = time.perf_counter() - start
-                samples = samples[None] if samples.ndim == 3 else samples
+                prediction = given if isinstance(given, Prediction) else Prediction(given, None, {})
                 if keep_volumes:
-                    _write(CtVolume(samples.mean(axis=0), case.grid), output, planned, name, methods[name].identity)
+                    _write(CtVolume(prediction.hu, case.grid), output, planned, name, methods[name].identity)
                 for result in of_method:
-                    hu = samples[0] if result.first_sample else samples.mean(axis=0)
-                    scores, screws = scorer.score(hu, result.key[2], None if result.first_sample else samples)
-                    arrays = {**planes_of(hu, at), **_features(hu, case, networks)}
-                    row = {"seconds": seconds / (len(samples) if result.first_sample else 1), **_facts(case), **scores}
+                    shown = prediction.first() if result.first_sample else prediction
+                    scores, screws = scorer.score(shown, result.key[2])
+                    arrays = {**planes_of(shown.hu, at), **_features(shown.hu, case, networks)}
+                    row = {
+                        "seconds": seconds / (methods[name].num_samples if result.first_sample else 1),
+                        **_facts(case),
+                        **scores,
+                    }
                     results.add(result.key, result.made_by, row, screws, arrays)
                 results.write(keys)
             if on_result is not None:

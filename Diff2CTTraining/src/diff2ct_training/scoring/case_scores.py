@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import torch
 from diff2ct.metrics import body_mask, evaluate_volume
 from diff2ct.phantom import PedicleScrew
 from diff2ct.reconstruct import reproject
+from diff2ct.units import HU_AIR
 from diff2ct.volume import CtVolume
 from diff2ct_training.evaluation.cases import EvaluationCase, fingerprint
-from diff2ct_training.evaluation.labels import find_labels, read_labels
-from diff2ct_training.scoring.breach import GRADES, Pedicles, breach_mm, find_pedicles, grade
+from diff2ct_training.evaluation.labels import find_labels, read_vertebrae
+from diff2ct_training.evaluation.methods import Prediction
+from diff2ct_training.labels import TOTALSEGMENTATOR
+from diff2ct_training.scoring.breach import Pedicles, breach_mm, find_pedicles, grade
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
 from diff2ct_training.scoring.coverage import score_samples
 from diff2ct_training.scoring.lpips import Lpips
@@ -32,12 +36,14 @@ Scores = dict[str, float]
 class ScoringOptions:
     """What is scored beyond the voxelwise figures. compat: names of `COMPATIBILITY`. lpips: AlexNet's weights. inception: the
     network whose features FID and KID compare, TorchScript.
-    predicted_labels: by method, a folder with label maps of its reconstructions, CASE.nrrd or the like."""
+    predicted_labels: by method, a folder with label maps of its reconstructions, CASE.nrrd or the like, in the numbers of
+    label_scheme, one of `labels.SCHEMES`."""
 
     compat: tuple[str, ...] = ()
     lpips: Path | None = None
     inception: Path | None = None
     predicted_labels: Mapping[str, Path] = field(default_factory=dict)
+    label_scheme: str = TOTALSEGMENTATOR
     device: str = "cpu"
 
     def identity(self, method: str, case_name: str) -> str:
@@ -68,12 +74,10 @@ class CaseScorer:
         self._case, self._options, self._lpips = case, options, lpips
         self._truth, self._mask = torch.from_numpy(case.truth.hu), torch.from_numpy(case.mask)
         self._pedicles: dict[int, Pedicles | None] = {}
-        self._body: np.ndarray | None = None
-        self._truth_slices: dict[str, torch.Tensor] | None = None
 
-    def score(self, hu: np.ndarray, method: str, samples: np.ndarray | None = None) -> tuple[Scores, list[dict[str, Any]]]:
-        """(scores, one dict per true screw). hu: (D, H, W). samples: (K, D, H, W) whose mean it is, if K is 2 or more."""
-        case, volume = self._case, CtVolume(hu, self._case.grid)
+    def score(self, predicted: Prediction, method: str) -> tuple[Scores, list[dict[str, Any]]]:
+        """(scores, one dict per true screw). method: whose label maps to look for."""
+        case, volume = self._case, CtVolume(predicted.hu, self._case.grid)
         prediction = torch.from_numpy(volume.hu)
         scores = evaluate_volume(prediction, self._truth, self._mask)
         for name in self._options.compat:
@@ -83,14 +87,22 @@ class CaseScorer:
             scores |= self._perceptual(prediction, self._lpips)
         own_labels = self._own_labels(method)
         if case.labels is not None:
-            scores |= self._vertebrae(hu, own_labels)
+            scores |= self._vertebrae(volume.hu, own_labels)
         screws: list[dict[str, Any]] = []
         if case.screws:
             of_screws, screws = self._screws(volume, own_labels)
             scores |= of_screws
-        if samples is not None and len(samples) > 1:
-            scores |= self._uncertainty(samples)
+        if predicted.samples is not None:
+            scores |= score_samples(predicted.samples, case.truth.hu, self._body)
+        for level, (lower, upper) in predicted.intervals.items():
+            inside = (lower <= case.truth.hu) & (case.truth.hu <= upper)
+            scores[f"coverage_calibrated_{level}"] = float(inside[self._body].mean()) if self._body.any() else math.nan
         return scores, screws
+
+    @cached_property
+    def _body(self) -> np.ndarray:
+        """(D, H, W) bool: the body, where the truth is known."""
+        return (body_mask(torch.where(self._mask, self._truth, HU_AIR)) & self._mask).numpy()
 
     def _reprojection(self, volume: CtVolume) -> Scores:
         scores = {}
@@ -100,16 +112,18 @@ class CaseScorer:
                 scores[f"reprojection_{name.removeprefix('relative_')}_{view}"] = value
         return scores
 
+    @cached_property
+    def _truth_slices(self) -> dict[str, torch.Tensor]:
+        return plane_slices(self._truth, self._mask)
+
     def _perceptual(self, prediction: torch.Tensor, distance: Lpips) -> Scores:
-        if self._truth_slices is None:
-            self._truth_slices = plane_slices(self._truth, self._mask)
         planes = plane_slices(prediction, self._mask)
         means = {f"lpips_{name}": float(distance(planes[name], truth).mean()) for name, truth in self._truth_slices.items()}
         return {"lpips": float(np.mean(list(means.values()))), **means}
 
     def _own_labels(self, method: str) -> np.ndarray | None:
         path = self._options.labels_of(method, self._case.name)
-        return None if path is None else read_labels(path, self._case.grid)
+        return None if path is None else read_vertebrae(path, self._case.grid, self._options.label_scheme)
 
     def _vertebrae(self, hu: np.ndarray, own_labels: np.ndarray | None) -> Scores:
         case = self._case
@@ -166,14 +180,3 @@ class CaseScorer:
             self._pedicles[key] = find_pedicles(labels, label, self._case.grid)
         pedicles = self._pedicles[key]
         return math.nan if pedicles is None else breach_mm(placed, screw.diameter_mm, pedicles)
-
-    def _uncertainty(self, samples: np.ndarray) -> Scores:
-        if self._body is None:
-            self._body = (body_mask(torch.where(self._mask, self._truth, -1000.0)) & self._mask).numpy()
-        return score_samples(samples, self._case.truth.hu, self._body)
-
-
-def grade_letter(breach: float) -> str:
-    """A to E, or nothing."""
-    found = grade(breach)
-    return "" if found is None else GRADES[found]

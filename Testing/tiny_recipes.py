@@ -1,0 +1,63 @@
+"""Every recipe that makes volumes, in a size that trains in seconds. As a program: train one, in several processes.
+
+python Testing/tiny_recipes.py RECIPE CASES OUTPUT STRATEGY DEVICES
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from diff2ct.networks import Cnn3dConfig, PsrConfig, X2ctConfig, X2NoiseNetConfig
+from diff2ct.volume import VolumeGrid
+from diff2ct_training.acquisitions import AcquisitionConfig
+from diff2ct_training.loop import make_fabric, train
+from diff2ct_training.recipes import recipe_named
+from diff2ct_training.volume_samples import VolumeRecipe
+
+NETWORKS = {
+    "default": X2NoiseNetConfig(condition_channels=6, widths=(8, 16), blocks=(1, 1), view_widths=(8, 8)),
+    "paper": X2NoiseNetConfig(condition_channels=1, haar_levels=0, widths=(8, 8), blocks=(1, 1), attention=False),
+    "psr": PsrConfig(size=16, width=8, down_blocks=(1, 1)),
+    "psr-averaged": PsrConfig(size=16, width=8, down_blocks=(1, 1), views="averaged"),
+    "cnn3d": Cnn3dConfig(widths=(8, 16), convs=(1, 2)),
+    "x2ct-gan": X2ctConfig(size=16, width=8, layers=(2, 2), growth=4, decoder_widths=(4, 8, 8), dropout=0.0),
+}
+
+
+def tiny_recipe(name: str, **changes) -> VolumeRecipe:
+    """The recipe of that name as small as it goes, two steps of it; changes: fields to set otherwise."""
+    recipe = recipe_named(name)
+    assert isinstance(recipe, VolumeRecipe)
+    smaller: dict[str, Any] = {"discriminator_widths": (8, 16)} if name == "x2ct-gan" else {}
+    small = replace(
+        recipe,
+        network=NETWORKS[name],
+        grid=VolumeGrid.centered(16, 16.0),
+        acquisition=AcquisitionConfig(detector_pixels=24),
+        slab=None,
+        num_steps=2,
+        batch_size=1,
+        warmup_steps=0,
+        precision="32-true",
+        save_every=2,
+        picture_every=2,
+        **smaller,
+    )
+    return replace(small, **changes)
+
+
+def main(name: str, cases: str, output: str, strategy: str, devices: str) -> None:
+    recipe = tiny_recipe(name, **IN_PROCESSES)
+    fabric = make_fabric(recipe, Path(output), "cpu", devices=int(devices), strategy=strategy)
+    fabric.launch()
+    train(recipe, Path(cases), Path(output), fabric=fabric)
+
+
+IN_PROCESSES = {"num_steps": 3, "batch_size": 2, "save_every": 3, "picture_every": 3}
+"""What `main` trains."""
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

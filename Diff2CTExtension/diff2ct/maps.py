@@ -16,6 +16,11 @@ DEFAULT_LEVEL = 0.9
 """Share of body voxels whose truth lies between lower and upper."""
 
 
+def available_maps(*, num_samples: int, calibrated: bool) -> tuple[str, ...]:
+    """The names that such a reconstruction has."""
+    return tuple(name for name in MAPS if (num_samples > 1 if name == "sd" else calibrated))
+
+
 def check_maps(wanted: Collection[str], *, num_samples: int, calibrated: bool) -> None:
     """ValueError that names the first of `wanted` that such a reconstruction cannot have; to be asked before the work."""
     for name in wanted:

@@ -67,6 +67,15 @@ def test_samples_give_an_sd_volume(request_values: dict, tmp_path: Path) -> None
     assert (tmp_path / "sd.nrrd").exists()
 
 
+def test_a_folder_gets_the_maps_that_there_are(request_values: dict, tmp_path: Path) -> None:
+    """The tiny checkpoint is not calibrated, so it has no more than the deviation, and that of two samples."""
+    for samples, names in ((1, []), (2, ["sd"])):
+        change = {"samples": samples, "steps": 1, "maps_folder": str(tmp_path), "output": str(tmp_path / f"{samples}.nrrd")}
+        code, events = run({**request_values, **change})
+        assert code == 0 and list(events[-1]["maps"]) == names
+    assert read_volume(events[-1]["maps"]["sd"])[0].grid.size == GRID.size
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

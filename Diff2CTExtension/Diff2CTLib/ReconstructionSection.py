@@ -154,6 +154,7 @@ class ReconstructionSection:
         if not isRunning:
             self.ui.statusLabel.text = facts.get("error") or self._message or reason or _("Ready.")
         state = _("PyTorch is missing") if missing else _("needs two X-rays") if reason else _("ready")
+        state = _("needs another checkpoint") if "error" in facts else state
         state = _("running") if isRunning else state
         self.ui.reconstructionSection.text = _("Reconstruction: {state}").format(state=state)
         for name in ("checkpointComboBox", "checkpointFileButton", "checkpointFolderButton", "deviceComboBox"):

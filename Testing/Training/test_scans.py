@@ -77,6 +77,8 @@ def test_plain_files(tmp_path: Path) -> None:
         "a.nii.gz": "a", "b/scan.nrrd": "b_scan", "c/scan.mha": "c_scan", "x_mask.nrrd": "x_mask",  # whose CT is not there
     }  # fmt: skip
     assert scans["a.nii.gz"].labels[0].path.name == "a_seg.nii.gz" and rejected == []
+    scans, rejected = found(tmp_path)
+    assert scans["a.nii.gz"].labels == () and rejected == ["a_seg.nii.gz"], "nothing is dropped without a word"
 
 
 def test_patients_from_a_pattern(tmp_path: Path) -> None:

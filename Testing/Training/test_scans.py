@@ -96,6 +96,7 @@ def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
         "lidc": {"PatientID": "LIDC-IDRI-0001", "ContrastBolusAgent": "iodine"},
         "scout": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
         "film": {"Modality": "DX"},
+        "enhanced": {"NumberOfFrames": 16},
     }.items():
         write_volume(tiny_body(), tmp_path / name)
         for file in (tmp_path / name).iterdir():
@@ -109,7 +110,8 @@ def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
     assert (scan.patient, scan.dataset, scan.contrast_agent) == ("LIDC-IDRI-0001", "lidc-idri", "iodine")
     assert scan.path == tmp_path / "lidc" and len(scan.files) == 16 and scan.series_uid in scan.source
     reasons = {one.source: one.reason for one in rejected}
-    assert "localizer" in reasons["scout"] and "modality DX" in reasons["film"] and "broken.dcm" in reasons["broken.dcm"]
+    assert "localizer" in reasons["scout"] and "modality DX" in reasons["film"]
+    assert "multi-frame" in reasons["enhanced"] and "broken.dcm" in reasons["broken.dcm"]
 
 
 def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:

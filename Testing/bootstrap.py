@@ -47,14 +47,24 @@ SYSTEM_LIBRARIES = {
 DRAWING_PACKAGES = ("libgl1-mesa-dri", "fonts-dejavu-core")
 
 
-def run_in_environment(program: str, arguments: list[str], extra: str = "", *, needs_windows: bool = False) -> int:
+def run_in_environment(
+    program: str,
+    arguments: list[str],
+    extra: str = "",
+    *,
+    needs_windows: bool = False,
+    requirements: Path | None = None,
+) -> int:
     """Exit code of `program` from .venv, once the project and its optional dependencies `extra` are installed there.
 
     needs_windows: install the system libraries that Qt and VTK load too, or say how; what needs them may be skipped.
+    requirements: a file of further packages, installed as they stand, without what they depend on.
     """
     try:
         with _one_at_a_time():
             _install(extra)
+            if requirements is not None:
+                _install_requirements(requirements)
             if needs_windows:
                 _install_system_libraries()
         return subprocess.run([VENV / "bin" / program, *arguments], env=_clean_environment()).returncode
@@ -96,15 +106,25 @@ def _install(extra: str) -> None:
     start = time.monotonic()
     extras = sorted({extra, *stamp["extras"]})
     named = ",".join(filter(None, extras))
-    _pip_install(f"{PACKAGE}[{named}]" if named else str(PACKAGE))
+    _pip_install("--editable", f"{PACKAGE}[{named}]" if named else str(PACKAGE))
     STAMP.write_text(json.dumps({**wanted, "extras": extras}))
     UNFINISHED.unlink()
     print(f"Installed in {time.monotonic() - start:.0f} s", flush=True)
 
 
-def _pip_install(requirement: str) -> None:
+def _install_requirements(file: Path) -> None:
+    """The packages of `file`, unless this very list was installed last; a copy of it beside the stamp tells."""
+    done = VENV / file.name
+    if done.exists() and done.read_bytes() == file.read_bytes():
+        return
+    print(f"Installing the packages of {file.name} (log: {LOG})", flush=True)
+    _pip_install("--no-deps", "--requirement", str(file))
+    shutil.copy(file, done)
+
+
+def _pip_install(*arguments: str) -> None:
     """pip's output goes to the log; a terminal also sees the current line, a failure shows the end."""
-    command = [PYTHON, "-m", "pip", "install", "--progress-bar", "off", "--constraint", CONSTRAINTS, "--editable", requirement]
+    command = [PYTHON, "-m", "pip", "install", "--progress-bar", "off", "--constraint", CONSTRAINTS, *arguments]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     lines: list[str] = []
     with LOG.open("w") as log, subprocess.Popen(command, env=_clean_environment(), text=True, errors="replace", **pipes) as pip:

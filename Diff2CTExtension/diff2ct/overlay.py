@@ -111,7 +111,7 @@ def edges(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 def _inside(quad: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: pixels in a convex quadrangle of four (row, column) corners."""
-    pixels = np.stack(np.indices(size), axis=-1)
+    pixels = np.moveaxis(np.indices(size), 0, -1)
     turns = [_cross(end - start, pixels - start) for start, end in zip(quad, np.roll(quad, -1, axis=0), strict=True)]
     return np.all([turn >= 0 for turn in turns], axis=0) | np.all([turn <= 0 for turn in turns], axis=0)
 

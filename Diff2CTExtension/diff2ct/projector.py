@@ -26,7 +26,7 @@ from diff2ct.geometry import Beam
 from diff2ct.sparse import SparseMatrix
 from diff2ct.volume import VolumeGrid
 
-_COORDINATE_BYTES = 16 << 20  # kept at one time by the general path
+_COORDINATE_BYTES = 4 << 20  # kept at one time by the general path
 _PLANE_CHUNK = 16  # planes that the separable path takes at a time: they stay in the cache, and 16 voxels are a cache line
 
 

@@ -22,7 +22,7 @@ from diff2ct.units import HU_AIR
 from diff2ct.volume import CtVolume, VolumeGrid
 
 HU_PADDING = -1024.0
-VOLUME_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha")
+VOLUME_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
 
 _HIGHEST_HU = 32767.0
 _INT16 = np.iinfo(np.int16)

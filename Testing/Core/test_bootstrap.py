@@ -28,7 +28,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     requirements: list[str] = []
     monkeypatch.setattr(bootstrap.subprocess, "run", make_environment)
-    monkeypatch.setattr(bootstrap, "_pip_install", lambda requirement: requirements.append(Path(requirement).name))
+    monkeypatch.setattr(bootstrap, "_pip_install", lambda *arguments: requirements.append(Path(arguments[-1]).name))
     return requirements
 
 
@@ -52,8 +52,17 @@ def test_changed_dependencies_are_installed_with_all_extras(installed: list[str]
     assert installed == ["Diff2CTTraining[test]", "Diff2CTTraining[test]"]
 
 
+def test_further_requirements_are_installed_when_their_list_changes(installed: list[str], tmp_path: Path) -> None:
+    bootstrap._install("test")
+    peers = tmp_path / "peers.txt"
+    for packages in ("one==1", "one==1", "one==2"):
+        peers.write_text(packages)
+        bootstrap._install_requirements(peers)
+    assert installed == ["Diff2CTTraining[test]", "peers.txt", "peers.txt"]
+
+
 def test_interrupted_installation_starts_afresh(installed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: str) -> None:
+    def interrupt(*_: str) -> None:
         (bootstrap.VENV / "half a package").touch()
         raise KeyboardInterrupt
 

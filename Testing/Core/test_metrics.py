@@ -36,7 +36,7 @@ def smooth_pair(size: tuple[int, int, int] = (28, 24, 20), seed: int = 0) -> tup
 
 
 def body_phantom() -> torch.Tensor:
-    """HU (24, 40, 40): a trunk of 40 HU before fat, with a vertebra, a screw in it, and a lung that the top of the cube cuts."""
+    """HU (24, 40, 40): a trunk of 40 HU before fat, with a vertebra, a screw in it, and a lung cut by the top of the cube."""
     hu = torch.full((24, 40, 40), -1000.0)
     hu[:, 6:34, 4:36] = 40.0
     hu[:, 32:34, 4:36] = -100.0

@@ -328,9 +328,10 @@ def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
         read_ct(save_values(tmp_path / "x.nrrd", hu.clip(-200)))
 
 
-def test_padding_below_air_becomes_minus_1024(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["mha", "mhd"])  # with its voxels, and with a .raw beside it
+def test_padding_below_air_becomes_minus_1024(tmp_path: Path, suffix: str) -> None:
     hu = np.where(CT.hu < -999, -3024, CT.hu)
-    copy = read_ct(save_values(tmp_path / "x.mha", hu, (6.0, 5.5, 5.0)))
+    copy = read_ct(save_values(tmp_path / f"x.{suffix}", hu, (6.0, 5.5, 5.0)))
     assert copy.hu.min() == -1024
     np.testing.assert_array_equal(copy.hu[hu > -1000], hu[hu > -1000])
 

@@ -24,6 +24,12 @@ def test_a_tall_scan_is_used_along_its_height() -> None:
     assert max(heights) - min(heights) > 100
 
 
+def test_a_scan_centred_on_a_vertebra_is_used_there() -> None:
+    tall = replace(case("ct", size=(200, 60, 70)), center_lps=(0.0, 0.0, 40.0), centered_on="L3")
+    cubes = {acquire_views(tall, np.random.default_rng(s), CALM, GRID).cube for s in range(6)}
+    assert [cube.center_lps[2] for cube in cubes] == pytest.approx([40.0], abs=2.0)  # half a voxel of the case
+
+
 def test_cube_only_hides_what_lies_outside_the_cube() -> None:
     wide = case(size=(80, 90, 90))
     wide.hu[:, :, :6] = 0  # a wall at the patient's right, outside the cube

@@ -31,7 +31,10 @@ ONE_PASS = ("psr", "psr-averaged", "cnn3d", "x2ct-gan")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cases")
     body = tiny_body(VolumeGrid.centered(24, 16.0))
-    write_case(folder, Case("phantom_tiny", "phantom", body.hu.astype(np.int16), body.grid, (0.0, 0.0, 0.0), "made here"))
+    one = Case("phantom_tiny", "phantom", body.hu.astype(np.int16), body.grid, (0.0, 0.0, 0.0), "made here")
+    write_case(folder, one)
+    write_case(folder, replace(one, name="phantom_judge", split="val"))
+    write_case(folder, replace(one, name="phantom_exam", split="test", hu=np.zeros((2, 2, 2), np.int16)))  # never looked at
     return folder
 
 

@@ -1,46 +1,191 @@
+"""CTs and phantoms -> prepared cases: what they are, where they go, and that nothing is lost or silently dropped."""
+
+from __future__ import annotations
+
+import csv
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from diff2ct.phantom import make_phantom
+from diff2ct.phantom import LABELS, make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training.acquisitions import acquisition_files
-from diff2ct_training.cases import list_cases, read_case, write_case
-from diff2ct_training.prepare import axis_aligned_grid, body_center, prepare, prepare_xrays
+from diff2ct_training.cases import labels_file, list_cases, read_case, read_labels, write_case
+from diff2ct_training.prepare import CaseOptions, Prepared, phantom_split, prepare, prepare_xrays
+from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
+from diff2ct_training.scans import find_scans
+from diff2ct_training.splits import SplitRule
 from diff2ct_training.warp import random_warp, warp
 from rods import CALM, GRID, case
 from tiny import tiny_body
 
+TRAIN, TEST = SplitRule(), SplitRule(test=1.0)
+
+
+def trunk(seed: int = 0) -> CtVolume:
+    """A slab of tissue with a rod of bone, 128 mm tall, and noise that tells one scan from another."""
+    grid = VolumeGrid.centered((32, 40, 48), 4.0)
+    _, j, i = np.indices(grid.size)
+    hu = np.where(((i - 23.5) / 20) ** 2 + ((j - 19.5) / 15) ** 2 < 1, 40.0, -1000.0)
+    hu[np.hypot(i - 24, j - 26) < 4] = 600
+    return CtVolume(hu + np.random.default_rng(seed).normal(0, 5, grid.size).round(), grid)
+
+
+def ct_folder(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for n, name in enumerate(names):
+        write_volume(trunk(n), folder / name)
+    return folder
+
+
+def prepared(cases: Path, source: Path, split: SplitRule = TRAIN, **options: Any) -> Prepared:
+    """`prepare` of what is in `source`; options of the cases, workers and overwrite."""
+    scans, rejected = find_scans(source, label_scheme="totalsegmentator")
+    run = {name: options.pop(name) for name in ("workers", "overwrite") if name in options}
+    return prepare(cases, scans=scans, rejected=rejected, split=split, options=CaseOptions(**options), **run)
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
 
 def test_cts_become_cases_with_bent_copies(tmp_path: Path) -> None:
-    write_volume(tiny_body(), tmp_path / "scan.nii.gz")
-    names = prepare(tmp_path / "cases", ct_paths=[tmp_path / "scan.nii.gz"], num_variants=3, screw_share=0)
-    assert names == ["ct_scan_000", "ct_scan_001", "ct_scan_002"]
-    cases = [read_case(f) for f in list_cases(tmp_path / "cases")]
+    done = prepared(tmp_path / "cases", ct_folder(tmp_path / "in", "scan.nii.gz"), num_variants=3, screw_share=0)
+    assert done.cases == ["ct_scan_000", "ct_scan_001", "ct_scan_002"]
+    cases = [read_case(f) for f in list_cases(tmp_path / "cases", "train")]
     assert {c.kind for c in cases} == {"ct"} and {c.source for c in cases} == {"scan.nii.gz"}
-    assert cases[0].grid.spacing_mm == (2.0, 2.0, 2.0)
+    assert cases[0].grid.spacing_mm == (2.0, 2.0, 2.0) and cases[0].hu.shape == (63, 79, 95)
     assert not np.array_equal(cases[1].hu, cases[2].hu)
     assert all(-1024 <= c.hu.min() and c.hu.max() <= 4096 for c in cases)
 
 
+def test_a_test_patient_is_not_bent(tmp_path: Path) -> None:
+    done = prepared(tmp_path / "cases", ct_folder(tmp_path / "in", "scan.nii.gz"), TEST, num_variants=3)
+    assert done.cases == ["ct_scan_000"]
+    assert [f.stem for f in list_cases(tmp_path / "cases", "test")] == ["ct_scan_000"]
+    with pytest.raises(ValueError, match="in the train split"):
+        list_cases(tmp_path / "cases", "train")
+
+
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    write_volume(tiny_body(), tmp_path / "scan.nii.gz")
-    prepare(tmp_path / "cases", ct_paths=[tmp_path / "scan.nii.gz"], num_variants=2)
-    first = tmp_path / "cases" / "ct_scan_000.npy"
-    before = first.stat().st_mtime_ns
-    (tmp_path / "cases" / "ct_scan_001.json").unlink()
-    prepare(tmp_path / "cases", ct_paths=[tmp_path / "scan.nii.gz"], num_variants=2)
+    source = ct_folder(tmp_path / "in", "scan.nii.gz")
+    prepared(tmp_path / "cases", source, num_variants=2)
+    first, second = (tmp_path / "cases" / f"ct_scan_00{n}.npy" for n in range(2))
+    before, bytes_before = first.stat().st_mtime_ns, second.read_bytes()
+    second.with_suffix(".json").unlink()  # killed between the two files of a case
+    second.write_bytes(b"half a")
+    prepared(tmp_path / "cases", source, num_variants=2)
     assert first.stat().st_mtime_ns == before
-    assert (tmp_path / "cases" / "ct_scan_001.json").exists()
+    assert second.read_bytes() == bytes_before and second.with_suffix(".json").exists()
+    verify_folder(tmp_path / "cases")
 
 
-def test_a_bad_ct_is_named(tmp_path: Path) -> None:
-    (tmp_path / "bad.nrrd").write_text("no volume")
-    with pytest.raises(ValueError, match=r"bad\.nrrd"):
-        prepare(tmp_path / "cases", ct_paths=[tmp_path / "bad.nrrd"])
+def test_other_options_do_not_pass_unnoticed(tmp_path: Path) -> None:
+    source, cases = ct_folder(tmp_path / "in", "scan.nii.gz"), tmp_path / "cases"
+    prepared(cases, source)
+    with pytest.raises(ValueError, match=r"ct_scan_000\.json was prepared in another way .*--overwrite"):
+        prepared(cases, source, clip_hu=(-1000, 2000))
+    with pytest.raises(ValueError, match="another way"):
+        prepared(cases, source, TEST)
+    (cases / "ct_scan_000.xray000.npz").write_bytes(b"of the earlier case")
+    prepared(cases, source, clip_hu=(-1000, 500), overwrite=True)
+    assert read_case(cases / "ct_scan_000.json").hu.max() == 500 and not list(cases.glob("*.npz"))
+
+
+def test_bad_files_are_listed_and_skipped(tmp_path: Path) -> None:
+    source = ct_folder(tmp_path / "in", "good.nii.gz")
+    (source / "bad.nrrd").write_text("no volume")
+    write_volume(CtVolume((trunk().hu > 0).astype(float), trunk().grid), source / "segments.nii.gz")
+    done = prepared(tmp_path / "cases", source)
+    assert done.cases == ["ct_good_000"]
+    reasons = {one.source: one.reason for one in done.rejected}
+    assert "cannot be read as .nrrd" in reasons["bad.nrrd"] and "label map" in reasons["segments.nii.gz"]
+    report = {row["source"]: row for row in rows(tmp_path / "cases" / "report.csv")}
+    status = {name: row["status"] for name, row in report.items()}
+    assert status == {"good.nii.gz": "prepared", "bad.nrrd": "skipped", "segments.nii.gz": "skipped"}
+    assert "bad.nrrd" in (tmp_path / "cases" / "report.md").read_text()
+    (source / "bad.nrrd").unlink()
+    write_volume(trunk(7), source / "bad.nrrd")
+    assert prepared(tmp_path / "cases", source).cases == ["ct_bad_000", "ct_good_000"]
+    assert "cannot be read" not in (tmp_path / "cases" / "report.csv").read_text(), "mended files are no longer listed"
+
+
+def test_two_workers_make_the_same_cases(tmp_path: Path) -> None:
+    source = ct_folder(tmp_path / "in", "a.nii.gz", "b.nii.gz")
+    (source / "bad.nrrd").write_text("no volume")
+    outcomes = [prepared(tmp_path / str(n), source, workers=n, num_variants=2, screw_share=0) for n in (1, 2)]
+    assert sorted(outcomes[0].cases) == sorted(outcomes[1].cases) and len(outcomes[1].rejected) == 1
+    digests = [{row["case"]: row["sha256"] for row in rows(tmp_path / str(n) / "manifest.csv")} for n in (1, 2)]
+    assert digests[0] == digests[1] and len(digests[0]) == 4
+
+
+def test_the_manifest_tells_what_changed(tmp_path: Path) -> None:
+    cases = tmp_path / "cases"
+    prepared(cases, ct_folder(tmp_path / "in", "a.nii.gz", "b.nii.gz"))
+    assert "2 cases, all as the manifest says" in verify_folder(cases)
+    file = cases / "ct_a_000.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"\1")
+    (cases / "ct_b_000.npy").unlink()
+    with pytest.raises(ValueError, match=r"ct_a_000\.npy: its SHA-256.*ct_b_000\.npy: missing"):
+        verify_folder(cases)
+
+
+def test_a_crop_around_a_vertebra(tmp_path: Path) -> None:
+    source = ct_folder(tmp_path / "in", "scan.nii.gz", "unlabelled.nii.gz")
+    labels = np.zeros(trunk().grid.size)
+    labels[24:28, 24:28, 22:26] = LABELS["L3"]
+    write_volume(CtVolume(labels, trunk().grid), source / "scan_seg.nii.gz")
+    done = prepared(tmp_path / "cases", source, center="L3", crop=True, num_variants=2)
+    assert done.cases == ["ct_scan_000", "ct_scan_001"]
+    assert [one.reason for one in done.rejected] == ["no L3 to centre on: it has no label map, or one without --label-scheme"]
+    straight, bent = (read_case(tmp_path / "cases" / f"{name}.json") for name in done.cases)
+    expected = trunk().grid.ijk_to_lps @ [23.5, 25.5, 25.5, 1]
+    np.testing.assert_allclose(straight.center_lps, expected[:3], atol=1.1)  # half a voxel
+    assert straight.centered_on == bent.centered_on == "L3"
+    assert np.linalg.norm(np.subtract(bent.center_lps, straight.center_lps)) > 0.5, "bent as the scan is"
+    stored = read_labels(tmp_path / "cases" / "ct_scan_000.json")
+    assert stored is not None and stored.shape == straight.hu.shape and (stored == LABELS["L3"]).any()
+    assert read_labels(tmp_path / "cases" / "ct_scan_001.json") is None
+    assert straight.grid.origin_lps[2] > trunk().grid.origin_lps[2] - 0.1 and straight.hu.shape <= (128, 128, 128)
+
+
+def test_phantoms_by_seed(tmp_path: Path) -> None:
+    assert [phantom_split(seed) for seed in (0, 999, 1000, 9999, 10_000)] == ["test", "test", "val", "val", "train"]
+    prepare(tmp_path, phantom_seeds=[3], options=CaseOptions(crop=True))
+    one = read_case(tmp_path / "phantom_000003.json")
+    assert (one.kind, one.split, one.hu.dtype) == ("phantom", "test", np.int16)
+    assert one.hu.shape[0] == 128 and max(one.hu.shape) == 128, "the cube, as far as there is a body"
+    assert one.screws == tuple(json.loads(json.dumps([s.to_dict() for s in make_phantom(3).screws])))
+    stored = read_labels(tmp_path / "phantom_000003.json")
+    assert stored is not None and stored.shape == one.hu.shape and one.hu[stored == LABELS["L3"]].mean() > 100
+    write_case(tmp_path, replace(one, hu=np.array(one.hu)))
+    assert not labels_file(tmp_path / "phantom_000003.json").exists(), "labels of an earlier case do not stay"
+
+
+def test_a_folder_without_cts_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("none")
+    request = PrepareRequest(output=tmp_path / "out", cts=(tmp_path / "in",))
+    with pytest.raises(ValueError, match="no CT in"):
+        run_preparation(request, on_progress=lambda *_, **__: None)
+    (tmp_path / "in" / "bad.nrrd").write_text("no volume")
+    with pytest.raises(ValueError, match=r"none of 1 CTs could be prepared \(bad\.nrrd"):
+        run_preparation(request, on_progress=lambda *_, **__: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("screw_share", 40), ("num_variants", 0), ("center", "X9"), ("clip_hu", (0, 100)), ("clip_hu", (-1000, 40_000))],
+)
+def test_options_are_checked(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        CaseOptions(**{name: value})  # type: ignore[arg-type]
 
 
 def test_xrays_rendered_ahead_are_what_training_uses(tmp_path: Path) -> None:
@@ -56,23 +201,6 @@ def test_xrays_rendered_ahead_are_what_training_uses(tmp_path: Path) -> None:
     assert len(list_cases(tmp_path)) == 1, "an acquisition is no case"
 
 
-def test_axis_aligned_grid_holds_an_oblique_one() -> None:
-    c, s = np.cos(0.2), np.sin(0.2)
-    oblique = VolumeGrid((10, 20, 30), (1, 1, 3), (5, 6, 7), ((c, -s, 0), (s, c, 0), (0, 0, 1)))
-    straight = axis_aligned_grid(oblique, 2.0)
-    corners = np.array([[i, j, k, 1] for i in (0, 29) for j in (0, 19) for k in (0, 9)]) @ oblique.ijk_to_lps.T
-    inside = corners @ straight.lps_to_ijk.T
-    assert inside[:, :3].min() > -1e-6
-    assert (inside[:, :3].max(0) <= np.array(straight.size[::-1])).all()
-
-
-def test_body_center() -> None:
-    ct = tiny_body()
-    assert np.abs(np.array(body_center(ct)) - (8, 0, 0)).max() < 20
-    with pytest.raises(ValueError, match="-300 HU"):
-        body_center(CtVolume(np.full((4, 4, 4), -1000.0), VolumeGrid.centered(4, 1.0)))
-
-
 def test_warp_is_smooth_and_keeps_tissue() -> None:
     hu = tiny_body(VolumeGrid.centered(16, 2.0)).hu
     rng = np.random.default_rng(1)
@@ -86,8 +214,8 @@ def test_warp_is_smooth_and_keeps_tissue() -> None:
 def test_a_share_of_the_bent_copies_gets_screws(tmp_path: Path) -> None:
     phantom = make_phantom(3, num_screws=0)
     write_volume(phantom.render(phantom.body_grid(4.0)).hu, tmp_path / "scan.nii.gz")
-    names = prepare(tmp_path / "all", ct_paths=[tmp_path / "scan.nii.gz"], num_variants=2, screw_share=1.0)
-    prepare(tmp_path / "none", ct_paths=[tmp_path / "scan.nii.gz"], num_variants=2, screw_share=0)
+    names = prepared(tmp_path / "all", tmp_path / "scan.nii.gz", num_variants=2, screw_share=1.0).cases
+    prepared(tmp_path / "none", tmp_path / "scan.nii.gz", num_variants=2, screw_share=0)
     (plain, fused), (_, bent) = ([read_case(tmp_path / f / f"{n}.json") for n in names] for f in ("all", "none"))
     assert plain.screws == () and plain.source == "scan.nii.gz"  # the scan itself stays what it is
     assert len(fused.screws) >= 4
@@ -97,14 +225,6 @@ def test_a_share_of_the_bent_copies_gets_screws(tmp_path: Path) -> None:
     assert fused.center_lps == bent.center_lps
 
 
-def test_where_there_is_no_spine_the_source_says_so(tmp_path: Path) -> None:
-    write_volume(tiny_body(), tmp_path / "scan.nii.gz")
-    names = prepare(tmp_path / "cases", ct_paths=[tmp_path / "scan.nii.gz"], num_variants=2, screw_share=1.0)
-    case = read_case(tmp_path / "cases" / f"{names[1]}.json")
-    assert case.screws == ()
-
-
-def test_a_share_above_one_is_refused(tmp_path: Path) -> None:
-    write_volume(tiny_body(), tmp_path / "scan.nii.gz")
-    with pytest.raises(ValueError, match=r"screw_share: got 40"):
-        prepare(tmp_path / "cases", ct_paths=[tmp_path / "scan.nii.gz"], num_variants=2, screw_share=40)
+def test_where_there_is_no_spine_there_are_no_screws(tmp_path: Path) -> None:
+    prepared(tmp_path / "cases", ct_folder(tmp_path / "in", "scan.nii.gz"), screw_share=1.0)
+    assert read_case(tmp_path / "cases" / "ct_scan_000.json").screws == ()

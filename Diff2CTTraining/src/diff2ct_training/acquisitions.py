@@ -16,7 +16,7 @@ from diff2ct.projector import project
 from diff2ct.simulate import acquire, random_detector
 from diff2ct.units import HU_AIR, hu_to_mu
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.cases import Case
+from diff2ct_training.cases import BODY, Case
 from diff2ct_training.xray_file import read_xrays, write_xrays
 
 
@@ -161,7 +161,7 @@ def _random_cube(
     """(model grid, isocentre): `grid` at a random isocentre, snapped so that its voxels are voxels of the case where spacings
     agree."""
     wanted = np.array(case.center_lps) + rng.normal(size=3) * config.isocenter_sd_mm
-    if case.kind == "ct":  # anywhere along a scan that is taller than the cube
+    if case.kind == "ct" and case.centered_on == BODY:  # anywhere along a scan that is taller than the cube
         room = max(0.0, case.grid.size[0] * case.grid.spacing_mm[2] - grid.size[0] * grid.spacing_mm[2])
         wanted[2] += room * float(rng.uniform(-0.5, 0.5))
     first = wanted + np.array(grid.origin_lps)

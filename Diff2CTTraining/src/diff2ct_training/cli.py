@@ -76,7 +76,10 @@ def reconstruct(
 
 @main.command()
 def drr(
-    ct: Annotated[Path, typer.Argument(help="CT: .nrrd, .nii.gz, .mha, or a folder with a DICOM series.")],
+    ct: Annotated[
+        Path,
+        typer.Argument(help="CT: .nrrd, .nii.gz, .mha, DICOM folder. With --acquisitions: folder of CTs or prepared cases."),
+    ],
     output: Output,
     sdd: SourceToDetector = 1020.0,
     sod: SourceToIsocenter = 700.0,
@@ -89,17 +92,45 @@ def drr(
     parallel: Parallel = False,
     formats: Annotated[list[str] | None, typer.Option("--format", help="dcm (default), png, nrrd; may be repeated.")] = None,
     write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid.")] = False,
+    acquisitions: Annotated[int | None, typer.Option(help="A set: so many X-ray pairs of each CT or case.")] = None,
+    vary: Annotated[
+        bool, typer.Option("--vary", help="Set: distances, angles and isocentre at random, as in training.")
+    ] = False,
+    detectors: Annotated[
+        list[str] | None, typer.Option("--detector", help="Set: ideal (default), simulated; twice for pairs of both.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Set: how poor simulated detectors may be, 0 to 1.")] = 1.0,
+    split: Annotated[str | None, typer.Option(help="Set: only prepared cases of this split.")] = None,
+    workers: Annotated[int, typer.Option(help="Set: processes.")] = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Render the AP and the lateral X-ray of a CT, with their exact geometry."""
+    """Render the AP and the lateral X-ray of a CT, or of many, with their exact geometry. Sets go on where they stopped."""
+    from diff2ct_training.drr_sets import DrrSet, render_set
     from diff2ct_training.sample_files import write_drr_files
 
     with one_line_errors():
         setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, parallel)
-        files = write_drr_files(
-            ct, output, setup, isocenter=isocenter, formats=formats or ["dcm"], write_truth=write_truth, overwrite=overwrite
-        )
-    typer.echo("\n".join(map(str, files)))
+        if acquisitions is None:
+            if vary or detectors or split is not None or workers != 1:
+                raise ValueError("--vary, --detector, --split and --workers are for sets; --acquisitions makes one")
+            files = write_drr_files(
+                ct, output, setup, isocenter=isocenter, formats=formats or ["dcm"], write_truth=write_truth, overwrite=overwrite
+            )
+            typer.echo("\n".join(map(str, files)))
+            return
+        if isocenter != "auto":
+            raise ValueError("--isocenter: got one point for a set, accepted is auto")
+        wanted = DrrSet(
+            count=acquisitions, setup=setup, vary=vary, detectors=tuple(detectors or ["ideal"]), strength=strength,
+            formats=tuple(formats or ["dcm"]), write_truth=write_truth,
+        )  # fmt: skip
+        with progress_bar("X-rays") as update:
+            text, rejected = render_set(
+                ct, output, wanted, split=split, workers=workers, overwrite=overwrite, on_progress=update
+            )
+    for one in rejected:
+        note(f"not rendered: {one.source}: {one.reason}")
+    typer.echo(text)
 
 
 @main.command()
@@ -177,48 +208,85 @@ def evaluate(
 
 
 @main.command()
+def calibrate(
+    phantoms: Annotated[int, typer.Option(help="Held-out phantoms.")] = 12,
+    first_seed: Annotated[int, typer.Option(help="Their first seed, 0 to 999; do not evaluate on them.")] = 100,
+    cts: Annotated[list[Path] | None, typer.Option(help="Held-out CT file or folder of CT files; may be repeated.")] = None,
+    checkpoint: Checkpoint = None,
+    output: Annotated[Path | None, typer.Option(help="JSON to write. Default: beside the checkpoint.")] = None,
+    steps: Steps = None,
+    samples: Samples = DEFAULT_SAMPLES,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """How far a checkpoint is off, measured on held-out cases: expected error, intervals, bounds."""
+    from diff2ct_training.calibrate_command import CalibrationRequest, run_calibration, summary_lines
+
+    request = CalibrationRequest(
+        checkpoint=checkpoint, output=output, num_phantoms=phantoms, first_seed=first_seed, cts=tuple(cts or ()),
+        num_steps=steps, num_samples=samples, seed=seed, device=device, overwrite=overwrite,
+    )  # fmt: skip
+    with one_line_errors(), progress_bar("calibration") as update:
+        path, calibration = run_calibration(request, on_progress=update)
+    typer.echo("\n".join(summary_lines(path, calibration)))
+
+
+@main.command()
 def prepare(
     output: Output,
-    phantoms: Annotated[int, typer.Option(help="Training phantoms to render, seeds from 10000.")] = 0,
-    first_seed: Annotated[int, typer.Option(help="First phantom seed; below 1000 is kept for evaluation.")] = 10_000,
     cts: Annotated[
-        list[Path] | None, typer.Option(help="CT file, DICOM folder, or folder of CT files; may be repeated.")
+        list[Path] | None, typer.Option(help="CT file, or folder of CTs: DICOM, NIfTI, NRRD, MetaImage; may be repeated.")
     ] = None,
-    variants: Annotated[int, typer.Option(help="Cases per CT: itself and randomly bent and scaled copies.")] = 1,
-    screws: Annotated[float, typer.Option(help="Share of these copies that get pedicle screws and rods, 0 to 1.")] = 0.4,
+    layout: Annotated[
+        str, typer.Option(help="auto, ctspine1k, verse, ctpelvic1k, totalsegmentator or plain; DICOM is found in all.")
+    ] = "auto",
+    label_scheme: Annotated[
+        str | None, typer.Option(help="Numbers in label maps of a plain layout: totalsegmentator, verse ...")
+    ] = None,
+    patient_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression; its group finds the patient in a CT's path.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="TRAIN/TEST, TRAIN/VAL/TEST, official, or a CSV file with the columns patient and split.")
+    ] = "212/56",
+    center: Annotated[str, typer.Option(help="Isocentre: body, or a vertebra of the label maps such as L3.")] = "body",
+    crop: Annotated[bool, typer.Option("--crop", help="Keep only the 256 mm cube around it, as the paper does.")] = False,
+    clip: Annotated[tuple[int, int], typer.Option(help="Lowest and highest HU kept.")] = (-1024, 4096),
+    remove_table: Annotated[bool, typer.Option("--remove-table", help="Air everywhere outside the body.")] = False,
+    variants: Annotated[int, typer.Option(help="Cases per training CT: itself and randomly bent and scaled copies.")] = 1,
+    screws: Annotated[
+        float | None, typer.Option(help="Share that gets pedicle screws, 0 to 1: of the copies (default 0.4), else of the CTs.")
+    ] = None,
+    phantoms: Annotated[int, typer.Option(help="Phantoms to render, seeds from --first-seed.")] = 0,
+    first_seed: Annotated[int, typer.Option(help="Below 1000 they test, below 10000 they validate.")] = 10_000,
+    reference: Annotated[str | None, typer.Option(help="A reference data set: lumbar-phantom-268.")] = None,
     xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
     recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    verify: Annotated[bool, typer.Option("--verify", help="Only check OUTPUT against its manifest.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make cases again that were made with other options.")] = False,
 ) -> None:
-    """Phantoms and CTs as plain arrays that `train` reads. Goes on where it stopped."""
-    from diff2ct_training.cases import list_cases
-    from diff2ct_training.cyclegan import CycleGanRecipe
-    from diff2ct_training.prepare import prepare as prepare_all
-    from diff2ct_training.prepare import prepare_xrays
-    from diff2ct_training.recipes import recipe_named
-    from diff2ct_training.train_command import find_cts
-    from diff2ct_training.volume_samples import VolumeRecipe
+    """CTs and phantoms as plain arrays for training, with quality report and manifest. Goes on where it stopped."""
+    from diff2ct_training.prepare import CaseOptions
+    from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
 
     with one_line_errors():
-        paths, seeds = find_cts(list(cts or ())), range(first_seed, first_seed + phantoms)
-        with progress_bar("preparing", total=len(paths) + len(seeds)) as update:
-            names = prepare_all(
-                output,
-                phantom_seeds=seeds,
-                ct_paths=paths,
-                num_variants=variants,
-                screw_share=screws,
-                on_case=lambda name: update(description=name),
-            )
-        typer.echo(f"{len(names)} cases in {output}")
-        if xrays:
-            chosen = recipe_named(recipe)
-            if not isinstance(chosen, VolumeRecipe | CycleGanRecipe):
-                raise ValueError(f"--recipe: {recipe!r} has no X-rays to render")
-            with progress_bar("X-rays", total=len(list_cases(output))) as update:
-                count = prepare_xrays(
-                    output, xrays, chosen.acquisition, chosen.grid, on_case=lambda name: update(description=name)
-                )
-            typer.echo(f"{count} X-ray pairs in {output}")
+        if verify:
+            typer.echo(verify_folder(output))
+            return
+        request = PrepareRequest(
+            output=output, cts=tuple(cts or ()), layout=layout, label_scheme=label_scheme, patient_pattern=patient_pattern,
+            split=split, num_phantoms=phantoms, first_seed=first_seed, reference=reference, num_xrays=xrays, recipe=recipe,
+            workers=workers, overwrite=overwrite, options=CaseOptions(
+                num_variants=variants, screw_share=screws, center=center, crop=crop, clip_hu=clip, remove_table=remove_table,
+            ),
+        )  # fmt: skip
+        with progress_bar("preparing") as update:
+            outcome = run_preparation(request, on_progress=update)
+    for one in outcome.rejected:
+        note(f"not prepared: {one.source}: {one.reason}")
+    typer.echo(outcome.text)
 
 
 @main.command()

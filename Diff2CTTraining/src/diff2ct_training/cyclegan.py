@@ -98,6 +98,8 @@ class CycleGan(Method[UnpairedXrays, StyleBatch]):
         self.networks |= {name: PatchDiscriminator(1, recipe.discriminator_widths) for name in ("is_real", "is_drr")}
         for network in self.networks.values():
             initialize(network)
+            if isinstance(network, ResNet2D) and recipe.generator.residual:
+                network.start_as_identity()
         self._pools = {name: ImagePool(recipe.pool_size, recipe.size) for name in ("is_real", "is_drr")}
         self.state = {f"{pool}/{name}": t for pool, p in self._pools.items() for name, t in p.tensors.items()}
         self._sources: dict[str, int] = {}

@@ -1,126 +1,335 @@
-"""CTs and phantoms -> prepared cases (see `cases`). Restartable: what is there already is not made again."""
+"""CTs and phantoms -> prepared cases (see `cases`), a manifest with checksums and a quality report.
+
+Restartable: each case appears whole or not at all, and what is there already, made in the same way, is not made again.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diff2ct.phantom import make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import read_ct, resample
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
-from diff2ct_training.cases import Case, list_cases, read_case, write_case
-from diff2ct_training.warp import random_warp, warp
+from diff2ct_training.cases import BODY, Case, describe_case, list_cases, read_case, write_case
+from diff2ct_training.checksums import sha256_of_files
+from diff2ct_training.ct_screws import insert_screws
+from diff2ct_training.framing import SPACING_MM, acquired_spacing, axis_aligned_grid, body_center, cube_around, cut_grid
+from diff2ct_training.labels import NUMBERS, center_of, read_label_files
+from diff2ct_training.parallel import Failed, run_all
+from diff2ct_training.prepare_report import write_reports
+from diff2ct_training.quality import measure
+from diff2ct_training.scans import Rejected, Scan, check_names
+from diff2ct_training.splits import PAPER_SPLIT, SplitRule
+from diff2ct_training.table import find_body, without_table
+from diff2ct_training.warp import Warp, random_warp, warp
 
-SPACING_MM = 2.0
+VERSION = 1
+"""Part of every case's `made_by`. Raise it when the same source and options come to give another case."""
 SCREW_SHARE = 0.4
 """Part of a CT's bent copies that get pedicle screws, if nothing else is said."""
+TEST_SEEDS, VALIDATION_SEEDS = range(1000), range(1000, 10_000)
+"""Phantoms of these seeds are test and validation cases, all others training cases."""
 OnCase = Callable[[str], None]
 
 
-def prepare_phantom(folder: Path, seed: int) -> str:
-    """Render the phantom of `seed` from end to end of its body; returns the case name."""
-    from diff2ct.phantom import make_phantom
+@dataclass(frozen=True, kw_only=True)
+class CaseOptions:
+    """How scans become cases.
 
-    name = f"phantom_{seed:06d}"
-    if not (folder / f"{name}.json").exists():
-        phantom = make_phantom(seed)
-        image = phantom.render(phantom.body_grid(SPACING_MM)).hu
-        screws = tuple(screw.to_dict() for screw in phantom.screws)
-        case = Case(name, "phantom", image.hu.round(), image.grid, (0.0, 0.0, 0.0), f"make_phantom({seed})", screws)
-        write_case(folder, case)
-    return name
-
-
-def prepare_ct(folder: Path, path: Path, num_variants: int, screw_share: float = SCREW_SHARE) -> list[str]:
-    """Read a CT, resample it to 2 mm, write it and `num_variants - 1` randomly bent and scaled copies; returns the case
-    names.
-
-    screw_share: part of the copies that get pedicle screws, 0 to 1; a function of the name which. The case lists them: none
-    where no place for screws was found.
+    num_variants: cases per training patient's scan: itself and randomly bent and scaled copies. screw_share: part of the copies
+    that get pedicle screws, 0 to 1, a function of the name which; with `num_variants` 1 part of the scans themselves. None for
+    `SCREW_SHARE` of the copies and of no scan.
+    center: "body", or a vertebra such as "L3" from the label maps: around it training places the isocentre.
+    crop: keep only the 128^3 cube around that centre, as the paper does; X-rays are then of the cube alone.
+    clip_hu: lowest and highest HU kept. remove_table: everything outside the body becomes air.
     """
-    from diff2ct.volume_io import read_ct, resample
-    from diff2ct_training.ct_screws import insert_screws
 
-    if not 0 <= screw_share <= 1:
-        raise ValueError(f"screw_share: got {screw_share}, accepted is 0 to 1")
+    num_variants: int = 1
+    screw_share: float | None = None
+    center: str = BODY
+    crop: bool = False
+    clip_hu: tuple[int, int] = (-1024, 4096)
+    remove_table: bool = False
 
-    stem = path.name.split(".")[0]
-    names = [f"ct_{stem}_{n:03d}" for n in range(num_variants)]
-    if all((folder / f"{name}.json").exists() for name in names):
-        return names
-    scan = read_ct(path)
-    whole = resample(scan, axis_aligned_grid(scan.grid, SPACING_MM))
-    for n, name in enumerate(names):
-        if (folder / f"{name}.json").exists():
-            continue
-        rng = np.random.default_rng([n, *name.encode()])
-        hu = whole.hu if n == 0 else warp(whole.hu, random_warp(rng, whole.hu.shape))
-        ct = CtVolume(hu, whole.grid)
-        screws: tuple[dict[str, Any], ...] = ()
-        center = body_center(ct)
-        rng = np.random.default_rng([n, *f"{name} screws".encode()])
-        if n > 0 and rng.random() < screw_share:
-            ct, inserted = insert_screws(ct, rng)
-            screws = tuple(screw.to_dict() for screw in inserted)
-        write_case(folder, Case(name, "ct", ct.hu.clip(-1024, 4096).round(), ct.grid, center, path.name, screws))
-    return names
+    def __post_init__(self) -> None:
+        if self.num_variants < 1:
+            raise ValueError(f"num_variants: got {self.num_variants}, accepted is 1 or more")
+        if self.screw_share is not None and not 0 <= self.screw_share <= 1:
+            raise ValueError(f"screw_share: got {self.screw_share}, accepted is 0 to 1")
+        if self.center not in (BODY, *NUMBERS):
+            raise ValueError(f"center: got {self.center!r}, accepted are {BODY}, {', '.join(NUMBERS)}")
+        low, high = self.clip_hu
+        if not -32768 <= low < high <= 32767 or low > -500 or high < 500:
+            raise ValueError(f"clip_hu: got {low} to {high}, accepted are a lowest HU up to -500 and a highest from 500 on")
 
+    def screws_for(self, variant: int) -> float:
+        """The chance that this variant gets screws."""
+        if self.num_variants == 1:
+            return self.screw_share or 0.0
+        return (SCREW_SHARE if self.screw_share is None else self.screw_share) if variant else 0.0
 
-def prepare_xrays(folder: Path, count: int, config: AcquisitionConfig, grid: VolumeGrid, on_case: OnCase | None = None) -> int:
-    """X-ray every case in `folder` in `count` random ways for a recipe's `config` and model `grid`, so that training need not
-    render; returns how many are stored. A stored one is kept whatever it was made with."""
-    files = list_cases(folder)
-    for file in files:
-        case = read_case(file)
-        for n in range(count):
-            if not acquisition_path(folder, case.name, n).exists():
-                rng = np.random.default_rng([n, 1, *case.name.encode()])
-                write_acquisition(folder, n, acquire_views(case, rng, config, grid))
-        if on_case is not None:
-            on_case(case.name)
-    return count * len(files)
+    def describe(self, variant: int) -> str:
+        """All that decides variant `variant`, but for the scan, as text."""
+        parts = [f"v{VERSION}", f"{SPACING_MM:g} mm", f"HU {self.clip_hu[0]} to {self.clip_hu[1]}", f"centre {self.center}"]
+        parts += ["cube"] * self.crop + ["no table"] * self.remove_table + [f"variant {variant}"] * bool(variant)
+        share = self.screws_for(variant)
+        return ", ".join(parts + [f"screws {share:g}"] * bool(share))
 
 
-def axis_aligned_grid(grid: VolumeGrid, spacing_mm: float) -> VolumeGrid:
-    """The smallest axis-aligned isotropic grid that holds all voxel centres of `grid`."""
-    ends = [(0, n - 1) for n in grid.size[::-1]]
-    corners = np.array([[i, j, k, 1] for i in ends[0] for j in ends[1] for k in ends[2]]) @ grid.ijk_to_lps.T
-    low, high = corners[:, :3].min(0), corners[:, :3].max(0)
-    counts = np.floor((high - low) / spacing_mm + 1e-6).astype(int) + 1
-    return VolumeGrid((int(counts[2]), int(counts[1]), int(counts[0])), (spacing_mm,) * 3, (low[0], low[1], low[2]))
+@dataclass(frozen=True, kw_only=True)
+class ScanTask:
+    """A scan and those of its cases (name, variant) that are to be made."""
+
+    folder: Path
+    scan: Scan
+    split: str
+    options: CaseOptions
+    cases: tuple[tuple[str, int], ...]
 
 
-def body_center(ct: CtVolume) -> tuple[float, float, float]:
-    """(x, y) of the centroid of everything above -300 HU, z of the scan's middle [mm]."""
-    k, j, i = np.nonzero(ct.hu[:, ::2, ::2] > -300)
-    if len(k) == 0:
-        raise ValueError("ct: nothing above -300 HU, accepted is a CT of a body")
-    point = ct.grid.ijk_to_lps @ [2 * i.mean(), 2 * j.mean(), (ct.grid.size[0] - 1) / 2, 1.0]
-    return float(point[0]), float(point[1]), float(point[2])
+@dataclass(frozen=True, kw_only=True)
+class PhantomTask:
+    folder: Path
+    seed: int
+    options: CaseOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class XrayTask:
+    """A case and those of its acquisitions (numbers) that are to be rendered."""
+
+    json_file: Path
+    numbers: tuple[int, ...]
+    config: AcquisitionConfig
+    grid: VolumeGrid
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """cases: names of all that were asked for and are there. rejected: what was found and not prepared."""
+
+    cases: list[str]
+    rejected: list[Rejected]
 
 
 def prepare(
     folder: Path,
     *,
+    scans: Sequence[Scan] = (),
+    rejected: Sequence[Rejected] = (),
     phantom_seeds: Sequence[int] = (),
-    ct_paths: Sequence[Path] = (),
-    num_variants: int = 1,
-    screw_share: float = SCREW_SHARE,
+    split: SplitRule | None = None,
+    options: CaseOptions | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
     on_case: OnCase | None = None,
-) -> list[str]:
-    """Prepare all; returns the names of all cases. num_variants, screw_share: see `prepare_ct`.
+) -> Prepared:
+    """Prepare all into `folder`, with manifest.csv, report.csv and report.md (see `prepare_report`).
 
-    A CT that cannot be read raises ValueError naming it.
+    scans, rejected: as `find_scans` gives them. A scan that cannot be prepared is rejected with the reason; the others go on.
+    split: default the paper's 212 to 56. overwrite: make those cases again that are there but were made in another way, which
+    is an error otherwise.
     """
-    names: list[str] = []
-    for path in ct_paths:
-        names += prepare_ct(folder, path, num_variants, screw_share)
-        if on_case is not None:
-            on_case(str(path))
+    options, split = options or CaseOptions(), split or SplitRule.parse(PAPER_SPLIT)
+    check_names(scans)
+    tasks: list[ScanTask | PhantomTask] = []
+    wanted: list[tuple[str, str]] = []  # (case, source)
+    out = list(rejected)
+    for scan in scans:
+        try:
+            where = split.split_of(scan.patient, scan.official_split)
+        except ValueError as error:
+            out.append(Rejected(scan.source, str(error)))
+            continue
+        variants = range(options.num_variants if where == "train" else 1)
+        cases = [(f"ct_{scan.name}_{n:03d}", n) for n in variants]
+        wanted += [(name, scan.source) for name, _ in cases]
+        missing = tuple(c for c in cases if not _is_made(folder, c[0], options.describe(c[1]), where, overwrite))
+        if missing:
+            tasks.append(ScanTask(folder=folder, scan=scan, split=where, options=options, cases=missing))
+        elif on_case is not None:
+            on_case(scan.source)
     for seed in phantom_seeds:
-        names.append(prepare_phantom(folder, seed))
+        wanted.append((phantom_case_name(seed), ""))
+        if not _is_made(folder, wanted[-1][0], options.describe(0), phantom_split(seed), overwrite):
+            tasks.append(PhantomTask(folder=folder, seed=seed, options=options))
+        elif on_case is not None:
+            on_case(wanted[-1][0])
+
+    for task, result in run_all(_prepare, tasks, workers):
+        what = task.scan.source if isinstance(task, ScanTask) else phantom_case_name(task.seed)
+        if isinstance(result, Failed):
+            out.append(Rejected(what, result.reason))
         if on_case is not None:
-            on_case(names[-1])
-    return names
+            on_case(what)
+    bad = {one.source for one in out}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_reports(folder, out, {scan.source for scan in scans})
+    return Prepared([name for name, source in wanted if source not in bad and (source or name not in bad)], out)
+
+
+def prepare_xrays(
+    folder: Path,
+    count: int,
+    config: AcquisitionConfig,
+    grid: VolumeGrid,
+    *,
+    workers: int = 1,
+    on_case: OnCase | None = None,
+) -> int:
+    """X-ray every training and validation case in `folder` in `count` random ways for a recipe's `config` and model `grid`, so
+    that training need not render; returns how many are stored. A stored one is kept whatever it was made with."""
+    files = [file for file in list_cases(folder) if describe_case(file)["split"] != "test"]
+    tasks = []
+    for file in files:
+        missing = tuple(n for n in range(count) if not acquisition_path(folder, file.stem, n).exists())
+        if missing:
+            tasks.append(XrayTask(json_file=file, numbers=missing, config=config, grid=grid))
+        elif on_case is not None:
+            on_case(file.stem)
+    for task, result in run_all(_render_xrays, tasks, workers):
+        if isinstance(result, Failed):
+            raise ValueError(f"{task.json_file.stem}: {result.reason}")
+        if on_case is not None:
+            on_case(task.json_file.stem)
+    return count * len(files)
+
+
+def phantom_case_name(seed: int) -> str:
+    return f"phantom_{seed:06d}"
+
+
+def phantom_split(seed: int) -> str:
+    return "test" if seed in TEST_SEEDS else "val" if seed in VALIDATION_SEEDS else "train"
+
+
+def _is_made(folder: Path, name: str, made_by: str, split: str, overwrite: bool) -> bool:
+    """True if the case is there and was made like this; ValueError if it was made in another way and may not be replaced."""
+    file = folder / f"{name}.json"
+    if not file.exists():
+        return False
+    there = describe_case(file)
+    was = (there.get("record", {}).get("made_by", "unknown"), there["split"])
+    if was == (made_by, split):
+        return True
+    if not overwrite:
+        raise ValueError(
+            f"{file} was prepared in another way ({was[0]}, {was[1]} split) than asked for ({made_by}, {split} split); choose "
+            "another folder, or --overwrite makes it again"
+        )
+    for acquisition in folder.glob(f"{name}.xray*.npz"):  # X-rays of what is no more
+        acquisition.unlink()
+    return False
+
+
+def _prepare(task: ScanTask | PhantomTask) -> None:
+    if isinstance(task, PhantomTask):
+        _prepare_phantom(task)
+    else:
+        _prepare_scan(task)
+
+
+def _prepare_phantom(task: PhantomTask) -> None:
+    """The phantom of a seed from end to end of its body."""
+    name, options = phantom_case_name(task.seed), task.options
+    phantom = make_phantom(task.seed)
+    image = phantom.render(phantom.body_grid(SPACING_MM))
+    center = (0.0, 0.0, 0.0) if options.center == BODY else center_of(image.labels, image.hu.grid, options.center)
+    case = Case(
+        name=name,
+        kind="phantom",
+        hu=image.hu.hu.clip(*options.clip_hu).round(),
+        grid=image.hu.grid,
+        center_lps=center,
+        source=f"make_phantom({task.seed})",
+        screws=tuple(screw.to_dict() for screw in phantom.screws),
+        patient=name,
+        split=phantom_split(task.seed),
+        centered_on=options.center,
+        record={"made_by": options.describe(0), "dataset": "phantom", "variant": 0},
+    )
+    _write(task.folder, case, image.labels, crop=options.crop)
+
+
+def _prepare_scan(task: ScanTask) -> None:
+    """Read the scan, measure it, bring it to the 2 mm grid, and write its cases."""
+    scan, options = task.scan, task.options
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        native = read_ct(scan.path, series_uid=scan.series_uid)
+    whole = resample(native, axis_aligned_grid(native.grid, SPACING_MM))
+    body = find_body(whole)
+    quality = measure(native, whole, body, scan.contrast_agent)
+    quality["warnings"] = [str(one.message) for one in caught]
+    if options.remove_table:
+        whole = without_table(whole, body)
+    labels = read_label_files(scan.labels, whole.grid) if scan.labels else None
+    if options.center != BODY:
+        if labels is None:
+            raise ValueError(f"no {options.center} to centre on: it has no label map, or one without --label-scheme")
+        stated = center_of(labels, whole.grid, options.center)
+    digest = sha256_of_files(scan.files)
+    for name, n in task.cases:
+        rng = np.random.default_rng([n, *name.encode()])
+        bending = random_warp(rng, whole.hu.shape) if n else None
+        ct = whole if bending is None else CtVolume(warp(whole.hu, bending), whole.grid)
+        if options.center == BODY:
+            center = body_center(ct)
+        elif bending is None or labels is None:
+            center = stated
+        else:
+            center = center_of(_bent_labels(labels, options.center, bending), whole.grid, options.center)
+        screws: tuple[dict[str, Any], ...] = ()
+        rng = np.random.default_rng([n, *f"{name} screws".encode()])
+        if rng.random() < options.screws_for(n):
+            ct, inserted = insert_screws(ct, rng)
+            screws = tuple(screw.to_dict() for screw in inserted)
+        case = Case(
+            name=name,
+            kind="ct",
+            hu=ct.hu.clip(*options.clip_hu).round(),
+            grid=ct.grid,
+            center_lps=center,
+            source=scan.source,
+            screws=screws,
+            patient=scan.patient,
+            split=task.split,
+            centered_on=options.center,
+            record={
+                "made_by": options.describe(n),
+                "dataset": scan.dataset,
+                "variant": n,
+                "source_sha256": digest,
+                **acquired_spacing(native.grid),
+                "quality": quality,
+            },
+        )
+        _write(task.folder, case, None if n else labels, crop=options.crop)
+
+
+def _bent_labels(labels: np.ndarray, structure: str, bending: Warp) -> np.ndarray:
+    """The label map with only `structure` in it, bent as the scan was."""
+    mask = np.where(labels == NUMBERS[structure], np.float32(0), np.float32(-1000))  # `warp` brings in -1000 from outside
+    return np.where(warp(mask, bending) > -500, NUMBERS[structure], 0)
+
+
+def _write(folder: Path, case: Case, labels: np.ndarray | None, *, crop: bool) -> None:
+    if crop:
+        cut = cube_around(case.grid, case.center_lps)
+        case = replace(case, hu=case.hu[cut], grid=cut_grid(case.grid, cut))
+        labels = None if labels is None else labels[cut]
+    write_case(folder, case, labels)
+
+
+def _render_xrays(task: XrayTask) -> None:
+    case, folder = read_case(task.json_file), task.json_file.parent
+    for n in task.numbers:
+        rng = np.random.default_rng([n, 1, *case.name.encode()])
+        write_acquisition(folder, n, acquire_views(case, rng, task.config, task.grid))

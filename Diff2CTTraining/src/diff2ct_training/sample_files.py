@@ -49,13 +49,13 @@ def write_drr_files(
 
 
 def write_radiographs(
-    radiographs: Sequence[Radiograph], folder: Path, formats: Iterable[str], *, overwrite: bool
+    radiographs: Sequence[Radiograph], folder: Path, formats: Iterable[str], *, overwrite: bool, tail: str = ""
 ) -> list[Path]:
-    """What `radiograph_names` says, in its order; returns the paths."""
+    """What `radiograph_names` says, in its order; returns the paths. tail: put after "ap" and "lateral"."""
     paths = []
     for suffix in formats:
         for radiograph in radiographs:
-            name = "lateral" if radiograph.geometry.view.is_lateral else "ap"
+            name = ("lateral" if radiograph.geometry.view.is_lateral else "ap") + tail
             write_radiograph(radiograph, folder / f"{name}.{suffix}", overwrite=overwrite)
             paths += [folder / file for file in _file_names(name, suffix)]
     return paths

@@ -59,7 +59,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
 
     def samples(self, folder: Path) -> VolumeSamples:
         samples = VolumeSamples(self.volume_recipe, folder)
-        cases = [read_case(file) for file in list_cases(folder)]
+        cases = [read_case(file) for file in list_cases(folder, "train")]
         self._sources = {
             "phantoms": sum(case.kind == "phantom" for case in cases),
             "cts": sorted({case.source for case in cases if case.kind == "ct"}),
@@ -67,7 +67,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
         return samples
 
     def validation_samples(self, folder: Path) -> list[VolumeSample]:
-        return validation_samples(self.volume_recipe, list_cases(folder))
+        return validation_samples(self.volume_recipe, list_cases(folder, "val"))
 
     def collate(self, samples: Sequence[VolumeSample], device: torch.device | str) -> VolumeBatch:
         pair = batch_of([sample.pair for sample in samples], device)

@@ -50,7 +50,7 @@ class VolumeSamples(torch.utils.data.Dataset):
     """Item n is training sample n of the run: which case, how X-rayed, with which noise seed."""
 
     def __init__(self, recipe: VolumeRecipe, folder: Path) -> None:
-        files = list_cases(folder)
+        files = list_cases(folder, "train")
         for file in files:
             check_case(file, recipe.grid)
         self._recipe = recipe

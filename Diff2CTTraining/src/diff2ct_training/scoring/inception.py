@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 INCEPTION_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
-HOW_TO_GET = f"FID and KID need Inception-v3 of 2015-12-05 as TorchScript, 96 MB: fetch {INCEPTION_URL} once and give the file with --inception"
+HOW_TO_GET = (
+    "FID and KID need Inception-v3 of 2015-12-05 as TorchScript, 96 MB: "
+    f"fetch {INCEPTION_URL} once and give the file with --inception"
+)
 BATCH = 64
 
 

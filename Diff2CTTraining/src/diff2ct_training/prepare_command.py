@@ -1,0 +1,107 @@
+"""`diff2ct prepare`, without the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diff2ct_training.cases import list_cases
+from diff2ct_training.prepare import CaseOptions, prepare, prepare_xrays
+from diff2ct_training.prepare_report import SUMMARY, verify
+from diff2ct_training.recipes import recipe_named
+from diff2ct_training.reference import check_reference, reference_seeds
+from diff2ct_training.scans import AUTO, Rejected, Scan, find_scans
+from diff2ct_training.splits import PAPER_SPLIT, SplitRule
+from diff2ct_training.volume_samples import VolumeRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest:
+    """cts: files and folders for `find_scans`, which explains layout, label_scheme and patient_pattern. split: for
+    `SplitRule.parse`. reference: a name for `reference_seeds`, or None. num_xrays: acquisitions rendered per case."""
+
+    output: Path
+    cts: tuple[Path, ...] = ()
+    layout: str = AUTO
+    label_scheme: str | None = None
+    patient_pattern: str | None = None
+    split: str = PAPER_SPLIT
+    num_phantoms: int = 0
+    first_seed: int = 10_000
+    reference: str | None = None
+    options: CaseOptions = field(default_factory=CaseOptions)
+    num_xrays: int = 0
+    recipe: str = "default"
+    workers: int = 1
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """text: what there is now, for the reader."""
+
+    text: str
+    rejected: list[Rejected]
+
+
+def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -> Outcome:
+    """Prepare what is asked for. on_progress: as `console.Progress`. ValueError if nothing could be prepared."""
+    split, recipe = SplitRule.parse(request.split), recipe_named(request.recipe)
+    if request.num_xrays and not isinstance(recipe, VolumeRecipe):
+        raise ValueError(f"--recipe: {request.recipe!r} has no X-rays to render")
+    if min(request.num_phantoms, request.first_seed, request.num_xrays) < 0:
+        raise ValueError("--phantoms, --first-seed, --xrays: got a number below 0, accepted is 0 or more")
+    scans: list[Scan] = []
+    rejected: list[Rejected] = []
+    for root in request.cts:
+        found, refused = find_scans(
+            root, layout=request.layout, patient_pattern=request.patient_pattern, label_scheme=request.label_scheme
+        )
+        if not found:
+            reasons = "; ".join(f"{one.source}: {one.reason}" for one in refused[:3])
+            raise ValueError(f"--cts: no CT in {root}{f' ({reasons})' if reasons else ''}")
+        scans += found
+        rejected += refused
+    seeds = list(range(request.first_seed, request.first_seed + request.num_phantoms))
+    seeds += [seed for seed in reference_seeds(request.reference) if seed not in seeds] if request.reference else []
+    if not scans and not seeds:
+        raise ValueError("prepare: got no CTs and no phantoms; --cts, --phantoms and --reference say what to prepare")
+    on_progress(0, len(scans) + len(seeds))
+    done = prepare(
+        request.output,
+        scans=scans,
+        rejected=rejected,
+        phantom_seeds=seeds,
+        split=split,
+        options=request.options,
+        workers=request.workers,
+        overwrite=request.overwrite,
+        on_case=lambda name: on_progress(description=name),
+    )
+    if not done.cases:
+        reasons = "; ".join(f"{one.source}: {one.reason}" for one in done.rejected[:3])
+        raise ValueError(f"prepare: none of {len(scans)} CTs could be prepared ({reasons})")
+    lines = [f"{len(done.cases)} cases in {request.output}, {len(done.rejected)} not prepared: {request.output / SUMMARY}"]
+    if request.reference:
+        lines.append(check_reference(request.reference, request.output))
+    if isinstance(recipe, VolumeRecipe) and request.num_xrays:
+        on_progress(0, len(list_cases(request.output)))
+        count = prepare_xrays(
+            request.output,
+            request.num_xrays,
+            recipe.acquisition,
+            recipe.grid,
+            workers=request.workers,
+            on_case=lambda name: on_progress(description=name),
+        )
+        lines.append(f"{count} X-ray pairs in {request.output}")
+    return Outcome("\n".join(lines), done.rejected)
+
+
+def verify_folder(folder: Path) -> str:
+    """One line if `folder` is as its manifest says; ValueError with what is not."""
+    problems = verify(folder)
+    if problems:
+        raise ValueError(f"{folder}: {len(problems)} files are not as the manifest says: {'; '.join(problems[:10])}")
+    return f"{folder}: {len(list_cases(folder))} cases, all as the manifest says"

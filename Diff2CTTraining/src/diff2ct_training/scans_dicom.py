@@ -1,0 +1,99 @@
+"""CT series among DICOM files, by their headers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from diff2ct.dicom_file import damage_named
+
+_TAGS = [
+    "PatientID",
+    "SeriesInstanceUID",
+    "Modality",
+    "ImageType",
+    "Rows",
+    "SeriesDescription",
+    "ContrastBolusAgent",
+]
+MIN_SLICES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class DicomSeries:
+    """files: in order of their paths; folder: the deepest one that holds them all. contrast_agent: "" if the tag is empty, None
+    if it is absent."""
+
+    uid: str
+    patient: str
+    modality: str
+    description: str
+    folder: Path
+    files: tuple[Path, ...]
+    localizer: bool
+    contrast_agent: str | None
+
+    @property
+    def is_volume(self) -> bool:
+        return not self.not_a_volume
+
+    @property
+    def not_a_volume(self) -> str:
+        """Why this is no CT volume; empty if it may be one."""
+        named = f"series {self.uid} ({self.description or 'no description'}, {len(self.files)} images)"
+        if self.modality != "CT":
+            return f"{named}: modality {self.modality or 'missing'}, accepted is CT"
+        if self.localizer:
+            return f"{named}: a localizer"
+        if len(self.files) < MIN_SLICES:
+            return f"{named}: {len(self.files)} slice, accepted is a volume of at least {MIN_SLICES}"
+        return ""
+
+
+def find_series(files: Sequence[Path]) -> tuple[list[DicomSeries], list[tuple[Path, str]]]:
+    """(series, damaged DICOM files with the reason) among any files; what is not DICOM is passed over."""
+    found: dict[str, list[tuple[Path, pydicom.Dataset]]] = {}
+    damaged = []
+    for file in files:
+        try:
+            header = _header(file)
+        except ValueError as error:
+            damaged.append((file, str(error)))
+            continue
+        if header is not None:
+            found.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
+    return [_series(uid, members) for uid, members in found.items()], damaged
+
+
+def _header(file: Path) -> pydicom.Dataset | None:
+    """Header of a DICOM image, None for other files. ValueError naming a damaged one."""
+    with file.open("rb") as stream:
+        if stream.read(132)[128:] != b"DICM":
+            return None
+    with damage_named(file):
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        for _ in header:
+            pass  # interprets every element now, where damage can still be told with the file's name
+    return header if "Rows" in header else None
+
+
+def _series(uid: str, members: Sequence[tuple[Path, pydicom.Dataset]]) -> DicomSeries:
+    files = tuple(sorted(file for file, _ in members))
+    header = members[0][1]
+    folder = files[0].parent
+    while not all(file.is_relative_to(folder) for file in files):
+        folder = folder.parent
+    agent = header.get("ContrastBolusAgent")
+    return DicomSeries(
+        uid=uid,
+        patient=str(header.get("PatientID", "")),
+        modality=str(header.get("Modality", "")),
+        description=str(header.get("SeriesDescription", "")),
+        folder=folder,
+        files=files,
+        localizer=all("LOCALIZER" in (one.get("ImageType") or []) for _, one in members),
+        contrast_agent=None if agent is None else str(agent),
+    )

@@ -1,0 +1,40 @@
+"""The reference data set is the same patients on every machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diff2ct_training.prepare import phantom_case_name
+from diff2ct_training.reference import NAME, check_reference, differences, read_reference, reference_row, reference_seeds
+
+
+def test_the_papers_numbers() -> None:
+    table = read_reference()
+    splits = [row["split"] for row in table.values()]
+    assert (splits.count("train"), splits.count("test")) == (212, 56)
+    assert list(table) == [phantom_case_name(seed) for seed in reference_seeds(NAME)]
+    with pytest.raises(ValueError, match=f"accepted is {NAME}"):
+        reference_seeds("lumbar")
+
+
+@pytest.mark.parametrize("seed", [0, 10_003])
+def test_this_machine_draws_the_same_patients(seed: int) -> None:
+    table = read_reference()
+    row = reference_row(seed)
+    assert differences(row, table[phantom_case_name(seed)]) == []
+    others = [name for name, other in table.items() if not differences({**row, "case": name, "split": other["split"]}, other)]
+    assert others == [phantom_case_name(seed)], "the tolerances tell patients apart"
+
+
+def test_a_folder_is_checked(tmp_path: Path) -> None:
+    for name, row in read_reference().items():
+        size = [int(n) for n in reversed(row["size"].split(" x "))]
+        description = {"grid": {"size": size}, "screws": [{}] * int(row["screws"]), "split": row["split"]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(description))
+    assert "all 268 cases" in check_reference(NAME, tmp_path)
+    (tmp_path / "phantom_000003.json").write_text(json.dumps({**description, "split": "train"}))
+    with pytest.raises(ValueError, match=r"phantom_000003 is not the reference patient: .*split is train, not test"):
+        check_reference(NAME, tmp_path)

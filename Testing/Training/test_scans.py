@@ -1,0 +1,130 @@
+"""Which files of the public layouts are CTs, which are labels, and whose they are. Only names count, so files are empty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from diff2ct.volume_io import write_volume
+from diff2ct_training.scans import check_names, find_scans, recognised
+from tiny import tiny_body
+
+
+def tree(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def found(root: Path, **options: str) -> tuple[dict, list[str]]:  # type: ignore[type-arg]
+    scans, rejected = find_scans(root, **options)  # type: ignore[arg-type]
+    return {scan.source: scan for scan in scans}, [one.source for one in rejected]
+
+
+def test_verse(tmp_path: Path) -> None:
+    a, b = "dataset-01training/rawdata/sub-verse004/sub-verse004", "dataset-03test/rawdata/sub-gl003/sub-gl003_dir-ax"
+    split = "dataset-02validation/rawdata/sub-verse401/sub-verse401_split-verse253"
+    labels = "dataset-01training/derivatives/sub-verse004/sub-verse004_seg-vert_msk.nii.gz"
+    orphan = "dataset-01training/derivatives/sub-verse009/sub-verse009_seg-vert_msk.nii.gz"
+    scans, rejected = found(tree(tmp_path, f"{a}_ct.nii.gz", f"{b}_ct.nii.gz", f"{split}_ct.nii.gz", labels, orphan))
+    assert [scan.patient for scan in scans.values()] == ["sub-verse004", "sub-verse401", "sub-gl003"]
+    assert [scan.official_split for scan in scans.values()] == ["train", "val", "test"]
+    (label,) = scans[f"{a}_ct.nii.gz"].labels
+    assert label.path == tmp_path / labels and label.scheme == "verse"
+    assert scans[f"{b}_ct.nii.gz"].labels == () and rejected == [orphan]
+
+
+def test_totalsegmentator(tmp_path: Path) -> None:
+    names = ("liver", "vertebrae_L3", "sacrum")
+    tree(tmp_path, "s0011/ct.nii.gz", "s1400/ct.nii.gz", *(f"s0011/segmentations/{name}.nii.gz" for name in names))
+    (tmp_path / "meta.csv").write_text("image_id;age;split\ns0011;50;train\ns1400;60;test\n")
+    scans, rejected = found(tmp_path)
+    first, second = scans.values()
+    assert (first.patient, first.name, first.dataset, rejected) == ("s0011", "s0011", "totalsegmentator", [])
+    assert {label.structure for label in first.labels} == {"L3", "sacrum"}, "organs have no number here"
+    assert (first.official_split, second.official_split) == ("train", "test")
+
+
+@pytest.mark.parametrize(("images", "labels"), [("data", "label"), ("raw_data/volumes", "raw_data/labels")])
+def test_ctspine1k(tmp_path: Path, images: str, labels: str) -> None:
+    covid, colon = f"{images}/COVID-19/volume-covid19-A-0003_ct.nii.gz", f"{images}/colon/1.3.6.1.4.1.9328.50.4.0001.nii.gz"
+    mask = f"{labels}/conlon/1.3.6.1.4.1.9328.50.4.0001_seg.nii.gz"  # spelled so by the publishers
+    tree(tmp_path, covid, colon, mask)
+    listing = "trainset:\nvolume-covid19-A-0003_ct.nii.gz\n\ntest_public:\n\ntest_private:\n1.3.6.1.4.1.9328.50.4.0001.nii.gz\n"
+    (tmp_path / "data_split.txt").write_text(listing)
+    scans, rejected = found(tmp_path)
+    assert list(scans) == [covid, colon] and rejected == []
+    assert scans[colon].patient == "1.3.6.1.4.1.9328.50.4.0001" and scans[colon].labels[0].scheme == "ctspine1k"
+    assert (scans[covid].official_split, scans[colon].official_split) == ("train", "test")
+
+
+def test_ctpelvic1k(tmp_path: Path) -> None:
+    metal = "CTPelvic1K_dataset7_data/dataset7_CLINIC_metal_0000_data.nii.gz"
+    clinic = "CTPelvic1K_dataset6_data/dataset6_CLINIC_0001_data.nii.gz"
+    masks = ("mask/CLINIC_metal_0000_mask_4label.nii.gz", "mask/dataset6_CLINIC_0001_mask_4label.nii.gz")
+    scans, rejected = found(tree(tmp_path, metal, clinic, *masks))
+    assert {scan.patient for scan in scans.values()} == {"CLINIC_metal_0000", "CLINIC_0001"} and rejected == []
+    assert all(scan.labels[0].scheme == "ctpelvic1k" for scan in scans.values())
+
+
+def test_plain_files(tmp_path: Path) -> None:
+    tree(tmp_path, "a.nii.gz", "a_seg.nii.gz", "b/scan.nrrd", "c/scan.mha", "notes.txt", ".hidden.nii.gz", "x_mask.nrrd")
+    scans, rejected = found(tmp_path, label_scheme="verse")
+    assert {source: scan.name for source, scan in scans.items()} == {
+        "a.nii.gz": "a", "b/scan.nrrd": "b_scan", "c/scan.mha": "c_scan", "x_mask.nrrd": "x_mask",  # whose CT is not there
+    }  # fmt: skip
+    assert scans["a.nii.gz"].labels[0].path.name == "a_seg.nii.gz" and rejected == []
+
+
+def test_patients_from_a_pattern(tmp_path: Path) -> None:
+    tree(tmp_path, "p1/before.nii.gz", "p1/after.nii.gz", "other.nii.gz")
+    scans, rejected = found(tmp_path, patient_pattern=r"^(p\d+)/")
+    assert {scan.patient for scan in scans.values()} == {"p1"} and rejected == ["other.nii.gz"]
+    for pattern in ("(", "p1", "(a)(b)"):
+        with pytest.raises(ValueError, match="--patient-pattern"):
+            find_scans(tmp_path, patient_pattern=pattern)
+
+
+def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
+    for name, change in {
+        "lidc": {"PatientID": "LIDC-IDRI-0001", "ContrastBolusAgent": "iodine"},
+        "scout": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+        "film": {"Modality": "DX"},
+    }.items():
+        write_volume(tiny_body(), tmp_path / name)
+        for file in (tmp_path / name).iterdir():
+            header = pydicom.dcmread(file)
+            for keyword, value in change.items():
+                setattr(header, keyword, value)
+            header.save_as(file)
+    (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x08\0\x05\0XX\xff\xff")
+    scans, rejected = find_scans(tmp_path)
+    (scan,) = scans
+    assert (scan.patient, scan.dataset, scan.contrast_agent) == ("LIDC-IDRI-0001", "lidc-idri", "iodine")
+    assert scan.path == tmp_path / "lidc" and len(scan.files) == 16 and scan.series_uid in scan.source
+    reasons = {one.source: one.reason for one in rejected}
+    assert "localizer" in reasons["scout"] and "modality DX" in reasons["film"] and "broken.dcm" in reasons["broken.dcm"]
+
+
+def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:
+    scans = [find_scans(tree(tmp_path / folder, "a.nrrd"))[0][0] for folder in ("one", "two")]
+    with pytest.raises(ValueError, match="2 scans are called a"):
+        check_names(scans)
+
+
+def test_what_cannot_be_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--layout: got 'bids'"):
+        find_scans(tmp_path, layout="bids")
+    with pytest.raises(ValueError, match="no such file"):
+        find_scans(tmp_path / "missing")
+    with pytest.raises(ValueError, match="--label-scheme: got 'mine'"):
+        find_scans(tree(tmp_path, "a.nrrd", "a_seg.nrrd"), label_scheme="mine")
+
+
+def test_a_layout_can_be_forced(tmp_path: Path) -> None:
+    assert recognised(["s0001/ct.nii.gz", "s0001/segmentations/L3.nii.gz"]).name == "totalsegmentator"
+    scans, _ = found(tree(tmp_path, "s0001/ct.nii.gz", "s0001/segmentations/liver.nii.gz"), layout="plain")
+    assert set(scans) == {"s0001/ct.nii.gz", "s0001/segmentations/liver.nii.gz"}

@@ -356,6 +356,10 @@ def train(
     output: Output,
     recipe: Annotated[str, typer.Option(help="One of those that the README lists.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per step, over all processes.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts that a process takes its share of a batch in.")] = None,
+    recompute: Annotated[bool | None, typer.Option("--recompute", help="Activation checkpointing: less memory.")] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16-mixed or 32-true. Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,
     films: Annotated[Path | None, typer.Option(help="With the recipe cyclegan: the folder that `films` wrote.")] = None,
@@ -372,7 +376,8 @@ def train(
     from diff2ct_training.train_command import TrainingRequest, run_training
 
     request = TrainingRequest(
-        recipe=recipe, cases=cases, output=output, num_steps=steps, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
+        recipe=recipe, cases=cases, output=output, num_steps=steps, batch_size=batch_size, accumulate=accumulate,
+        activation_checkpointing=recompute, precision=precision, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
         accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, num_workers=workers,
         start_from=start_from, validation=validation, films=films,
     )  # fmt: skip

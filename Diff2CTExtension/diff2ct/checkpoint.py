@@ -12,6 +12,7 @@ import torch
 from diff2ct.condition import CONDITIONS, condition_channels
 from diff2ct.diffusion import Diffusion, Sampling
 from diff2ct.networks import NETWORKS, OnePassConfig, ReconstructionNetwork, X2NoiseNetConfig
+from diff2ct.uncertainty import Calibration, calibration_path, read_calibration
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
 from diff2ct.weights_file import FileFormat, fill_network, read_weights, write_weights
@@ -33,6 +34,7 @@ class Checkpoint:
     diffusion: None for a network that reconstructs in one pass. sampling: how a denoiser is sampled unless told otherwise.
     grid: the model grid around the isocentre at the origin. provenance: what made it (recipe, data, steps, date), plain JSON.
     sha256: of the file it came from, "" before it is saved.
+    calibration: what is known of its errors, from the file beside it (`uncertainty.calibration_path`); None without one.
     """
 
     network: ReconstructionNetwork
@@ -44,6 +46,7 @@ class Checkpoint:
     sampling: Sampling = field(default_factory=Sampling)
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         _check_use(self.network.config, self.condition, self.diffusion, self.grid)
@@ -68,8 +71,12 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dt
     write_weights(path, CHECKPOINT, header, checkpoint.network, dtype)
 
 
-def load_checkpoint(path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(
+    path: str | Path | None = None, *, device: torch.device | str = "cpu", calibrated: bool = True
+) -> Checkpoint:
     """Read and validate a checkpoint; None is the embedded one. Weights become float32 on `device`, ready to sample.
+
+    calibrated: with the calibration that lies beside it, if there is one.
 
     Raises ValueError that names the file and the field if it is missing, truncated, foreign or does not fit its own header.
     """
@@ -100,7 +107,19 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
         sampling=sampling,
         provenance=header["provenance"],
         sha256=file.sha256,
+        calibration=_calibration_of(path, file.sha256) if calibrated else None,
     )
+
+
+def _calibration_of(path: Path, sha256: str) -> Calibration | None:
+    beside = calibration_path(path)
+    if not beside.is_file():
+        return None
+    calibration = read_calibration(beside)
+    if calibration.checkpoint_sha256 != sha256:
+        made_for = calibration.checkpoint_sha256[:12]
+        raise ValueError(f"calibration: {beside} was made for checkpoint {made_for}, not for {sha256[:12]}; make it anew")
+    return calibration
 
 
 def _check_use(config: X2NoiseNetConfig | OnePassConfig, condition: str, diffusion: Diffusion | None, grid: VolumeGrid) -> None:

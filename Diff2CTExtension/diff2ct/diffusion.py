@@ -153,6 +153,11 @@ def predict_x0(
     return denoiser
 
 
+def corrected(denoiser: Denoiser, correct: Callable[[torch.Tensor, int], torch.Tensor]) -> Denoiser:
+    """`denoiser` with each estimate replaced by correct(x_0, t), whatever the sampler: the hook for data consistency."""
+    return lambda x_t, t: correct(denoiser(x_t, t), t)
+
+
 # Time steps and noise
 
 

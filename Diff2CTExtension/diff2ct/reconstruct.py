@@ -11,13 +11,17 @@ import torch
 
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
-from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, predict_x0, trailing_timesteps
+from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
+from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, corrected, predict_x0, trailing_timesteps
+from diff2ct.maps import DEFAULT_LEVEL, check_maps
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import fastest_dtype
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
-from diff2ct.units import hu_to_mu
+from diff2ct.translator import Translator, translate
+from diff2ct.uncertainty import Calibration, expected_error, interval, supported_by_xrays
+from diff2ct.units import HU_WINDOW, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
 DEFAULT_STEPS = Sampling().num_steps
@@ -29,16 +33,49 @@ NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 class Reconstruction:
     """volume: HU; the mean of the samples if there are several. sd_hu: (D, H, W) their standard deviation, None for one sample.
 
+    samples_hu: (K, D, H, W) float32, the samples themselves.
+    error_hu: (D, H, W) root mean square error to be expected of each voxel, and calibration, which says so; both None for a
+    checkpoint without one.
     seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after
-    fitting
-    gain and offset: {"relative_l2", "ncc"}. provenance: what to write beside the volume, all text.
+    fitting gain and offset: {"relative_l2", "ncc"}; reprojection_before: the same before data consistency, None without it.
+    provenance: what to write beside the volume, all text.
     """
 
     volume: CtVolume
     sd_hu: np.ndarray | None
+    samples_hu: np.ndarray
+    error_hu: np.ndarray | None
+    calibration: Calibration | None
     seconds: float
     reprojection: tuple[dict[str, float], ...]
+    reprojection_before: tuple[dict[str, float], ...] | None
     provenance: dict[str, str]
+
+    def interval_hu(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """(lower, upper), each (D, H, W): they hold the truth of a share `level`, up to 0.9, of body voxels; see
+        `uncertainty.interval`. Raises ValueError without calibration."""
+        error_hu, calibration = self._calibrated()
+        lower, upper = interval(torch.from_numpy(self.volume.hu), error_hu, level, calibration)
+        return lower.numpy(), upper.numpy()
+
+    def support(self) -> np.ndarray:
+        """(D, H, W) in [0, 1]: what the X-rays settle, see `uncertainty.supported_by_xrays`. Raises ValueError without
+        calibration."""
+        return supported_by_xrays(*self._calibrated()).numpy()
+
+    def map(self, name: str, level: float = DEFAULT_LEVEL) -> CtVolume:
+        """One of `maps.MAPS` on the volume's grid; level: of lower and upper. Raises ValueError if there is none."""
+        check_maps([name], num_samples=len(self.samples_hu), calibrated=self.calibration is not None)
+        if name in ("lower", "upper"):
+            return CtVolume(self.interval_hu(level)[name == "upper"], self.volume.grid)
+        values = self.support() if name == "support" else self.sd_hu if name == "sd" else self.error_hu
+        assert values is not None  # checked above
+        return CtVolume(values, self.volume.grid)
+
+    def _calibrated(self) -> tuple[torch.Tensor, Calibration]:
+        if self.error_hu is None or self.calibration is None:
+            raise ValueError("calibration: this checkpoint has none; `diff2ct calibrate` makes it")
+        return torch.from_numpy(self.error_hu), self.calibration
 
 
 def reconstruct(
@@ -49,6 +86,8 @@ def reconstruct(
     num_samples: int = 1,
     seed: int = 0,
     sampler: str | None = None,
+    consistency: Consistency | bool | None = None,
+    translator: Translator | None = None,
     device: str = "cpu",
     on_step: OnStep | None = None,
     is_cancelled: Callable[[], bool] | None = None,
@@ -57,7 +96,9 @@ def reconstruct(
 
     num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume.
     on_step(done, in all) counts the steps of all samples. A checkpoint that reconstructs in one pass has one step and one
-    sample, whatever these say.
+    sample, whatever these say. translator: real to DRR, puts real X-rays into the style of those that the checkpoint was
+    trained on; how well the volume explains them is still asked of the X-rays as they are.
+    consistency: whether and how the volume is moved toward the X-rays; None is `default_consistency`.
 
     Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
     """
@@ -70,35 +111,98 @@ def reconstruct(
     if checkpoint.in_one_pass:  # however many were asked for: a second one would be the same
         way, num_steps, num_samples = "one deterministic pass", 1, 1
     pair = frontal_and_lateral(radiographs)
+    options = default_consistency(pair, checkpoint) if consistency is None else checked_consistency(consistency, checkpoint)
     grid = grid_around_isocenter(checkpoint.grid, pair)
-    condition = condition_of(pair, checkpoint.condition, grid, device)
+    seen = pair if translator is None else _in_drr_style(pair, translator)
+    condition = condition_of(seen, checkpoint.condition, grid, device)
+    views = [] if options is None else measured_views(pair, grid, device)
 
-    samples = []
+    samples, uncorrected = [], []
     with torch.inference_mode(), torch.autocast(torch.device(device).type, fastest_dtype(device)):
-        draw = _sampling(checkpoint, condition, grid, sampling, device)
+        correction = _step_correction(checkpoint, grid, num_steps, views, options)
+        draw = _sampling(checkpoint, condition, grid, sampling, device, correction)
         for n in range(num_samples):
             x_0 = draw(sample_seed(seed, n), _counting(on_step, n, num_samples), is_cancelled)
             samples.append(checkpoint.hu_map.to_hu(x_0[0, 0].float()).cpu().numpy())
+            if correction is not None and correction.uncorrected_hu is not None:
+                uncorrected.append(correction.uncorrected_hu.cpu().numpy())
 
-    volume = CtVolume(np.mean(samples, axis=0), grid)
+    samples_hu = np.stack(samples)
+    sd_hu = samples_hu.std(0, ddof=1) if num_samples > 1 else None
+    volume = before = CtVolume(samples_hu.mean(0), grid)
+    error_hu = error_of(volume, sd_hu, checkpoint.calibration)
+    if uncorrected:
+        before = CtVolume(np.mean(uncorrected, axis=0), grid)
+    elif options is not None and error_hu is not None:
+        hu, error = (torch.from_numpy(a).to(device) for a in (volume.hu, error_hu))
+        volume = CtVolume(correct_volume(hu, error, grid, views, options)[0].cpu().numpy(), grid)
+        samples_hu = (samples_hu + (volume.hu - before.hu)).clip(*HU_WINDOW)  # all samples move alike
     return Reconstruction(
         volume=volume,
-        sd_hu=np.std(samples, axis=0, ddof=1) if num_samples > 1 else None,
+        sd_hu=sd_hu,
+        samples_hu=samples_hu,
+        error_hu=error_hu,
+        calibration=checkpoint.calibration,
         seconds=time.perf_counter() - start,
         reprojection=tuple(reproject(volume, radiograph) for radiograph in pair),
+        reprojection_before=None if options is None else tuple(reproject(before, radiograph) for radiograph in pair),
         provenance={
             "Notice": NOTICE,
             "CheckpointSha256": checkpoint.sha256,
             "Sampler": f"{way}, {num_steps} steps, {num_samples} samples",
+            "Consistency": "none" if options is None else str(options),
             "Seed": str(seed),
             "Sources": ", ".join(r.source for r in pair),
-            "Assumed": ", ".join(sorted({a for r in pair for a in r.assumed})) or "nothing",
+            "Assumed": ", ".join(sorted({a for r in seen for a in r.assumed})) or "nothing",
+            "Style": "as they are" if translator is None else f"real to DRR, translator {translator.sha256}",
         },
     )
 
 
+def default_consistency(pair: Sequence[Radiograph], checkpoint: Checkpoint) -> Consistency | None:
+    """On where it was measured to help: with a calibrated checkpoint and X-rays that are line integrals, not films."""
+    return Consistency() if checkpoint.calibration is not None and all(r.scale_known for r in pair) else None
+
+
+def checked_consistency(consistency: Consistency | bool, checkpoint: Checkpoint) -> Consistency | None:
+    """The options that True and False stand for. Raises ValueError if it is wanted of a checkpoint that cannot have it."""
+    if consistency is False:
+        return None
+    if checkpoint.calibration is None:
+        raise ValueError("consistency: accepted with a calibrated checkpoint; `diff2ct calibrate` makes the calibration")
+    return Consistency() if consistency is True else consistency
+
+
+def error_of(volume: CtVolume, sd_hu: np.ndarray | None, calibration: Calibration | None) -> np.ndarray | None:
+    """`uncertainty.expected_error` of a volume and the SD of its samples; None without calibration."""
+    if calibration is None:
+        return None
+    sd = None if sd_hu is None else torch.from_numpy(sd_hu)
+    return expected_error(torch.from_numpy(volume.hu), sd, calibration).numpy()
+
+
+def _step_correction(
+    checkpoint: Checkpoint,
+    grid: VolumeGrid,
+    num_steps: int,
+    views: Sequence[MeasuredView],
+    options: Consistency | None,
+) -> StepCorrection | None:
+    """What corrects each x_0 estimate; None if none is to be."""
+    diffusion, calibration = checkpoint.diffusion, checkpoint.calibration
+    if options is None or options.when != "steps" or diffusion is None or calibration is None:
+        return None
+    last = trailing_timesteps(diffusion.num_timesteps, num_steps)[-1]
+    return StepCorrection(views, grid, checkpoint.hu_map, calibration, options, diffusion.alpha_bar, last)
+
+
 def _sampling(
-    checkpoint: Checkpoint, condition: Condition, grid: VolumeGrid, sampling: Sampling, device: str
+    checkpoint: Checkpoint,
+    condition: Condition,
+    grid: VolumeGrid,
+    sampling: Sampling,
+    device: str,
+    correction: StepCorrection | None,
 ) -> Callable[[int, OnStep | None, Callable[[], bool] | None], torch.Tensor]:
     """(seed, on_step, is_cancelled) -> x_0 (1, 1, D, H, W), one sample. What all samples share is computed here, once."""
     network, diffusion = checkpoint.network, checkpoint.diffusion
@@ -116,6 +220,8 @@ def _sampling(
 
     embedded = network.embed_condition(condition, grid.size)
     denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), diffusion)
+    if correction is not None:
+        denoiser = corrected(denoiser, correction)
     timesteps, draw = trailing_timesteps(diffusion.num_timesteps, sampling.num_steps), SAMPLERS[sampling.sampler]
 
     def sample(seed: int, on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
@@ -133,6 +239,12 @@ def frontal_and_lateral(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, 
         raise ValueError(f"radiographs: got views {got}, accepted are one frontal (AP or PA) and one lateral (LL or RL)")
     first, second = radiographs
     return (second, first) if views[0].is_lateral else (first, second)
+
+
+def _in_drr_style(pair: Sequence[Radiograph], translator: Translator) -> tuple[Radiograph, ...]:
+    if translator.direction != "real_to_drr":
+        raise ValueError(f"translator: translates {translator.direction}, accepted is real_to_drr")
+    return tuple(translate(radiograph, translator) for radiograph in pair)
 
 
 def grid_around_isocenter(model_grid: VolumeGrid, pair: Sequence[Radiograph]) -> VolumeGrid:

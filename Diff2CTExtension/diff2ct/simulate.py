@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diff2ct.smooth import gaussian_matrix
+
 REFERENCE_LINE_INTEGRAL = 4.0
 """Where `DetectorModel.scatter_fraction` holds: about 20 cm of water at 70 keV, a trunk seen from the front."""
 MIN_TRANSMISSION = 1e-7
@@ -302,11 +304,5 @@ def gaussian_blur(image: Tensor, sigma_mm: float, pixel_mm: float) -> Tensor:
     """Gaussian blur of (V, H, W); the image goes on as it ends at its border. Any sigma costs the same: two matrix products."""
     if sigma_mm == 0:
         return image
-    rows, columns = (_gaussian_matrix(count, sigma_mm / pixel_mm, image) for count in image.shape[-2:])
+    rows, columns = (gaussian_matrix(count, sigma_mm / pixel_mm, image) for count in image.shape[-2:])
     return rows @ image @ columns.T
-
-
-def _gaussian_matrix(count: int, sigma_pixels: float, like: Tensor) -> Tensor:
-    """(count, count), rows sum to 1."""
-    position = torch.arange(count, device=like.device, dtype=like.dtype)
-    return torch.softmax(-0.5 * ((position[:, None] - position) / sigma_pixels).square(), dim=1)

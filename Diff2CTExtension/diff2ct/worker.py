@@ -5,10 +5,15 @@ from C goes to standard error. The worker stops between two steps when standard 
 appears, and leaves no output then. If a step hangs, the process ends `HARD_STOP_S` after its standard input did.
 
 Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}},
-"checkpoint", "steps", "samples", "seed", "device" ("auto" is the fastest), "sd_output": FILE.nrrd, "cancel": FILE,
-"overwrite": bool, "compress": bool (false writes the volumes faster).
+"checkpoint", "steps", "samples", "seed", "device" ("auto" is the fastest), "cancel": FILE, "translator": FILE (X-rays are put
+into DRR style first), "overwrite": bool, "compress": bool (false writes the volumes faster), "consistency": bool or {...} with
+fields of `consistency.Consistency` (default: on where it helps). Beside the volume, each FILE.nrrd: "sd_output", SD of the
+samples; and of a calibrated checkpoint "error_output", the error to be expected of each voxel, "lower_output" and
+"upper_output", between which the truth lies in a share "level" (0.9) of body voxels, and "support_output", 0 to 1, what the
+X-rays settle.
 Events: {"event": "phase", "name"} with the names of `PHASES`; {"event": "progress", "step", "steps", "seconds"}; then one of
-{"event": "done", "output", "device", "seconds", "peak_memory_mb", "reprojection", "warnings", "provenance"},
+{"event": "done", "output", "device", "seconds", "peak_memory_mb", "reprojection", "reprojection_before"
+(null without consistency), "warnings", "provenance"},
 {"event": "cancelled"}, {"event": "error", "message"}, whose message is a sentence with the cause.
 """
 
@@ -24,14 +29,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import best_device, check_device, in_words, peak_memory_mb, tune_allocator
 
 PHASES = ("starting", "reading", "sampling", "writing")
 HARD_STOP_S = 10.0
 
 _KEYS = {
-    "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "sd_output", "cancel",
-    "overwrite", "compress",
+    "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "cancel", "translator",
+    "overwrite", "compress", "consistency", "level", *(f"{name}_output" for name in MAPS),
 }  # fmt: skip
 
 
@@ -76,9 +82,11 @@ def parse_request(line: str) -> dict[str, Any]:
 def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Callable[[], bool]) -> None:
     """Read, reconstruct, write, telling `emit` of each step."""
     from diff2ct.checkpoint import load_checkpoint
+    from diff2ct.consistency import consistency_from
     from diff2ct.diffusion import Cancelled
     from diff2ct.radiograph import check_pair, read_radiograph
     from diff2ct.reconstruct import reconstruct
+    from diff2ct.translator import load_translator
     from diff2ct.volume import CtVolume
     from diff2ct.volume_io import write_volume
 
@@ -92,13 +100,17 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     device = best_device() if device == "auto" else device
     check_device(device)
     geometry, overwrite = request.get("geometry") or {}, bool(request.get("overwrite", False))
-    outputs = [Path(request[key]) for key in ("output", "sd_output") if request.get(key)]
-    for path in outputs:
+    consistency = consistency_from(request.get("consistency"))
+    maps = {name: Path(request[f"{name}_output"]) for name in MAPS if request.get(f"{name}_output")}
+    for path in (Path(request["output"]), *maps.values()):
         if path.exists() and not overwrite:
             raise ValueError(f"output: {path} exists; nothing is overwritten unasked")
     radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
     warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
     checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
+    check_maps(maps, num_samples=request.get("samples", 1), calibrated=checkpoint.calibration is not None)
+    style = request.get("translator")
+    translator = load_translator(style, direction="real_to_drr", device=device) if style else None
 
     begin("sampling")
     started = time.perf_counter()
@@ -108,6 +120,8 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         num_steps=request.get("steps"),
         num_samples=request.get("samples", 1),
         seed=request.get("seed", 0),
+        consistency=consistency,
+        translator=translator,
         device=device,
         on_step=lambda step, steps: emit("progress", step=step, steps=steps, seconds=round(time.perf_counter() - started, 3)),
         is_cancelled=is_cancelled,
@@ -118,18 +132,17 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         compress = bool(request.get("compress", True))
         write_volume(volume, path, attributes=result.provenance, overwrite=overwrite, compress=compress)
 
-    write(result.volume, outputs[0])
-    if len(outputs) > 1:
-        if result.sd_hu is None:
-            raise ValueError(f"sd_output: got {outputs[1]} with samples = 1, accepted with 2 samples or more")
-        write(CtVolume(result.sd_hu, result.volume.grid), outputs[1])
+    write(result.volume, Path(request["output"]))
+    for name, path in maps.items():
+        write(result.map(name, request.get("level", DEFAULT_LEVEL)), path)
     emit(
         "done",
-        output=str(outputs[0]),
+        output=request["output"],
         device=device,
         seconds=round(result.seconds, 3),
         peak_memory_mb=round(peak_memory_mb(), 1),
         reprojection=list(result.reprojection),
+        reprojection_before=None if result.reprojection_before is None else list(result.reprojection_before),
         warnings=warnings,
         provenance=result.provenance,
     )

@@ -1,0 +1,174 @@
+"""Calibration on cases made so that the right answer is known: errors of a given size, given shape and given place."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diff2ct.uncertainty import (
+    LEVELS,
+    Calibration,
+    CalibrationFit,
+    calibration_path,
+    conformal_radius,
+    coverage,
+    expected_error,
+    figures_of,
+    interval,
+    quantile_volume,
+    read_calibration,
+    supported_by_xrays,
+    write_calibration,
+)
+
+SIZE = (32, 32, 32)
+BODY = torch.zeros(SIZE, dtype=torch.bool)
+BODY[:, 4:28, 4:28] = True
+
+
+def made_up_case(seed: int, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(samples (4, D, H, W), truth): true errors are `spread` times the SD of the samples, which is 45 HU left and 8 HU
+    right; a dense block in the middle is off by 300 HU more."""
+    generator = torch.Generator().manual_seed(seed)
+    sd = torch.full(SIZE, 8.0)
+    sd[:, :, :16] = 45.0
+    mean = torch.where(BODY, 20.0, -1000.0)
+    mean[12:20, 12:20, 12:20] = 600.0
+    noise = torch.randn(4, *SIZE, generator=generator)
+    noise -= noise.mean(0)
+    samples = mean + torch.where(BODY, sd * noise / (3 / 4) ** 0.5, 0)  # SD of four is unbiased in variance
+    error = spread * sd * torch.randn(SIZE, generator=generator)
+    error[12:20, 12:20, 12:20] += 300 * torch.randn(8, 8, 8, generator=generator).abs()
+    return samples, torch.where(BODY, mean + error, -1000.0)
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    fit = CalibrationFit()
+    for seed in range(10):
+        fit.add(*made_up_case(seed), torch.ones(SIZE, dtype=torch.bool), 0.008)
+    return fit.result(num_samples=4, num_steps=3, checkpoint_sha256="abc", provenance={"cases": "made up"})
+
+
+def test_expected_error_is_the_error_that_was_put_in(calibration: Calibration) -> None:
+    samples, _ = made_up_case(77)
+    error = expected_error(samples.mean(0), samples.std(0), calibration)
+    assert float(error[:, 8:24, 6:10].median()) == pytest.approx(135, rel=0.1)
+    assert float(error[:, 8:24, 22:26].median()) == pytest.approx(24, rel=0.25)
+    assert float(error[14:18, 14:18, 13:15].median()) > 250
+    assert float(error[~BODY].median()) < 20
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_coverage_holds_on_cases_not_calibrated_on(calibration: Calibration, level: float) -> None:
+    shares, raw = [], []
+    for seed in range(100, 104):
+        samples, truth = made_up_case(seed)
+        error = expected_error(samples.mean(0), samples.std(0), calibration)
+        shares.append(coverage(truth, *interval(samples.mean(0), error, level, calibration), BODY))
+        z = float(torch.distributions.Normal(0, 1).icdf(torch.tensor(0.5 + level / 2)))
+        raw.append(coverage(truth, *(samples.mean(0) + s * z * samples.std(0) for s in (-1, 1)), BODY))
+    assert np.mean(shares) == pytest.approx(level, abs=0.04)
+    fit = CalibrationFit()
+    for seed in range(4):
+        fit.add(*made_up_case(seed), torch.ones(SIZE, dtype=torch.bool), 0.008)
+    assert fit.held_out_coverage()[str(level)] == pytest.approx(level, abs=0.05)
+    assert np.mean(raw) < level - 0.2, "the SD of the samples itself is three times too small here"
+
+
+def test_quantiles_know_that_dense_voxels_are_too_low(calibration: Calibration) -> None:
+    samples, _ = made_up_case(5)
+    mean, dense = samples.mean(0), (slice(13, 19),) * 3
+    error = expected_error(mean, samples.std(0), calibration)
+    lower, middle, upper = (quantile_volume(mean, error, p, calibration)[dense] for p in (0.1, 0.5, 0.9))
+    assert (lower <= middle).all() and (middle <= upper).all()
+    assert float((middle - mean[dense]).mean()) > 100, "truth is higher there: |N(0, 300)| was added"
+    with pytest.raises(ValueError, match="probability"):
+        quantile_volume(mean, error, 0.99, calibration)
+
+
+def test_support_is_one_where_errors_are_small_against_what_varies(calibration: Calibration) -> None:
+    error = torch.full(SIZE, 1.0)
+    assert float(supported_by_xrays(error, calibration).min()) > 0.9
+    assert float(supported_by_xrays(torch.full(SIZE, 5000.0), calibration).max()) == 0
+    prior = torch.tensor(calibration.prior_sd_hu)
+    assert float(prior[4, 4, 1]) > 2 * float(prior[4, 4, 6]), "patients differ more on the left"
+
+
+def test_a_single_sample_has_an_expected_error_too(calibration: Calibration) -> None:
+    samples, _ = made_up_case(3)
+    error = expected_error(samples[0], None, calibration)
+    assert error.shape == SIZE and 50 < float(error[:, 6:26, 6:10].median()) < 150
+    assert float(error[~BODY].median()) < 20
+
+
+def test_conformal_radius_covers_a_new_case_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    for level in (0.5, 0.8, 0.9):
+        hits = [abs(rng.standard_t(3)) <= conformal_radius(rng.standard_t(3, size=19), level) for _ in range(2000)]
+        assert level - 0.03 < np.mean(hits) < level + 0.08, "19 cases: rank 10, 16, 18 of 20 exactly"
+    assert conformal_radius([1.0, -3.0, 2.0], 0.5) == 2.0
+    assert conformal_radius([1.0, 2.0, 3.0], 0.9) == np.inf, "three cases cannot speak for nine in ten"
+
+
+def test_figures_count_millilitres() -> None:
+    hu = torch.where(BODY, 40.0, -1000.0)
+    hu[10:14, 10:14, 10:14] = 3000.0
+    found = figures_of(hu, 0.008)
+    assert found["metal_ml"] == found["bone_ml"] == pytest.approx(64 * 0.008)
+    assert found["body_ml"] == pytest.approx(32 * 24 * 24 * 0.008)
+    assert found["body_mean_hu"] == pytest.approx((40 * (32 * 24 * 24 - 64) + 3000 * 64) / (32 * 24 * 24), rel=1e-4)
+
+
+def test_bounds_exist_where_cases_suffice(calibration: Calibration) -> None:
+    assert set(calibration.bounds["body_mean_hu"]) == {"0.5", "0.8", "0.9"}, "10 cases are enough for 90 %"
+    assert calibration.bounds["body_mean_hu"]["0.5"] <= calibration.bounds["body_mean_hu"]["0.9"]
+
+
+def test_unknown_voxels_teach_nothing() -> None:
+    known = torch.ones(SIZE, dtype=torch.bool)
+    known[:8] = False
+    results = []
+    for fill in (0.0, 4000.0):
+        fit = CalibrationFit()
+        for seed in range(3):
+            samples, truth = made_up_case(seed)
+            truth[:8] = fill
+            fit.add(samples, truth, known, 0.008)
+        results.append(fit.result(num_samples=4, num_steps=3, checkpoint_sha256="abc", provenance={}))
+    assert results[0] == results[1]
+
+
+def test_file_round_trip_and_refusals(calibration: Calibration, tmp_path: Path) -> None:
+    path = calibration_path(tmp_path / "model.safetensors")
+    assert path.name == "model.calibration.json"
+    write_calibration(calibration, path)
+    assert read_calibration(path) == calibration
+    with pytest.raises(ValueError, match="exists"):
+        write_calibration(calibration, path)
+    values = json.loads(path.read_text())
+    for change, word in (({"version": 2}, "version"), ({"error_hu": [[1.0]]}, "error_hu"), ({"more": 1}, "more")):
+        path.write_text(json.dumps({**values, **change}))
+        with pytest.raises(ValueError, match=word):
+            read_calibration(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_calibration(path)
+
+
+def test_bad_tables_and_cases_are_refused_by_name(calibration: Calibration) -> None:
+    with pytest.raises(ValueError, match="hu_knots"):
+        replace(calibration, hu_knots=calibration.hu_knots[::-1])
+    with pytest.raises(ValueError, match="single_error_hu"):
+        replace(calibration, single_error_hu=(0.0,) * len(calibration.hu_knots))
+    with pytest.raises(ValueError, match="quantiles"):
+        Calibration(**{**asdict(calibration), "quantiles": tuple(row[::-1] for row in calibration.quantiles)})
+    fit = CalibrationFit()
+    samples, truth = made_up_case(0)
+    with pytest.raises(ValueError, match="samples_hu"):
+        fit.add(samples[:1], truth, BODY, 1.0)
+    with pytest.raises(ValueError, match="cases"):
+        fit.result(num_samples=4, num_steps=3, checkpoint_sha256="", provenance={})

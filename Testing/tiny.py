@@ -8,9 +8,10 @@ import torch
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.diffusion import Diffusion
 from diff2ct.geometry import ConeBeam, View
-from diff2ct.networks import X2NoiseNet, X2NoiseNetConfig
+from diff2ct.networks import ResNet2D, ResNet2DConfig, X2NoiseNet, X2NoiseNetConfig
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
+from diff2ct.translator import Translator
 from diff2ct.uncertainty import HU_KNOTS, PRIOR_CELLS, PROBABILITIES, SD_KNOTS, Calibration
 from diff2ct.units import HuMap, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -75,3 +76,10 @@ def tiny_calibration(checkpoint_sha256: str = "") -> Calibration:
         num_steps=2,
         checkpoint_sha256=checkpoint_sha256,
     )
+
+
+def tiny_translator(direction: str = "real_to_drr") -> Translator:
+    """Random weights from a fixed seed, for X-rays of 32 pixels."""
+    torch.manual_seed(0)
+    network = ResNet2D(ResNet2DConfig(width=4, num_blocks=2)).eval().requires_grad_(False)
+    return Translator(network=network, direction=direction, size=32, provenance={"recipe": "test", "steps": 0})

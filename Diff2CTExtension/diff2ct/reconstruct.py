@@ -19,6 +19,7 @@ from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import fastest_dtype
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
+from diff2ct.translator import Translator, translate
 from diff2ct.uncertainty import Calibration, expected_error, interval, supported_by_xrays
 from diff2ct.units import HU_WINDOW, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -86,6 +87,7 @@ def reconstruct(
     seed: int = 0,
     sampler: str | None = None,
     consistency: Consistency | bool | None = None,
+    translator: Translator | None = None,
     device: str = "cpu",
     on_step: OnStep | None = None,
     is_cancelled: Callable[[], bool] | None = None,
@@ -94,7 +96,8 @@ def reconstruct(
 
     num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume.
     on_step(done, in all) counts the steps of all samples. A checkpoint that reconstructs in one pass has one step and one
-    sample, whatever these say.
+    sample, whatever these say. translator: real to DRR, puts real X-rays into the style of those that the checkpoint was
+    trained on; how well the volume explains them is still asked of the X-rays as they are.
     consistency: whether and how the volume is moved toward the X-rays; None is `default_consistency`.
 
     Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
@@ -110,7 +113,8 @@ def reconstruct(
     pair = frontal_and_lateral(radiographs)
     options = default_consistency(pair, checkpoint) if consistency is None else checked_consistency(consistency, checkpoint)
     grid = grid_around_isocenter(checkpoint.grid, pair)
-    condition = condition_of(pair, checkpoint.condition, grid, device)
+    seen = pair if translator is None else _in_drr_style(pair, translator)
+    condition = condition_of(seen, checkpoint.condition, grid, device)
     views = [] if options is None else measured_views(pair, grid, device)
 
     samples, uncorrected = [], []
@@ -149,7 +153,8 @@ def reconstruct(
             "Consistency": "none" if options is None else str(options),
             "Seed": str(seed),
             "Sources": ", ".join(r.source for r in pair),
-            "Assumed": ", ".join(sorted({a for r in pair for a in r.assumed})) or "nothing",
+            "Assumed": ", ".join(sorted({a for r in seen for a in r.assumed})) or "nothing",
+            "Style": "as they are" if translator is None else f"real to DRR, translator {translator.sha256}",
         },
     )
 
@@ -234,6 +239,12 @@ def frontal_and_lateral(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, 
         raise ValueError(f"radiographs: got views {got}, accepted are one frontal (AP or PA) and one lateral (LL or RL)")
     first, second = radiographs
     return (second, first) if views[0].is_lateral else (first, second)
+
+
+def _in_drr_style(pair: Sequence[Radiograph], translator: Translator) -> tuple[Radiograph, ...]:
+    if translator.direction != "real_to_drr":
+        raise ValueError(f"translator: translates {translator.direction}, accepted is real_to_drr")
+    return tuple(translate(radiograph, translator) for radiograph in pair)
 
 
 def grid_around_isocenter(model_grid: VolumeGrid, pair: Sequence[Radiograph]) -> VolumeGrid:

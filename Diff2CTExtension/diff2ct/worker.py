@@ -5,11 +5,12 @@ from C goes to standard error. The worker stops between two steps when standard 
 appears, and leaves no output then. If a step hangs, the process ends `HARD_STOP_S` after its standard input did.
 
 Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}},
-"checkpoint", "steps", "samples", "seed", "device" ("auto" is the fastest), "cancel": FILE, "overwrite": bool, "compress": bool
-(false writes the volumes faster), "consistency": bool or {...} with fields of `consistency.Consistency` (default: on where it
-helps). Beside the volume, each FILE.nrrd: "sd_output", SD of the samples; and of a calibrated checkpoint "error_output", the
-error to be expected of each voxel, "lower_output" and "upper_output", between which the truth lies in a share "level" (0.9) of
-body voxels, and "support_output", 0 to 1, what the X-rays settle.
+"checkpoint", "steps", "samples", "seed", "device" ("auto" is the fastest), "cancel": FILE, "translator": FILE (X-rays are put
+into DRR style first), "overwrite": bool, "compress": bool (false writes the volumes faster), "consistency": bool or {...} with
+fields of `consistency.Consistency` (default: on where it helps). Beside the volume, each FILE.nrrd: "sd_output", SD of the
+samples; and of a calibrated checkpoint "error_output", the error to be expected of each voxel, "lower_output" and
+"upper_output", between which the truth lies in a share "level" (0.9) of body voxels, and "support_output", 0 to 1, what the
+X-rays settle.
 Events: {"event": "phase", "name"} with the names of `PHASES`; {"event": "progress", "step", "steps", "seconds"}; then one of
 {"event": "done", "output", "device", "seconds", "peak_memory_mb", "reprojection", "reprojection_before"
 (null without consistency), "warnings", "provenance"},
@@ -35,8 +36,8 @@ PHASES = ("starting", "reading", "sampling", "writing")
 HARD_STOP_S = 10.0
 
 _KEYS = {
-    "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "cancel", "overwrite",
-    "compress", "consistency", "level", *(f"{name}_output" for name in MAPS),
+    "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "cancel", "translator",
+    "overwrite", "compress", "consistency", "level", *(f"{name}_output" for name in MAPS),
 }  # fmt: skip
 
 
@@ -85,6 +86,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     from diff2ct.diffusion import Cancelled
     from diff2ct.radiograph import check_pair, read_radiograph
     from diff2ct.reconstruct import reconstruct
+    from diff2ct.translator import load_translator
     from diff2ct.volume import CtVolume
     from diff2ct.volume_io import write_volume
 
@@ -109,6 +111,8 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     num_samples = 1 if checkpoint.in_one_pass else request.get("samples", 1)
     level, calibrated = request.get("level", DEFAULT_LEVEL), checkpoint.calibration is not None
     check_maps(maps, num_samples=num_samples, calibrated=calibrated, level=level)
+    style = request.get("translator")
+    translator = load_translator(style, direction="real_to_drr", device=device) if style else None
 
     begin("sampling")
     started = time.perf_counter()
@@ -119,6 +123,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         num_samples=request.get("samples", 1),
         seed=request.get("seed", 0),
         consistency=consistency,
+        translator=translator,
         device=device,
         on_step=lambda step, steps: emit("progress", step=step, steps=steps, seconds=round(time.perf_counter() - started, 3)),
         is_cancelled=is_cancelled,

@@ -11,9 +11,10 @@ from diff2ct.phantom import make_phantom
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import frontal_and_lateral, reconstruct, reproject, sample_seed
+from diff2ct.translator import translate
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume
-from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
+from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +114,19 @@ def test_embedded_checkpoint_keeps_left_and_right_apart() -> None:
     error, mirrored_error = (float(np.abs(result - t)[lopsided].mean()) for t in (truth, mirrored))
     assert lopsided.sum() > 10_000
     assert error < 0.95 * mirrored_error
+
+
+def test_a_translator_changes_what_the_network_sees_and_is_named() -> None:
+    to_drr = replace(tiny_translator(), sha256="5" * 64)
+    pair, checkpoint = tiny_radiographs(tiny_body()), tiny_checkpoint()
+    plain = reconstruct(pair, checkpoint, num_steps=1)
+    styled = reconstruct(pair, checkpoint, num_steps=1, translator=to_drr)
+    by_hand = reconstruct([translate(r, to_drr) for r in pair], checkpoint, num_steps=1)
+    assert plain.provenance["Style"] == "as they are"
+    assert styled.provenance["Style"] == f"real to DRR, translator {'5' * 64}"
+    assert "style" in styled.provenance["Assumed"]
+    np.testing.assert_array_equal(styled.volume.hu, by_hand.volume.hu)
+    assert np.abs(styled.volume.hu - plain.volume.hu).max() > 1
+    assert styled.reprojection != by_hand.reprojection, "judged by the X-rays as they were measured"
+    with pytest.raises(ValueError, match="translates drr_to_real, accepted is real_to_drr"):
+        reconstruct(pair, checkpoint, num_steps=1, translator=tiny_translator("drr_to_real"))

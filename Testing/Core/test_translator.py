@@ -22,7 +22,7 @@ from diff2ct.translator import (
     to_square,
     translate,
 )
-from tiny import tiny_body, tiny_checkpoint, tiny_radiographs
+from tiny import tiny_body, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
 class Stub(ResNet2D):
@@ -36,12 +36,10 @@ class Stub(ResNet2D):
         return self.function(image)
 
 
-def translator(function=None, size: int = 32, direction: str = "real_to_drr") -> Translator:
-    if function is not None:
-        return Translator(network=Stub(function), direction=direction, size=size)
-    torch.manual_seed(0)
-    network = ResNet2D(ResNet2DConfig(width=4, num_blocks=2)).eval().requires_grad_(False)
-    return Translator(network=network, direction=direction, size=size, provenance={"recipe": "test", "steps": 0})
+def translator(function=None, size: int = 32) -> Translator:
+    if function is None:
+        return tiny_translator()
+    return Translator(network=Stub(function), direction="real_to_drr", size=size)
 
 
 def radiograph(view: View = View.LL, **changes) -> Radiograph:

@@ -16,9 +16,10 @@ from diff2ct.checkpoint import save_checkpoint
 from diff2ct.maps import MAPS
 from diff2ct.process import best_device
 from diff2ct.radiograph import write_radiograph
+from diff2ct.translator import save_translator
 from diff2ct.uncertainty import calibration_path, write_calibration
 from diff2ct.volume_io import read_ct, read_volume
-from tiny import GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs
+from tiny import GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
 @pytest.fixture
@@ -148,6 +149,16 @@ def test_a_cancel_file_stops_it_without_output(request_values: dict, tmp_path: P
 def test_auto_is_a_device_that_torch_has(request_values: dict) -> None:
     code, events = run({**request_values, "steps": 1, "device": "auto"})
     assert code == 0 and events[-1]["device"] == best_device()
+
+
+def test_a_translator_is_used_and_must_be_one(request_values: dict, tmp_path: Path) -> None:
+    save_translator(tmp_path / "style.safetensors", tiny_translator())
+    request_values["translator"] = str(tmp_path / "style.safetensors")
+    _, events = run(request_values)
+    sha256 = hashlib.sha256((tmp_path / "style.safetensors").read_bytes()).hexdigest()
+    assert events[-1]["provenance"]["Style"] == f"real to DRR, translator {sha256}"
+    code, events = run({**request_values, "translator": request_values["checkpoint"], "overwrite": True})
+    assert code == 2 and "diff2ct-translator" in events[-1]["message"]
 
 
 def test_uncompressed_output_is_the_same_volume(request_values: dict, tmp_path: Path) -> None:

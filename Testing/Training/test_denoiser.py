@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diff2ct.diffusion import add_noise, eps_from_x0, v_target
-from diff2ct_training.denoiser import denoising_loss, draw_noise
+from diff2ct_training.denoiser import DenoiserRecipe, denoising_loss, draw_noise
 from diff2ct_training.pairs import Pair, batch_of
 from diff2ct_training.recipes import RECIPES, debug, paper
 
@@ -76,11 +76,12 @@ def test_noise_of_a_sample_does_not_depend_on_its_batch() -> None:
 
 
 def test_recipes_are_consistent() -> None:
-    for name, make in RECIPES.items():
-        recipe = make()
-        assert recipe.name == name
-        multiple = getattr(recipe.network, "size_multiple", 1)  # one-pass networks take any size
-        assert all(n % multiple == 0 for n in recipe.grid.size)
+    for name, recipe in RECIPES.items():
+        assert recipe().name == name
+        if isinstance(recipe(), DenoiserRecipe):
+            assert all(n % recipe().network.size_multiple == 0 for n in recipe().grid.size)
+        with torch.device("meta"):
+            assert recipe().method().averaged
 
 
 def test_the_body_window_term_sees_bone_and_not_air() -> None:

@@ -16,6 +16,7 @@ from diff2ct.networks.instance_norm import InstanceNorm
 @dataclass(frozen=True, kw_only=True)
 class ResNet2DConfig:
     """width: channels at full resolution, doubled at each halving. num_blocks: residual blocks at the coarsest resolution.
+    residual: the result is added to the image, so that only what differs is learnt.
 
     The defaults are the paper's: c7s1-64, d128, d256, nine R256, u128, u64, c7s1-1.
     """
@@ -23,6 +24,7 @@ class ResNet2DConfig:
     width: int = 64
     num_blocks: int = 9
     num_halvings: int = 2
+    residual: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("width", 1, 512), ("num_blocks", 1, 32), ("num_halvings", 1, 4)):
@@ -36,7 +38,8 @@ class ResNet2DConfig:
 
 
 class ResNet2D(nn.Module):
-    """(B, 1, H, W) -> (B, 1, H, W) in [-1, 1]. Reflection padding and instance normalisation throughout."""
+    """(B, 1, H, W) -> (B, 1, H, W) in [-1, 1], or within 1 of the image if residual. Reflection padding and instance
+    normalisation throughout."""
 
     def __init__(self, config: ResNet2DConfig) -> None:
         super().__init__()
@@ -58,7 +61,13 @@ class ResNet2D(nn.Module):
         if image.ndim != 4 or image.shape[1] != 1 or any(n % multiple or n < 4 * multiple for n in image.shape[2:]):
             accepted = f"(B, 1, H, W) with H and W multiples of {multiple} from {4 * multiple} on"
             raise ValueError(f"image: got shape {tuple(image.shape)}, accepted is {accepted}")
-        return self.layers(image)
+        made: torch.Tensor = self.layers(image)
+        return image + made if self.config.residual else made
+
+    def start_as_identity(self) -> None:
+        """A residual network that does not change anything yet."""
+        for parameter in self.layers[-2].parameters():
+            nn.init.zeros_(parameter)
 
     def channels_last(self) -> ResNet2D:
         """This network with its weights in the memory layout that convolutions run fastest on."""

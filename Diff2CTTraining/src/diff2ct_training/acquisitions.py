@@ -5,20 +5,19 @@ Everything random comes from one numpy generator, so acquisition n of a case is 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
-from diff2ct.geometry import Beam, ConeBeam, View, beam_from_dict
+from diff2ct.geometry import Beam, ConeBeam, View
 from diff2ct.projector import project
 from diff2ct.simulate import acquire, random_detector
 from diff2ct.units import HU_AIR, hu_to_mu
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import BODY, Case
+from diff2ct_training.xray_file import read_xrays, write_xrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,30 +111,25 @@ def acquisition_files(folder: Path, case_name: str) -> list[Path]:
 
 def write_acquisition(folder: Path, number: int, acquisition: Acquisition) -> Path:
     """Store X-rays and geometry, not the case, as CASE.xrayNNN.npz, complete or not at all."""
-    a = acquisition
-    path = acquisition_path(folder, a.case.name, number)
-    header = {"cube": asdict(a.cube), "beams": [beam.to_dict() for beam in a.beams], "bone_gain": a.bone_gain}
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez(file, images=torch.stack(a.images).numpy(), valid=torch.stack(a.valid).numpy(), header=json.dumps(header))
-    partial.replace(path)
+    path = acquisition_path(folder, acquisition.case.name, number)
+    images, valid = ([t.numpy() for t in tensors] for tensors in (acquisition.images, acquisition.valid))
+    write_xrays(path, images, valid, acquisition.beams, cube=asdict(acquisition.cube), bone_gain=acquisition.bone_gain)
     return path
 
 
 def read_acquisition(path: Path, case: Case, grid: VolumeGrid) -> Acquisition:
     """What `write_acquisition` stored for `case`. Raises ValueError naming the file if it cannot be read or was made for a
     model grid of another size or spacing than `grid`."""
+    images, valid, beams, header = read_xrays(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            images, valid, header = stored["images"], stored["valid"], json.loads(str(stored["header"]))
-        cube, beams = VolumeGrid(**header["cube"]), [beam_from_dict(b) for b in header["beams"]]
-    except (OSError, KeyError, TypeError, ValueError, BadZipFile) as error:
+        cube, bone_gain = VolumeGrid(**header["cube"]), float(header["bone_gain"])
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"acquisition: {path} cannot be read: {error}") from error
     if (cube.size, cube.spacing_mm) != (grid.size, grid.spacing_mm):
         got, wanted = f"{cube.size} of {cube.spacing_mm} mm", f"{grid.size} of {grid.spacing_mm} mm"
         raise ValueError(f"acquisition: {path} is for a model grid {got}, this recipe's is {wanted}")
     case = coarsened(case, grid)
-    return Acquisition(case, cube, list(torch.from_numpy(images)), list(torch.from_numpy(valid)), beams, header["bone_gain"])
+    return Acquisition(case, cube, list(torch.from_numpy(images)), list(torch.from_numpy(valid)), beams, bone_gain)
 
 
 def coarsened(case: Case, grid: VolumeGrid) -> Case:

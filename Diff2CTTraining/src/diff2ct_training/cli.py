@@ -51,6 +51,7 @@ def reconstruct(
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
     checkpoint: Checkpoint = None,
+    translator: Annotated[Path | None, typer.Option(help="Real-to-DRR translator (.safetensors) for real X-rays.")] = None,
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
@@ -71,9 +72,9 @@ def reconstruct(
     maps = {"sd": sd_output, "error": error_output, "lower": lower_output, "upper": upper_output, "support": support_output}
     request = ReconstructionRequest(
         ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view,
-        ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, num_steps=steps,
-        num_samples=samples, seed=seed, device=device, figure=figure, consistency=consistency, level=level, overwrite=overwrite,
-        maps={name: path for name, path in maps.items() if path is not None},
+        ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, translator=translator,
+        num_steps=steps, num_samples=samples, seed=seed, consistency=consistency, device=device, figure=figure, level=level,
+        maps={name: path for name, path in maps.items() if path is not None}, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("reconstructing") as update:
         report = reconstruct_files(request, on_step=update)
@@ -298,13 +299,54 @@ def prepare(
 
 
 @main.command()
+def films(
+    sources: Annotated[list[Path], typer.Argument(help="X-ray files, or folders with X-rays at any depth.")],
+    output: Output,
+) -> None:
+    """Real X-rays as plain arrays that `train --recipe cyclegan` reads. Goes on where it stopped."""
+    from diff2ct_training.films import prepare_films
+
+    with one_line_errors(), progress_bar("films") as update:
+        done = prepare_films(output, sources, on_film=lambda name: update(description=name))
+    for sentence in done.skipped:
+        note(f"skipped: {sentence}")
+    typer.echo(f"{len(done.written)} X-rays in {output}, {len(done.skipped)} skipped")
+
+
+@main.command()
+def translate(
+    xrays: Annotated[list[Path], typer.Argument(help="X-rays: DICOM, PNG, JPEG, TIFF, NRRD ...")],
+    checkpoint: Annotated[Path, typer.Option(help="Translator (.safetensors) that `train --recipe cyclegan` wrote.")],
+    output: Output,
+    view: Annotated[str | None, typer.Option(help="AP, PA, LL or RL, for X-rays that do not tell.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
+    file_format: Annotated[str, typer.Option("--format", help="dcm, png, nrrd or npy.")] = "dcm",
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """X-rays in another style: real ones as DRRs, or DRRs as real ones. Geometry, pixels and side stay as they are."""
+    from diff2ct_training.translate_command import TranslationRequest, translate_files
+
+    request = TranslationRequest(
+        xrays=tuple(xrays), checkpoint=checkpoint, output=output, view=view, frame=frame, format=file_format,
+        device=device, overwrite=overwrite,
+    )  # fmt: skip
+    with one_line_errors(), progress_bar("translating", total=len(xrays)) as update:
+        report = translate_files(request, on_xray=update)
+    for warning in report.warnings:
+        note(f"warning: {warning}")
+    typer.echo("\n".join(map(str, report.files)))
+
+
+@main.command()
 def train(
     cases: Annotated[Path, typer.Option(help="Folder that `prepare` wrote.")],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="default, paper, psr, psr-averaged, cnn3d, x2ct-gan or debug.")] = "default",
+    recipe: Annotated[str, typer.Option(help="One of those that the README lists.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,
+    films: Annotated[Path | None, typer.Option(help="With the recipe cyclegan: the folder that `films` wrote.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Cases to choose the best checkpoint by.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="Checkpoint whose weights to start with.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
@@ -320,7 +362,7 @@ def train(
     request = TrainingRequest(
         recipe=recipe, cases=cases, output=output, num_steps=steps, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
         accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, num_workers=workers,
-        start_from=start_from, validation=validation,
+        start_from=start_from, validation=validation, films=films,
     )  # fmt: skip
     with one_line_errors(), progress_bar("training") as update:
         folder = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))

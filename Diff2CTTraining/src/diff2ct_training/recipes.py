@@ -11,6 +11,7 @@ from diff2ct.networks import Cnn3dConfig, PsrConfig, X2ctConfig, X2NoiseNetConfi
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import AcquisitionConfig
+from diff2ct_training.cyclegan import CycleGanRecipe
 from diff2ct_training.denoiser import DenoiserRecipe
 from diff2ct_training.recipe import Recipe
 from diff2ct_training.regressor import RegressorRecipe
@@ -98,6 +99,19 @@ def x2ct_gan() -> X2ctGanRecipe:
     )
 
 
+def cyclegan() -> CycleGanRecipe:
+    """CycleGAN (Zhu et al. 2017) between DRRs and real X-rays, whole images of 256 pixels, without crop and flip; with an edge
+    term. Its 200 epochs of 500 films."""
+    return CycleGanRecipe(
+        name="cyclegan",
+        num_steps=100_000,
+        learning_rate=2e-4,
+        learning_rate_decay="linear",
+        warmup_steps=0,
+        gradient_clip=0.0,
+    )
+
+
 def debug() -> DenoiserRecipe:
     """`default` made tiny: two steps take seconds. It learns nothing; it proves that the whole path runs."""
     return replace(
@@ -121,6 +135,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "psr-averaged": psr_averaged,
     "cnn3d": cnn3d,
     "x2ct-gan": x2ct_gan,
+    "cyclegan": cyclegan,
     "debug": debug,
 }
 

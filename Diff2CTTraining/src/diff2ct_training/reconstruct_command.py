@@ -18,6 +18,7 @@ from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
 from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
 from diff2ct.reconstruct import reconstruct
+from diff2ct.translator import load_translator
 from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, VOLUME_SUFFIXES, check_output
 
@@ -42,6 +43,7 @@ class ReconstructionRequest:
     geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict` and, for reading the
         image, frame, polarity and intensity of `read_radiograph`; the image tells what they leave out.
     ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell. ap_frame, lateral_frame: of several, from 0.
+    translator: real-to-DRR translator for X-rays of another style than those that the checkpoint was trained on.
     truth: the patient's CT in the same frame of reference, to be compared with.
     maps: files to write by name, one of `diff2ct.maps.MAPS`; level: of lower and upper.
     """
@@ -56,6 +58,7 @@ class ReconstructionRequest:
     lateral_frame: int | None = None
     truth: Path | None = None
     checkpoint: Path | None = None
+    translator: Path | None = None
     num_steps: int | None = None
     num_samples: int = 1
     seed: int = 0
@@ -94,6 +97,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         checkpoint = load_checkpoint(request.checkpoint, device=request.device)
         num_samples = 1 if checkpoint.in_one_pass else request.num_samples
         check_maps(request.maps, num_samples=num_samples, calibrated=checkpoint.calibration is not None)
+        style = request.translator
+        translator = None if style is None else load_translator(style, direction="real_to_drr", device=request.device)
         result = reconstruct(
             radiographs,
             checkpoint,
@@ -101,6 +106,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
             num_samples=request.num_samples,
             seed=request.seed,
             consistency=request.consistency,
+            translator=translator,
             device=request.device,
             on_step=on_step,
         )

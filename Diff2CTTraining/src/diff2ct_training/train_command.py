@@ -15,6 +15,7 @@ CT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     """recipe: a name of `recipes.RECIPES`; num_steps, learning_rate, ct_share, seed: None leaves what the recipe says.
+    films: real X-rays that `prepare_films` wrote, for the recipe that needs them.
 
     accelerator, devices, num_nodes, strategy: as Lightning Fabric takes them; "fsdp" shares the weights out among processes.
     start_from: checkpoint to start the weights from. validation: cases to choose the best checkpoint by.
@@ -26,6 +27,7 @@ class TrainingRequest:
     num_steps: int | None = None
     learning_rate: float | None = None
     ct_share: float | None = None
+    films: Path | None = None
     seed: int | None = None
     accelerator: str = "auto"
     devices: int = 1
@@ -43,6 +45,7 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
     from diff2ct_training.recipes import recipe_named
 
     changes: dict[str, Any] = {k: getattr(request, k) for k in ("num_steps", "learning_rate", "ct_share", "seed")}
+    changes["films"] = None if request.films is None else str(request.films)
     recipe = recipe_named(request.recipe)
     wanted = {k: v for k, v in changes.items() if v is not None}
     for name in wanted:

@@ -18,6 +18,14 @@ def test_shape_and_range() -> None:
     assert float(styled.detach().abs().max()) <= 1
 
 
+def test_a_residual_network_can_start_without_changing_anything() -> None:
+    network = ResNet2D(ResNet2DConfig(width=4, num_blocks=1, residual=True))
+    image = torch.randn(1, 1, 16, 16)
+    assert float((network(image) - image).detach().abs().max()) > 1e-3
+    network.start_as_identity()
+    torch.testing.assert_close(network(image), image)
+
+
 def test_samples_do_not_see_each_other() -> None:
     torch.manual_seed(0)
     network = ResNet2D(ResNet2DConfig(width=4, num_blocks=2)).eval()

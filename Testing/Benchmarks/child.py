@@ -28,7 +28,7 @@ def _sample_folder() -> TemporaryDirectory:
 
 
 def run_worker(settings: Settings, **request: Any) -> dict[str, Any]:
-    """The worker's "done" event, and {"marks": [(event, seconds)]} since its process was started, by the clock of `settings`."""
+    """The worker's "done" event, and {"marks": [(event, seconds)]} since its process began, by the clock of `settings`."""
     folder = Path(_sample_folder().name)
     request = {
         "ap": str(folder / "ap.npy"),

@@ -17,7 +17,7 @@ from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import resample
 from diff2ct_training import calibrate_command, cli
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
-from diff2ct_training.evaluation import EvaluationCase
+from diff2ct_training.evaluation.cases import EvaluationCase
 
 
 @pytest.fixture()

@@ -108,7 +108,9 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
     warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
     checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
-    check_maps(maps, num_samples=request.get("samples", 1), calibrated=checkpoint.calibration is not None)
+    num_samples = 1 if checkpoint.in_one_pass else request.get("samples", 1)
+    level, calibrated = request.get("level", DEFAULT_LEVEL), checkpoint.calibration is not None
+    check_maps(maps, num_samples=num_samples, calibrated=calibrated, level=level)
     style = request.get("translator")
     translator = load_translator(style, direction="real_to_drr", device=device) if style else None
 
@@ -128,16 +130,16 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     )
     begin("writing")
 
-    def write(volume: CtVolume, path: Path) -> None:
+    def write(volume: CtVolume, path: Path, **words: str) -> None:
         compress = bool(request.get("compress", True))
-        write_volume(volume, path, attributes=result.provenance, overwrite=overwrite, compress=compress)
+        write_volume(volume, path, attributes={**result.provenance, **words}, overwrite=overwrite, compress=compress)
 
     write(result.volume, Path(request["output"]))
     if request.get("maps_folder"):
         names = available_maps(num_samples=len(result.samples_hu), calibrated=result.calibration is not None)
         maps = {**{name: Path(request["maps_folder"]) / f"{name}.nrrd" for name in names}, **maps}
     for name, path in maps.items():
-        write(result.map(name, request.get("level", DEFAULT_LEVEL)), path)
+        write(result.map(name, level), path, Values=MAPS[name])
     emit(
         "done",
         output=request["output"],

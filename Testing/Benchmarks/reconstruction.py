@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from child import run_worker
 from denoising import PAPER_STEPS, paper_step_seconds
-
 from harness import Section, Settings
 
 
@@ -15,7 +14,12 @@ def measure(settings: Settings) -> Section:
         done = run_worker(settings, samples=num_samples)
         sampling, end = (next(t for name, t in done["marks"] if name == mark) for mark in ("sampling", "writing"))
         seconds[num_samples] = end - sampling
-        row = {"samples": num_samples, "steps each": 3, "reconstruct s": seconds[num_samples], "process to file s": done["marks"][-1][1]}
+        row = {
+            "samples": num_samples,
+            "steps each": 3,
+            "reconstruct s": seconds[num_samples],
+            "process to file s": done["marks"][-1][1],
+        }
         section.rows.append({**row, "peak memory MB": done["peak_memory_mb"]})
     paper_seconds, how = paper_step_seconds(settings)
     section.rows.append({"samples": "paper", "steps each": PAPER_STEPS, "reconstruct s": PAPER_STEPS * paper_seconds})

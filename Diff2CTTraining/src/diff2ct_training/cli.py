@@ -55,17 +55,26 @@ def reconstruct(
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
+    consistency: Annotated[
+        bool | None, typer.Option(help="Move the volume toward the X-rays. Default: where their scale is known.")
+    ] = None,
     sd_output: Annotated[Path | None, typer.Option(help="Standard deviation of the samples [HU] to write.")] = None,
+    error_output: Annotated[Path | None, typer.Option(help="Error to be expected of each voxel [HU] to write.")] = None,
+    lower_output: Annotated[Path | None, typer.Option(help="Lower end of the interval at --level [HU] to write.")] = None,
+    upper_output: Annotated[Path | None, typer.Option(help="Upper end of that interval to write.")] = None,
+    level: Annotated[float, typer.Option(help="Share of body voxels whose truth lies in the interval, up to 0.9.")] = 0.9,
+    support_output: Annotated[Path | None, typer.Option(help="What the X-rays settle, 0 to 1, to write.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Two X-rays in, one CT volume out."""
     from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, summary_lines
 
+    maps = {"sd": sd_output, "error": error_output, "lower": lower_output, "upper": upper_output, "support": support_output}
     request = ReconstructionRequest(
         ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view,
         ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, translator=translator,
-        num_steps=steps,
-        num_samples=samples, seed=seed, device=device, figure=figure, sd_output=sd_output, overwrite=overwrite,
+        num_steps=steps, num_samples=samples, seed=seed, consistency=consistency, device=device, figure=figure, level=level,
+        maps={name: path for name, path in maps.items() if path is not None}, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("reconstructing") as update:
         report = reconstruct_files(request, on_step=update)

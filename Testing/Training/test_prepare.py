@@ -17,9 +17,10 @@ from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training import cli
 from diff2ct_training.acquisitions import acquisition_files
-from diff2ct_training.cases import labels_file, list_cases, read_case, read_labels, write_case
+from diff2ct_training.cases import Case, labels_file, list_cases, read_case, read_labels, write_case
 from diff2ct_training.prepare import CaseOptions, Prepared, phantom_split, prepare, prepare_xrays
 from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
+from diff2ct_training.prepare_pictures import mid_planes
 from diff2ct_training.scans import find_scans
 from diff2ct_training.splits import SplitRule
 from diff2ct_training.warp import random_warp, warp
@@ -65,6 +66,18 @@ def test_cts_become_cases_with_bent_copies(tmp_path: Path) -> None:
     assert cases[0].grid.spacing_mm == (2.0, 2.0, 2.0) and cases[0].hu.shape == (27, 59, 71)
     assert not np.array_equal(cases[1].hu, cases[2].hu)
     assert all(-1024 <= c.hu.min() and c.hu.max() <= 4096 for c in cases)
+
+
+def test_a_picture_of_each_ct(tmp_path: Path) -> None:
+    prepared(tmp_path / "cases", ct_folder(tmp_path / "in", "scan.nii.gz"), num_variants=2)
+    (picture,) = (tmp_path / "cases" / "pictures").iterdir()
+    assert picture.name == "ct_scan_000.png" and "pictures/ct_scan_000.png" in (tmp_path / "cases" / "report.md").read_text()
+    hu = np.full((4, 6, 8), -1000, np.int16)
+    hu[3, 0, 0] = hu[3, 3, 0] = 800  # at the top in front on the right, and on the right of the coronal plane
+    case = Case("ct_a", "ct", hu, VolumeGrid((4, 6, 8), (2, 2, 2), (0, 0, 0)), (0.0, 6.0, 6.0), "a")
+    axial, coronal, sagittal = (mid_planes(case)[:, x : x + w] for x, w in ((0, 8), (12, 8), (24, 6)))
+    assert [tuple(np.argwhere(plane == 255)[0]) for plane in (axial, coronal, sagittal)] == [(0, 0), (0, 0), (0, 0)]
+    assert axial.shape == (6, 8) and (mid_planes(case) == 255).sum() == 5
 
 
 def test_a_test_patient_is_not_bent(tmp_path: Path) -> None:

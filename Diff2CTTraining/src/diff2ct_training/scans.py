@@ -282,5 +282,5 @@ def _below(path: Path, base: Path) -> str:
 
 
 def slug(text: str) -> str:
-    """`text` with letters, digits, ".", "-" and "_" only, so that it can be part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", text)
+    """`text` with letters of any script, digits, ".", "-" and "_" only, so that it can be part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", text)

@@ -108,7 +108,8 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
     warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
     checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
-    check_maps(maps, num_samples=request.get("samples", 1), calibrated=checkpoint.calibration is not None)
+    num_samples = 1 if checkpoint.in_one_pass else request.get("samples", 1)
+    check_maps(maps, num_samples=num_samples, calibrated=checkpoint.calibration is not None)
     style = request.get("translator")
     translator = load_translator(style, direction="real_to_drr", device=device) if style else None
 
@@ -118,7 +119,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         radiographs,
         checkpoint,
         num_steps=request.get("steps"),
-        num_samples=request.get("samples", 1),
+        num_samples=num_samples,
         seed=request.get("seed", 0),
         consistency=consistency,
         translator=translator,

@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +161,19 @@ def test_two_processes_train_what_one_does(name: str, strategy: str, cases: Path
         np.testing.assert_allclose(logged(together, term), logged(alone, term), rtol=2e-3)
     a, b = (load_checkpoint(f / "checkpoint.safetensors").network.state_dict() for f in (alone, together))
     assert all(torch.allclose(a[key], b[key], atol=5e-3) for key in a)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_with_the_same_losses(cases: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle of whatever it does."""
+    run = tiny_recipe("psr", **{**IN_PROCESSES, "num_steps": 60, "save_every": 2, "picture_every": 60})
+    script = Path(__file__).parents[1] / "tiny_recipes.py"
+    command = [sys.executable, str(script), "psr", str(cases), str(tmp_path / "killed"), "auto", "1", "60", "2"]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while not (tmp_path / "killed" / "state.safetensors").exists():
+        assert process.poll() is None, "it ended by itself"
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    resumed, whole = train(run, cases, tmp_path / "killed"), train(run, cases, tmp_path / "whole")
+    np.testing.assert_allclose(logged(resumed, "loss")[-20:], logged(whole, "loss")[-20:], rtol=1e-3)

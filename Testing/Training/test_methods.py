@@ -18,10 +18,11 @@ from diff2ct.checkpoint import load_checkpoint
 from diff2ct.diffusion import Cancelled
 from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.cases import Case, write_case
+from diff2ct_training.acquisitions import acquire_views, write_acquisition
+from diff2ct_training.cases import Case, read_case, write_case
 from diff2ct_training.loop import train
 from diff2ct_training.recipes import RECIPES
-from diff2ct_training.volume_samples import VolumeRecipe
+from diff2ct_training.volume_samples import VolumeRecipe, VolumeSamples, validation_samples
 from tiny import tiny_body, tiny_radiographs
 from tiny_recipes import IN_PROCESSES, NETWORKS, tiny_recipe
 
@@ -140,6 +141,25 @@ def test_data_of_another_spacing_stops_before_the_first_step(cases: Path, tmp_pa
     write_case(tmp_path / "cases", Case("ct_odd", "ct", body.hu.astype(np.int16), body.grid, (0.0, 0.0, 0.0), "made here"))
     with pytest.raises(ValueError, match=r"ct_odd\.json has voxels of"):
         train(tiny_recipe("psr"), tmp_path / "cases", tmp_path / "run")
+
+
+def test_xrays_for_another_grid_stop_before_the_first_step(cases: Path, tmp_path: Path) -> None:
+    folder, recipe = tmp_path / "cases", tiny_recipe("psr")
+    body = tiny_body(VolumeGrid.centered(24, 16.0))
+    write_case(folder, Case("phantom_a", "phantom", body.hu.astype(np.int16), body.grid, (0.0, 0.0, 0.0), "made here"))
+    acquisition = acquire_views(read_case(folder / "phantom_a.json"), np.random.default_rng(0), recipe.acquisition, recipe.grid)
+    write_acquisition(folder, 0, acquisition)
+    assert len(VolumeSamples(recipe, folder)) == 2
+    with pytest.raises(ValueError, match=r"phantom_a\.xray000\.npz is for a model grid"):
+        VolumeSamples(replace(recipe, grid=VolumeGrid.centered(8, 16.0)), folder)
+
+
+def test_validation_uses_each_case_once(cases: Path) -> None:
+    files = [cases / "phantom_tiny.json"] * 3
+    samples = validation_samples(tiny_recipe("psr"), files)
+    assert len(samples) == 3 and not torch.equal(samples[0].pair.x_0, samples[1].pair.x_0)
+    again = validation_samples(tiny_recipe("psr"), files)
+    assert torch.equal(samples[2].pair.x_0, again[2].pair.x_0), "always the same"
 
 
 def test_weights_of_another_network_are_refused(cases: Path, tmp_path: Path) -> None:

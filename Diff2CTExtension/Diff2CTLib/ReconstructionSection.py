@@ -140,8 +140,8 @@ class ReconstructionSection:
         missing = Dependencies.missing()
         self._fillCheckpoints(parameterNode)
         facts = {} if missing else self._checkpointFacts(parameterNode.checkpoint)
-        self.ui.checkpointLabel.text = _checkpointWords(facts)
-        self.ui.checkpointLabel.visible = bool(self.ui.checkpointLabel.text)
+        self.ui.checkpointFactsLabel.text = _checkpointWords(facts)
+        self.ui.checkpointFactsLabel.visible = bool(self.ui.checkpointFactsLabel.text)
         isRunning = self.logic.run is not None
         reason = "" if isRunning else self._whyNot(parameterNode, missing)
         button = self.ui.reconstructButton

@@ -317,12 +317,12 @@ def test_checkpoints_of_a_folder_can_be_chosen(panel, xrays, tmp_path, monkeypat
 
 
 def test_the_panel_says_what_a_checkpoint_is_before_it_is_used(panel, xrays, tmp_path):
-    wait_until(lambda: "3 steps by default, calibrated" in panel.ui.checkpointLabel.text)
+    wait_until(lambda: "3 steps by default, calibrated" in panel.ui.checkpointFactsLabel.text)
     assert panel.ui.samplesSpinBox.enabled and panel.ui.consistencyComboBox.enabled
 
     panel.parameterNode.checkpoint = str(tmp_path / "psr.safetensors")
     settle(panel)
-    wait_until(lambda: "one pass" in panel.ui.checkpointLabel.text)
+    wait_until(lambda: "one pass" in panel.ui.checkpointFactsLabel.text)
     assert not panel.ui.samplesSpinBox.enabled and not panel.ui.stepsSpinBox.enabled
     assert not panel.ui.consistencyComboBox.enabled and panel.ui.reconstructButton.enabled
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from diff2ct_training.loop import learning_rate, train
+from diff2ct_training.loop import learning_rate, make_fabric, train
 from diff2ct_training.method import Backward, Method, Weights, bare
 from diff2ct_training.recipe import Recipe
 
@@ -134,3 +134,15 @@ def test_linear_decay_stays_for_half_and_falls_to_zero() -> None:
 def test_a_recipe_that_cannot_be_is_refused_by_field(option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         recipe(**option)
+
+
+def test_weights_are_shared_out_for_one_network_only(tmp_path: Path) -> None:
+    class Two(LineRecipe):
+        def method(self) -> Line:
+            two = Line(self)
+            two.networks["other"] = nn.Linear(1, 1)
+            return two
+
+    run = Two(**vars(recipe()))
+    with pytest.raises(ValueError, match="fsdp"):
+        train(run, tmp_path, tmp_path / "run", fabric=make_fabric(run, tmp_path / "run", "cpu", strategy="fsdp"))

@@ -12,9 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from harness import Settings
+
 from diff2ct.radiograph import write_radiograph
 from diff2ct.sample_case import sample_case
-from harness import Settings
 
 
 @lru_cache
@@ -27,7 +28,7 @@ def _sample_folder() -> TemporaryDirectory:
 
 
 def run_worker(settings: Settings, **request: Any) -> dict[str, Any]:
-    """The worker's "done" event, and {"marks": [(event, seconds)]} since its process was started, by the clock of `settings`."""
+    """The worker's "done" event, and {"marks": [(event, seconds)]}: since its process was started, by the settings' clock."""
     folder = Path(_sample_folder().name)
     request = {
         "ap": str(folder / "ap.npy"),

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from harness import Contender, Section, Settings, race
 from machine import conv_gflops
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,7 +16,6 @@ from diff2ct.checkpoint import load_checkpoint
 from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import fastest_dtype
 from diff2ct_training.recipes import paper
-from harness import Contender, Section, Settings, race
 
 OURS = "Diff2CT, embedded checkpoint"
 MONAI, MONAI_FAST = "MONAI DiffusionModelUNet, as it comes", "MONAI DiffusionModelUNet, our layout and precision"
@@ -46,7 +46,9 @@ def measure(settings: Settings) -> Section:
     section.rows.append({"network": "paper's pixel network, base width 64, float32", "ms": 1e3 * seconds})
     section.rows[-1]["x ours"] = 1e3 * seconds / timings.ms(OURS)
     section.notes += [f"Ours and MONAI's fast variant in {dtype}. {how}"]
-    section.notes.append("MONAI: the same widths and blocks on the same eight Haar bands at half size, no attention, no condition.")
+    section.notes.append(
+        "MONAI: the same widths and blocks on the same eight Haar bands at half size, no attention, no condition."
+    )
     return section
 
 

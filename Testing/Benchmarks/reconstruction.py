@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from child import run_worker
 from denoising import PAPER_STEPS, paper_step_seconds
-
 from harness import Section, Settings
+
+from diff2ct.checkpoint import load_checkpoint
 
 
 def measure(settings: Settings) -> Section:
     section = Section("Reconstruction, two X-rays to 128^3 voxels, embedded checkpoint")
-    seconds: dict[int, float] = {}
+    seconds, num_steps = {}, load_checkpoint().sampling.num_steps
     for num_samples in (1, 4):
         done = run_worker(settings, samples=num_samples)
         sampling, end = (next(t for name, t in done["marks"] if name == mark) for mark in ("sampling", "writing"))
         seconds[num_samples] = end - sampling
-        row = {"samples": num_samples, "steps each": 3, "reconstruct s": seconds[num_samples], "process to file s": done["marks"][-1][1]}
+        row = {
+            "samples": num_samples,
+            "steps each": num_steps,
+            "reconstruct s": seconds[num_samples],
+            "process to file s": done["marks"][-1][1],
+        }
         section.rows.append({**row, "peak memory MB": done["peak_memory_mb"]})
     paper_seconds, how = paper_step_seconds(settings)
     section.rows.append({"samples": "paper", "steps each": PAPER_STEPS, "reconstruct s": PAPER_STEPS * paper_seconds})

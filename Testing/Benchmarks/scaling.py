@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from denoising import embedded_step
+from harness import Contender, Section, Settings, race
 from projection import DETECTOR_MM, straight
 
 from diff2ct.checkpoint import load_checkpoint
@@ -15,7 +16,6 @@ from diff2ct.projector import project
 from diff2ct.reconstruct import reconstruct
 from diff2ct.sample_case import sample_case
 from diff2ct.volume import VolumeGrid
-from harness import Contender, Section, Settings, race
 
 
 def measure(settings: Settings) -> Section:
@@ -41,7 +41,7 @@ def measure(settings: Settings) -> Section:
 def _add(section: Section, settings: Settings, what: str, contenders: dict[str, Contender]) -> None:
     timings, first = race(contenders, settings), next(iter(contenders))
     for name in contenders:
-        section.rows.append({"what": f"{what}: {name}", "ms": timings.ms(name), f"x the first": timings.ratio(name, first)})
+        section.rows.append({"what": f"{what}: {name}", "ms": timings.ms(name), "x the first": timings.ratio(name, first)})
 
 
 def _projection(size: int, beams: list[ConeBeam], device: str) -> Contender:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 from child import run_worker
-
 from harness import Section, Settings
 
 _IMPORTS = ("numpy", "torch", "diff2ct.geometry", "diff2ct.radiograph", "diff2ct.checkpoint", "diff2ct.reconstruct")
@@ -30,5 +29,7 @@ def measure(settings: Settings) -> Section:
 
 
 def _import_seconds(name: str, clock: str) -> float:
-    done = subprocess.run([sys.executable, "-c", _TIMED.format(name, _CLOCKS[clock])], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _TIMED.format(name, _CLOCKS[clock])], capture_output=True, text=True, check=True
+    )
     return float(done.stdout)

@@ -28,7 +28,11 @@ def _sample_folder() -> TemporaryDirectory:
 
 
 def run_worker(settings: Settings, **request: Any) -> dict[str, Any]:
+<<<<<<< HEAD
     """The worker's "done" event, and {"marks": [(event, seconds)]}: since its process was started, by the settings' clock."""
+=======
+    """The worker's "done" event, and {"marks": [(event, seconds)]} since its process began, by the clock of `settings`."""
+>>>>>>> d77d1b31151560f9d7c8b538fc1524da4cfc0217
     folder = Path(_sample_folder().name)
     request = {
         "ap": str(folder / "ap.npy"),

@@ -12,10 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import Settings
-
 from diff2ct.radiograph import write_radiograph
 from diff2ct.sample_case import sample_case
+from harness import Settings
 
 
 @lru_cache
@@ -28,11 +27,7 @@ def _sample_folder() -> TemporaryDirectory:
 
 
 def run_worker(settings: Settings, **request: Any) -> dict[str, Any]:
-<<<<<<< HEAD
-    """The worker's "done" event, and {"marks": [(event, seconds)]}: since its process was started, by the settings' clock."""
-=======
     """The worker's "done" event, and {"marks": [(event, seconds)]} since its process began, by the clock of `settings`."""
->>>>>>> d77d1b31151560f9d7c8b538fc1524da4cfc0217
     folder = Path(_sample_folder().name)
     request = {
         "ap": str(folder / "ap.npy"),

@@ -26,7 +26,7 @@ from diff2ct.reconstruct import Reconstruction, reconstruct, reproject
 from diff2ct.simulate import acquire, random_detector
 from diff2ct.volume import CtVolume
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation import EvaluationCase, ct_case, phantom_case
+from diff2ct_training.evaluation.cases import EvaluationCase, ct_case, phantom_case
 
 FIGURES = (
     "ssim_3d_body", "bone_dice", "metal_dice", "mae_hu_bone", "mae_hu_body", "mae_hu_whole", "bias_hu_body", "psnr_wide",

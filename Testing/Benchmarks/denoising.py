@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from harness import Contender, Section, Settings, race
-from machine import conv_gflops
 from torch.utils.flop_counter import FlopCounterMode
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import fastest_dtype
 from diff2ct_training.recipes import paper
+from harness import Contender, Section, Settings, race
+from machine import conv_gflops
 
 OURS = "Diff2CT, embedded checkpoint"
 MONAI, MONAI_FAST = "MONAI DiffusionModelUNet, as it comes", "MONAI DiffusionModelUNet, our layout and precision"

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import Contender, Seconds, Section, Settings, Unavailable, extra_memory_mb, race
 
 from diff2ct.geometry import ConeBeam, View
 from diff2ct.phantom import make_phantom
 from diff2ct.projector import project
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import VolumeGrid
+from harness import Contender, Seconds, Section, Settings, Unavailable, extra_memory_mb, race
 
 OURS = "Diff2CT"
 GRID = VolumeGrid.centered(128, 2.0)

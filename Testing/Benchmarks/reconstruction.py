@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from child import run_worker
 from denoising import PAPER_STEPS, paper_step_seconds
-from harness import Section, Settings
-
 from diff2ct.checkpoint import load_checkpoint
+from harness import Section, Settings
 
 
 def measure(settings: Settings) -> Section:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from denoising import embedded_step
-from harness import Contender, Section, Settings, race
-from projection import DETECTOR_MM, straight
 
+from denoising import embedded_step
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.geometry import ConeBeam
 from diff2ct.precision import fastest_dtype
@@ -16,6 +14,8 @@ from diff2ct.projector import project
 from diff2ct.reconstruct import reconstruct
 from diff2ct.sample_case import sample_case
 from diff2ct.volume import VolumeGrid
+from harness import Contender, Section, Settings, race
+from projection import DETECTOR_MM, straight
 
 
 def measure(settings: Settings) -> Section:

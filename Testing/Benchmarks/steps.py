@@ -27,7 +27,7 @@ from diff2ct.metrics import evaluate_volume
 from diff2ct.process import best_device, tune_allocator
 from diff2ct.reconstruct import reconstruct
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation import EvaluationCase, PlannedCase, plan_ct, plan_phantom
+from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase, plan_ct, plan_phantom
 
 STEPS = (1, 2, 4, 8, 16, 25, 50, 250, 1000)
 METRICS = ("ssim_3d_body", "bone_dice", "metal_dice", "mae_hu_bone", "mae_hu_body", "bias_hu_body", "psnr_wide")

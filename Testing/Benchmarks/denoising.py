@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.networks import X2NoiseNet
-from diff2ct.precision import fastest_dtype
+from diff2ct.precision import fastest_arithmetic, fastest_dtype
 from diff2ct_training.recipes import paper
 from harness import Contender, Section, Settings, race
 from machine import conv_gflops
@@ -26,7 +26,7 @@ def measure(settings: Settings) -> Section:
     size = 32 if settings.quick else 128
     section = Section(f"One denoising step, {size}^3 voxels")
     dtype = fastest_dtype(settings.device)
-    contenders: dict[str, Contender] = {OURS: embedded_step(size, settings.device, dtype)}
+    contenders: dict[str, Contender] = {OURS: embedded_step(size, settings.device)}
     with section.optional(MONAI):
         contenders[MONAI] = _monai_step(size, settings.device, torch.float32, channels_last=False)
         contenders[MONAI_FAST] = _monai_step(size, settings.device, dtype, channels_last=True)
@@ -52,17 +52,17 @@ def measure(settings: Settings) -> Section:
     return section
 
 
-def embedded_step(size: int, device: str, dtype: torch.dtype) -> Contender:
+def embedded_step(size: int, device: str) -> Contender:
     """One call of the embedded network on random input, condition embedded before, as in sampling."""
     network = load_checkpoint(device=device).network
     x, t = torch.randn(1, 1, size, size, size, device=device), torch.full((1,), 500, device=device)
     views = torch.rand(1, network.config.num_views, network.config.condition_channels, 192, 192, device=device)
-    with torch.inference_mode(), torch.autocast(device, dtype):
+    with torch.inference_mode(), fastest_arithmetic(device):
         embedded = network.embed_condition(_straight_views(views, size), (size, size, size))
 
     @torch.inference_mode()
     def step() -> None:
-        with torch.autocast(device, dtype):
+        with fastest_arithmetic(device):
             network.denoise(x, t, embedded)
 
     return step

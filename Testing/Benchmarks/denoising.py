@@ -14,7 +14,7 @@ from diff2ct.checkpoint import load_checkpoint
 from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import fastest_arithmetic, fastest_dtype
 from diff2ct_training.recipes import paper
-from harness import Contender, Section, Settings, race
+from harness import Contender, Section, Settings, extra_gpu_memory_mb, race
 from machine import conv_gflops
 
 OURS = "Diff2CT, embedded checkpoint"
@@ -39,9 +39,9 @@ def measure(settings: Settings) -> Section:
         section.rows.append({**row, "GFLOP/s": rate, "share of the convolution peak": rate / peak})
     section.expect("share of the machine's convolution peak", section.rows[0]["share of the convolution peak"], 0.8)
     if settings.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        contenders[OURS]()
-        section.notes.append(f"Peak memory of our step on the GPU: {torch.cuda.max_memory_allocated() / 1e6:.0f} MB.")
+        section.notes.append(f"Our step allocates {extra_gpu_memory_mb(contenders[OURS]):.0f} MB on the GPU.")
+    else:
+        section.notes.append("GPU: skipped, torch finds no CUDA device here.")
     seconds, how = paper_step_seconds(settings)
     section.rows.append({"network": "paper's pixel network, base width 64, float32", "ms": 1e3 * seconds})
     section.rows[-1]["x ours"] = 1e3 * seconds / timings.ms(OURS)

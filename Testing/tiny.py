@@ -12,6 +12,7 @@ from diff2ct.networks import ResNet2D, ResNet2DConfig, X2NoiseNet, X2NoiseNetCon
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.translator import Translator
+from diff2ct.uncertainty import HU_KNOTS, PRIOR_CELLS, PROBABILITIES, SD_KNOTS, Calibration
 from diff2ct.units import HuMap, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
@@ -57,6 +58,23 @@ def tiny_checkpoint() -> Checkpoint:
         condition="geometric",
         grid=GRID,
         provenance={"recipe": "test", "steps": 0},
+    )
+
+
+def tiny_calibration(checkpoint_sha256: str = "") -> Calibration:
+    """600 HU off everywhere."""
+    return Calibration(
+        hu_knots=HU_KNOTS,
+        sd_knots=SD_KNOTS,
+        error_hu=((600.0,) * len(SD_KNOTS),) * len(HU_KNOTS),
+        single_error_hu=(600.0,) * len(HU_KNOTS),
+        quantiles=(tuple(float(p) for p in range(len(PROBABILITIES))),) * len(HU_KNOTS),
+        prior_sd_hu=(((900.0,) * PRIOR_CELLS,) * PRIOR_CELLS,) * PRIOR_CELLS,
+        bounds={},
+        num_cases=3,
+        num_samples=2,
+        num_steps=2,
+        checkpoint_sha256=checkpoint_sha256,
     )
 
 

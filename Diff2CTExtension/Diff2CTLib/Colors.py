@@ -11,7 +11,9 @@ LATERAL_COLOR = (0.20, 0.75, 0.68)
 
 DIFFERENCE_HU = 600.0
 DEVIATION_HU = 400.0
+ERROR_HU = 800.0
 UNSEEN_HU = 40.0
+UNSEEN_SHARE = 0.25
 """Ends of the scales, and what is too little to be coloured."""
 _SIZE = 256
 
@@ -35,6 +37,13 @@ def deviationColor():
         "Diff2CT standard deviation",
         [(1.0, 0.95 - 0.75 * share, 0.15, float(share * DEVIATION_HU > UNSEEN_HU)) for share in shares],
     )
+
+
+def supportColor():
+    """Green where the X-rays settle what is there, on a scale from 0 to 1."""
+    shares = [i / (_SIZE - 1) for i in range(_SIZE)]
+    colors = [(0.80 - 0.75 * share, 0.95 - 0.35 * share, 0.70 - 0.50 * share, float(share > UNSEEN_SHARE)) for share in shares]
+    return _table("Diff2CT support", colors)
 
 
 def edgeColor():

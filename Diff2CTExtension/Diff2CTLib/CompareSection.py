@@ -9,7 +9,9 @@ from slicer.i18n import tr as _
 
 from Diff2CTLib import CompareViews, Dependencies, Layout, SceneBridge
 from Diff2CTLib.ParameterNode import Overlay
+from Diff2CTLib.Reconstruction import mapReference
 
+_MAPS = {Overlay.UNCERTAINTY: "sd", Overlay.ERROR: "error", Overlay.SUPPORT: "support"}
 _LOOK_FROM = (0.48, 0.84, 0.25)  # the patient's front and right, a little from above
 
 
@@ -114,23 +116,30 @@ class CompareSection:
         self.views.show(parameterNode.reconstructionNode, parameterNode.truthNode, node, parameterNode.overlayOpacity / 100)
 
     def _overlayNode(self, parameterNode):
-        reconstruction = parameterNode.reconstructionNode
-        if reconstruction is None or parameterNode.overlay is Overlay.NONE:
+        reconstruction, overlay = parameterNode.reconstructionNode, parameterNode.overlay
+        if reconstruction is None or overlay is Overlay.NONE:
             return None
-        if parameterNode.overlay is Overlay.UNCERTAINTY:
-            return reconstruction.GetNodeReference("Diff2CT.sd")
+        if overlay in _MAPS:
+            return reconstruction.GetNodeReference(mapReference(_MAPS[overlay]))
         return self._comparison.differenceNode if self._comparison is not None else None
 
     def _overlayWords(self, parameterNode):
         """Why the chosen overlay cannot be shown, or what its colours mean."""
-        if parameterNode.reconstructionNode is None or parameterNode.overlay is Overlay.NONE:
+        overlay = parameterNode.overlay
+        if parameterNode.reconstructionNode is None or overlay is Overlay.NONE:
             return ""
-        hasNode = self._overlayNode(parameterNode) is not None
-        if parameterNode.overlay is Overlay.UNCERTAINTY:
-            if hasNode:
-                return _("Yellow to red: the samples differ by 40 to 400 HU (standard deviation).")
+        if self._overlayNode(parameterNode) is not None:
+            return {
+                Overlay.DIFFERENCE: _("Blue: below the CT, red: above it, by 40 to 600 HU."),
+                Overlay.UNCERTAINTY: _("Yellow to red: the samples differ by 40 to 400 HU (standard deviation)."),
+                Overlay.ERROR: _("Yellow to red: errors of 80 to 800 HU are to be expected (root mean square)."),
+                Overlay.SUPPORT: _("Green: the X-rays settle what is there; elsewhere it is what is usual."),
+            }[overlay]
+        if overlay is Overlay.DIFFERENCE:
+            return _("Choose a ground truth first.")
+        if overlay is Overlay.UNCERTAINTY:
             return _("There is a standard deviation only if two samples or more are drawn.")
-        return _("Blue: below the CT, red: above it, by 40 to 600 HU.") if hasNode else _("Choose a ground truth first.")
+        return _("The checkpoint of this reconstruction is not calibrated.")
 
     def _pair(self, parameterNode):
         truth = parameterNode.truthNode

@@ -126,15 +126,17 @@ class CompareViews(VTKObservationMixin):
 
 
 def styleOverlay(node, overlay):
-    """Colours of a difference or of a standard deviation [HU]."""
+    """Colours and scale of an overlay [HU], or 0 to 1 for what the X-rays settle."""
+    color, low, high = {
+        Overlay.DIFFERENCE: (Colors.differenceColor, -Colors.DIFFERENCE_HU, Colors.DIFFERENCE_HU),
+        Overlay.UNCERTAINTY: (Colors.deviationColor, 0.0, Colors.DEVIATION_HU),
+        Overlay.ERROR: (Colors.deviationColor, 0.0, Colors.ERROR_HU),
+        Overlay.SUPPORT: (Colors.supportColor, 0.0, 1.0),
+    }[overlay]
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
-    if overlay is Overlay.DIFFERENCE:
-        display.SetAndObserveColorNodeID(Colors.differenceColor())
-        display.SetWindowLevel(2 * Colors.DIFFERENCE_HU, 0)
-    else:
-        display.SetAndObserveColorNodeID(Colors.deviationColor())
-        display.SetWindowLevel(Colors.DEVIATION_HU, Colors.DEVIATION_HU / 2)
+    display.SetAndObserveColorNodeID(color())
+    display.SetWindowLevel(high - low, (high + low) / 2)
 
 
 def showBone(node, isShown):

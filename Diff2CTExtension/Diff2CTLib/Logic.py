@@ -133,6 +133,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         steps=None,
         samples=DEFAULT_SAMPLES,
         seed=0,
+        consistency=None,
         checkpoint=None,
         device="auto",
         onProgress=None,
@@ -143,6 +144,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """A new CT volume from two X-ray nodes. Returns the `Outcome`, whose volumeNode is the CT; RuntimeError if it failed.
 
         steps: denoising steps, None for the default. samples: the mean of so many volumes, and their standard deviation.
+        The outcome's mapNodes has the deviation, and of a calibrated checkpoint the expected error and what the X-rays settle.
+        consistency: True or False, whether the volume is moved toward the X-rays; None is where that was measured to help.
         checkpoint: path of a .safetensors file, None for the embedded one. device: auto, cuda, mps or cpu.
         wait: False returns the running `Reconstruction` at once; onFinished(outcome) then tells how it ended.
         onProgress(Progress) is called for each step in both cases.
@@ -153,6 +156,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             "steps": steps,
             "samples": samples,
             "seed": seed,
+            "consistency": consistency,
             "checkpoint": str(checkpoint) if checkpoint else None,
             "device": device,
         }
@@ -190,7 +194,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
                     if None in nodes:
                         raise ValueError(_("an AP and a lateral X-ray are needed"))
                     outcome = self.reconstruct(*nodes, **options)
-                    nodes += [outcome.volumeNode, outcome.sdNode]
+                    nodes += [outcome.volumeNode, *outcome.mapNodes.values()]
                     self.exportVolume(outcome.volumeNode, target)
                 results[case.name] = target
             except (ValueError, RuntimeError, OSError) as error:

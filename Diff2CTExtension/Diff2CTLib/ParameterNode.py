@@ -45,6 +45,21 @@ class Device(enum.Enum):
         }[self]
 
 
+class Consistency(enum.Enum):
+    """Whether the volume is moved toward the X-rays; AUTO is where that was measured to help."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+    def label(self):
+        return {Consistency.AUTO: _("Automatic"), Consistency.ON: _("On"), Consistency.OFF: _("Off")}[self]
+
+    def option(self):
+        """As the core takes it."""
+        return {Consistency.AUTO: None, Consistency.ON: True, Consistency.OFF: False}[self]
+
+
 class HuPreset(enum.Enum):
     """Window and level [HU] of all compared views."""
 
@@ -68,12 +83,16 @@ class Overlay(enum.Enum):
     NONE = "none"
     DIFFERENCE = "difference"
     UNCERTAINTY = "uncertainty"
+    ERROR = "error"
+    SUPPORT = "support"
 
     def label(self):
         return {
             Overlay.NONE: _("None"),
             Overlay.DIFFERENCE: _("Difference from the CT"),
             Overlay.UNCERTAINTY: _("Standard deviation"),
+            Overlay.ERROR: _("Expected error"),
+            Overlay.SUPPORT: _("Settled by the X-rays"),
         }[self]
 
 
@@ -93,6 +112,7 @@ class Diff2CTParameterNode:
     device: Device = Device.AUTO
     steps: Annotated[int, WithinRange(0, 1000)] = 0  # 0 is the default of the core, which fits the embedded checkpoint
     samples: Annotated[int, WithinRange(1, 64)] = DEFAULT_SAMPLES
+    consistency: Consistency = Consistency.AUTO
     seed: Annotated[int, WithinRange(0, 999999)] = 0
 
     reconstructionNode: vtkMRMLScalarVolumeNode

@@ -10,6 +10,18 @@ from slicer.i18n import tr as _
 from Diff2CTLib import Dependencies, SceneBridge, TemporaryFolder
 from Diff2CTLib.Process import JsonProcess
 
+MAP_NAMES = {
+    "sd": lambda: _("{name} standard deviation"),
+    "error": lambda: _("{name} expected error"),
+    "support": lambda: _("{name} settled by the X-rays"),
+}
+"""Volumes that come with a reconstruction if it has them; the ends of the interval stay out, as they follow from the error."""
+
+
+def mapReference(name):
+    """The role in which a reconstruction's node refers to one of `MAP_NAMES`."""
+    return f"Diff2CT.{name}"
+
 
 @dataclass
 class Progress:
@@ -26,14 +38,17 @@ class Progress:
 class Outcome:
     """How a reconstruction ended. status: done, cancelled or failed. message: one sentence for the user.
 
-    reprojection: per view, how well the volume explains the X-ray ({"relative_l2", "ncc"}). seconds: as `Timing` needs it.
+    mapNodes: volumes beside it, by the names of `diff2ct.maps.MAPS`. reprojection: per view, how well the volume explains the
+    X-ray ({"relative_l2", "ncc"}); reprojectionBefore: the same before data consistency, None without it. seconds: as `Timing`
+    needs it.
     """
 
     status: str
     message: str
     volumeNode: object = None
-    sdNode: object = None
+    mapNodes: dict = field(default_factory=dict)
     reprojection: list = field(default_factory=list)
+    reprojectionBefore: list | None = None
     provenance: dict = field(default_factory=dict)
     device: str = ""
     checkpoint: str = ""
@@ -109,12 +124,10 @@ class Reconstruction:
             "ap": str(paths["ap"]),
             "lateral": str(paths["lateral"]),
             "output": str(self._folder / "reconstruction.nrrd"),
+            "maps_folder": str(self._folder),
             "compress": False,
             **{key: value for key, value in options.items() if value is not None},
         }
-        if options.get("samples", 1) > 1:
-            request["sd_output"] = str(self._folder / "deviation.nrrd")
-        self._sdPath = request.get("sd_output")
         return request
 
     def _handleEvent(self, event):
@@ -158,23 +171,25 @@ class Reconstruction:
             from diff2ct.volume_io import read_volume
 
             volume, provenance = read_volume(answer["output"])
-            sd = read_volume(self._sdPath)[0] if self._sdPath else None
+            maps = {name: read_volume(answer["maps"][name])[0] for name in MAP_NAMES if name in answer["maps"]}
         except (ValueError, OSError) as error:
             return Outcome("failed", _("The result could not be read: {error}").format(error=error))
         provenance["Sources"] = self._sources
         node = SceneBridge.addHuVolume(
             volume.hu, volume.grid, _("{name} CT (synthetic, not for diagnosis)").format(name=self._name), provenance
         )
-        sdNode = None
-        if sd is not None:
-            sdNode = SceneBridge.addVolume(sd.hu, sd.grid, _("{name} standard deviation").format(name=self._name))
-            node.SetNodeReferenceID("Diff2CT.sd", sdNode.GetID())
+        mapNodes = {}
+        for name, values in maps.items():
+            words = MAP_NAMES[name]().format(name=self._name)
+            mapNodes[name] = SceneBridge.addVolume(values.hu, values.grid, words)
+            node.SetNodeReferenceID(mapReference(name), mapNodes[name].GetID())
         return Outcome(
             "done",
             _("{name} is there, after {seconds:.1f} s.").format(name=node.GetName(), seconds=self._elapsed()),
             volumeNode=node,
-            sdNode=sdNode,
+            mapNodes=mapNodes,
             reprojection=answer["reprojection"],
+            reprojectionBefore=answer["reprojection_before"],
             provenance=provenance,
             device=answer["device"],
             checkpoint=self._checkpoint,

@@ -26,6 +26,7 @@ class ReconstructionSection:
         self._devices = None  # answer of the service
         self._message = ""
         self._paths = []
+        self._facts = {}  # checkpoint path -> answer of the service, None while it is asked
         self.ui.reconstructButton.connect("clicked(bool)", self.onReconstruct)
         self.ui.checkpointComboBox.connect("currentIndexChanged(int)", self.onCheckpoint)
         self.ui.checkpointFileButton.connect("clicked(bool)", self.onCheckpointFile)
@@ -36,6 +37,7 @@ class ReconstructionSection:
 
     def enter(self):
         """Ask once which devices there are; it takes a moment, as PyTorch has to start."""
+        self._facts = {}  # files may have changed
         if self._devices is None and not Dependencies.missing():
             self._devices = {}
             self.logic.service.ask("hello", self._onDevices)
@@ -56,6 +58,7 @@ class ReconstructionSection:
                 steps=parameterNode.steps or None,
                 samples=parameterNode.samples,
                 seed=parameterNode.seed,
+                consistency=parameterNode.consistency.option(),
                 checkpoint=parameterNode.checkpoint,
                 device=parameterNode.device.value,
                 onProgress=self.onProgress,
@@ -93,11 +96,21 @@ class ReconstructionSection:
         self.ui.logTextEdit.appendPlainText(outcome.message)
         if outcome.status == "done":
             Timing.remember(outcome)
+            self._tellReprojection(outcome)
             self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
             qt.QTimer.singleShot(0, self._panel.showResult)  # making the views takes its own turn of the event loop
         elif outcome.status == "failed":
             self._tell(outcome.message)
         self._panel.updateSoon()
+
+    def _tellReprojection(self, outcome):
+        """Into the log: how well the volume explains each X-ray, and what data consistency changed."""
+        before = outcome.reprojectionBefore or [None] * len(outcome.reprojection)
+        for name, after, old in zip((_("AP"), _("lateral")), outcome.reprojection, before, strict=True):
+            line = _("X-ray {name}: re-projection error {error:.1f} %").format(name=name, error=100 * after["relative_l2"])
+            if old is not None:
+                line += _(", {error:.1f} % before data consistency").format(error=100 * old["relative_l2"])
+            self.ui.logTextEdit.appendPlainText(line)
 
     def onCheckpoint(self, index):
         if not self._isUpdating and 0 <= index < len(self._paths):
@@ -124,9 +137,12 @@ class ReconstructionSection:
             self._install(lambda: Dependencies.installFromFolder(folder))
 
     def update(self, parameterNode):
-        self._fillCheckpoints(parameterNode)
-        isRunning = self.logic.run is not None
         missing = Dependencies.missing()
+        self._fillCheckpoints(parameterNode)
+        facts = {} if missing else self._checkpointFacts(parameterNode.checkpoint)
+        self.ui.checkpointFactsLabel.text = _checkpointWords(facts)
+        self.ui.checkpointFactsLabel.visible = bool(self.ui.checkpointFactsLabel.text)
+        isRunning = self.logic.run is not None
         reason = "" if isRunning else self._whyNot(parameterNode, missing)
         button = self.ui.reconstructButton
         button.text = _("Cancel") if isRunning else _("Reconstruct")
@@ -136,14 +152,17 @@ class ReconstructionSection:
         self.ui.missingLabel.text = _("{names} must be installed first.").format(names=_(" and ").join(missing))
         self.ui.deviceLabel.text = self._deviceWords(parameterNode, missing)
         if not isRunning:
-            self.ui.statusLabel.text = self._message or reason or _("Ready.")
+            self.ui.statusLabel.text = facts.get("error") or self._message or reason or _("Ready.")
         state = _("PyTorch is missing") if missing else _("needs two X-rays") if reason else _("ready")
+        state = _("needs another checkpoint") if "error" in facts else state
         state = _("running") if isRunning else state
         self.ui.reconstructionSection.text = _("Reconstruction: {state}").format(state=state)
         for name in ("checkpointComboBox", "checkpointFileButton", "checkpointFolderButton", "deviceComboBox"):
             getattr(self.ui, name).enabled = not isRunning
+        isDrawn = not facts.get("in_one_pass", False)
         for name in ("stepsSpinBox", "samplesSpinBox", "seedSpinBox"):
-            getattr(self.ui, name).enabled = not isRunning
+            getattr(self.ui, name).enabled = isDrawn and not isRunning
+        self.ui.consistencyComboBox.enabled = facts.get("calibrated", True) and not isRunning
 
     def _whyNot(self, parameterNode, missing):
         """Why a reconstruction cannot be started, "" if it can."""
@@ -155,6 +174,9 @@ class ReconstructionSection:
         views = [SceneBridge.geometryOf(node).view for node in nodes]
         if sum(view.is_lateral for view in views) != 1:
             return _("One X-ray must be frontal (AP or PA) and the other lateral (LL or RL).")
+        problem = self._checkpointFacts(parameterNode.checkpoint).get("error")
+        if problem:
+            return problem
         device = parameterNode.device
         if self._devices and device is not Device.AUTO and device.value not in self._deviceNames():
             return _("{device} is not there on this computer.").format(device=device.label())
@@ -177,6 +199,18 @@ class ReconstructionSection:
             combo.toolTip = chosen or _("The checkpoint that comes with Diff2CT")
         finally:
             self._isUpdating = False
+
+    def _checkpointFacts(self, path):
+        """What the service says of a checkpoint, {} until it has answered."""
+        if path not in self._facts:
+            self._facts[path] = None
+            self.logic.service.ask("inspect", lambda answer: self._onFacts(path, answer), checkpoint=path or None)
+        return self._facts[path] or {}
+
+    def _onFacts(self, path, answer):
+        hasFailed = "error" in answer and not answer["error"].startswith("checkpoint:")  # the service, not the checkpoint
+        self._facts[path] = {} if hasFailed else answer
+        self._panel.updateSoon()
 
     def _onDevices(self, answer):
         self._devices = answer if "error" not in answer else None
@@ -221,6 +255,16 @@ class ReconstructionSection:
             self._message = _("Everything that is needed is installed.")
             self.enter()
         self._panel.updateSoon()
+
+
+def _checkpointWords(facts):
+    """What a checkpoint is, "" if that is not known."""
+    if not facts or "error" in facts:
+        return ""
+    if facts["in_one_pass"]:
+        return _("Reconstructs in one pass: steps, samples and seed do not matter.")
+    calibrated = _("calibrated") if facts["calibrated"] else _("not calibrated")
+    return _("Diffusion model, {steps} steps by default, {calibrated}.").format(steps=facts["steps"], calibrated=calibrated)
 
 
 def _seconds(seconds):

@@ -12,18 +12,25 @@ MAPS = {
     "support": "share of what varies between patients that the X-rays settle, 0 to 1",
 }
 """Name -> what the values are; `Reconstruction.map` makes them."""
-DEFAULT_LEVEL = 0.9
+DEFAULT_LEVEL = MAX_LEVEL = 0.9
 """Share of body voxels whose truth lies between lower and upper."""
 
 
-def check_maps(wanted: Collection[str], *, num_samples: int, calibrated: bool) -> None:
+def available_maps(*, num_samples: int, calibrated: bool) -> tuple[str, ...]:
+    """The names that such a reconstruction has."""
+    return tuple(name for name in MAPS if (num_samples > 1 if name == "sd" else calibrated))
+
+
+def check_maps(wanted: Collection[str], *, num_samples: int, calibrated: bool, level: float = DEFAULT_LEVEL) -> None:
     """ValueError that names the first of `wanted` that such a reconstruction cannot have; to be asked before the work."""
     for name in wanted:
         if name not in MAPS:
             raise ValueError(f"map: got {name!r}, accepted are {', '.join(MAPS)}")
         if name == "sd" and num_samples < 2:
-            raise ValueError(f"sd_output: got samples = {num_samples}, accepted with 2 samples or more")
+            raise ValueError(f"map sd: got samples = {num_samples}, accepted with 2 samples or more")
         if name != "sd" and not calibrated:
             raise ValueError(
-                f"{name}_output: accepted with a calibrated checkpoint only; `diff2ct calibrate` makes the calibration"
+                f"map {name}: accepted with a calibrated checkpoint only; `diff2ct calibrate` makes the calibration"
             )
+    if not 0 < level <= MAX_LEVEL:
+        raise ValueError(f"level: got {level}, accepted is above 0 and up to {MAX_LEVEL}")

@@ -9,6 +9,7 @@ hold: {"name": WORD, "volume": VOLUME} -> {}; keeps one volume, averaged to at m
 project: {"name": WORD, "beam": {...}, "pose": 4 x 4 in LPS} -> {"shape": [H, W], "pixels": float32 as base64, "seconds"}
 compare: {"prediction": VOLUME, "truth": VOLUME or null, "difference": FILE.npy or null, "radiographs": [FILE, ...]}
     -> {"scores": {...} or null, "reprojection": [{...}, ...]}
+inspect: {"checkpoint": FILE or null} -> {"in_one_pass", "steps", "calibrated", "provenance"} of a checkpoint, null the embedded
 sample: {"folder": FOLDER} -> {"ap": FILE, "lateral": FILE, "truth": VOLUME}
 """
 
@@ -140,6 +141,19 @@ def compare(
     return {"scores": scores, "reprojection": [reproject(volume, read_radiograph(path)) for path in radiographs or []]}
 
 
+def inspect(checkpoint: str | None = None) -> dict[str, Any]:
+    """What is to be known of a checkpoint before it is used; an error if it cannot be."""
+    from diff2ct.checkpoint import load_checkpoint
+
+    loaded = load_checkpoint(checkpoint)
+    return {
+        "in_one_pass": loaded.in_one_pass,
+        "steps": 1 if loaded.in_one_pass else loaded.sampling.num_steps,
+        "calibrated": loaded.calibration is not None,
+        "provenance": loaded.provenance,
+    }
+
+
 def sample(folder: str) -> dict[str, Any]:
     """The sample case as files in an existing folder."""
     from diff2ct.radiograph import write_radiograph
@@ -170,6 +184,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "hold": hold,
     "project": project,
     "compare": compare,
+    "inspect": inspect,
     "sample": sample,
 }
 

@@ -10,10 +10,10 @@ into DRR style first), "overwrite": bool, "compress": bool (false writes the vol
 fields of `consistency.Consistency` (default: on where it helps). Beside the volume, each FILE.nrrd: "sd_output", SD of the
 samples; and of a calibrated checkpoint "error_output", the error to be expected of each voxel, "lower_output" and
 "upper_output", between which the truth lies in a share "level" (0.9) of body voxels, and "support_output", 0 to 1, what the
-X-rays settle.
+X-rays settle. "maps_folder": an existing FOLDER for all of these that the reconstruction has, as sd.nrrd and so on.
 Events: {"event": "phase", "name"} with the names of `PHASES`; {"event": "progress", "step", "steps", "seconds"}; then one of
 {"event": "done", "output", "device", "seconds", "peak_memory_mb", "reprojection", "reprojection_before"
-(null without consistency), "warnings", "provenance"},
+(null without consistency), "maps" (name: FILE, of all that were written), "warnings", "provenance"},
 {"event": "cancelled"}, {"event": "error", "message"}, whose message is a sentence with the cause.
 """
 
@@ -29,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
+from diff2ct.maps import DEFAULT_LEVEL, MAPS, available_maps, check_maps
 from diff2ct.process import best_device, check_device, in_words, peak_memory_mb, tune_allocator
 
 PHASES = ("starting", "reading", "sampling", "writing")
@@ -37,7 +37,7 @@ HARD_STOP_S = 10.0
 
 _KEYS = {
     "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "cancel", "translator",
-    "overwrite", "compress", "consistency", "level", *(f"{name}_output" for name in MAPS),
+    "overwrite", "compress", "consistency", "level", "maps_folder", *(f"{name}_output" for name in MAPS),
 }  # fmt: skip
 
 
@@ -108,7 +108,9 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
     warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
     checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
-    check_maps(maps, num_samples=request.get("samples", 1), calibrated=checkpoint.calibration is not None)
+    num_samples = 1 if checkpoint.in_one_pass else request.get("samples", 1)
+    level, calibrated = request.get("level", DEFAULT_LEVEL), checkpoint.calibration is not None
+    check_maps(maps, num_samples=num_samples, calibrated=calibrated, level=level)
     style = request.get("translator")
     translator = load_translator(style, direction="real_to_drr", device=device) if style else None
 
@@ -128,13 +130,16 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     )
     begin("writing")
 
-    def write(volume: CtVolume, path: Path) -> None:
+    def write(volume: CtVolume, path: Path, **words: str) -> None:
         compress = bool(request.get("compress", True))
-        write_volume(volume, path, attributes=result.provenance, overwrite=overwrite, compress=compress)
+        write_volume(volume, path, attributes={**result.provenance, **words}, overwrite=overwrite, compress=compress)
 
     write(result.volume, Path(request["output"]))
+    if request.get("maps_folder"):
+        names = available_maps(num_samples=len(result.samples_hu), calibrated=result.calibration is not None)
+        maps = {**{name: Path(request["maps_folder"]) / f"{name}.nrrd" for name in names}, **maps}
     for name, path in maps.items():
-        write(result.map(name, request.get("level", DEFAULT_LEVEL)), path)
+        write(result.map(name, level), path, Values=MAPS[name])
     emit(
         "done",
         output=request["output"],
@@ -143,6 +148,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         peak_memory_mb=round(peak_memory_mb(), 1),
         reprojection=list(result.reprojection),
         reprojection_before=None if result.reprojection_before is None else list(result.reprojection_before),
+        maps={name: str(path) for name, path in maps.items()},
         warnings=warnings,
         provenance=result.provenance,
     )

@@ -39,8 +39,8 @@ def measure(settings: Settings) -> Section:
     _errors(section, settings)
     section.notes.append(
         "Time: of all views. Memory: what a process grows by in one call, 1 view, forward and where possible backward, its "
-        "gradient (8 MB) included. RTK cuts the interpolant off at the outer voxel centres, which the spine reaches; plastimatch "
-        "tells its own wall time."
+        "gradient (8 MB) included. RTK cuts the interpolant off at the outer voxel centres, which the spine reaches; "
+        "plastimatch tells its own wall time."
     )
     return section
 
@@ -97,10 +97,9 @@ def _targets(section: Section, one_way, two_way, forward: dict, pose: str, pixel
     """What issue 5 asks for, on two CPU cores."""
     label, siddon, nanodrr = f"{pose}, {pixels}^2", "DiffDRR Siddon", "nanodrr"
     if pose.startswith("AP") and siddon in forward:
-        section.expect(f"forward, {label}: {siddon} / ours", one_way.ratio(siddon, OURS), 25 if pixels == 128 else 45)
-        section.expect(
-            f"forward + backward, {label}: {siddon} / ours", two_way.ratio(siddon, OURS), 15 if pixels == 128 else 30
-        )
+        forward_wanted, both_wanted = {128: (25, 15), 256: (45, 30)}[pixels]
+        section.expect(f"forward, {label}: {siddon} / ours", one_way.ratio(siddon, OURS), forward_wanted)
+        section.expect(f"forward + backward, {label}: {siddon} / ours", two_way.ratio(siddon, OURS), both_wanted)
     if pose.startswith("20") and nanodrr in forward:
         section.expect(f"forward, {label}: {nanodrr} / ours", one_way.ratio(nanodrr, OURS), 5)
     for name in forward:
@@ -282,8 +281,8 @@ def _plastimatch(beams: list[ConeBeam], volume: torch.Tensor) -> Contender:
 
 
 def _errors(section: Section, settings: Settings) -> None:
-    """Relative RMS error of one view: of ellipsoids against exact integrals, and of the spine against the integral of the trilinear
-    interpolant."""
+    """Relative RMS error of one view: of ellipsoids against exact integrals, and of the spine against the integral of the
+    trilinear interpolant."""
     import phantoms
 
     solids = [

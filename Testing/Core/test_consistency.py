@@ -12,6 +12,7 @@ from diff2ct.consistency import (
     _gradient,
     _gradient_adjoint,
     conjugate_gradients,
+    consistency_from,
     correct_volume,
     fit_intensity,
     measured_views,
@@ -20,10 +21,9 @@ from diff2ct.geometry import ConeBeam, View
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import reconstruct
-from diff2ct.uncertainty import HU_KNOTS, PRIOR_CELLS, PROBABILITIES, SD_KNOTS, Calibration
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import VolumeGrid
-from tiny import tiny_body, tiny_checkpoint, tiny_radiographs
+from tiny import tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs
 
 GRID = VolumeGrid.centered(32, 8.0)
 OPTIONS = Consistency(least_error_hu=0.0, noise=0.02, correlation_mm=8.0, remainder_modes=2)
@@ -199,25 +199,17 @@ def test_bad_shapes_and_a_view_beside_the_cube_are_refused() -> None:
 # In reconstruct()
 
 
-def tiny_calibration() -> Calibration:
-    return Calibration(
-        hu_knots=HU_KNOTS,
-        sd_knots=SD_KNOTS,
-        error_hu=((600.0,) * len(SD_KNOTS),) * len(HU_KNOTS),
-        single_error_hu=(600.0,) * len(HU_KNOTS),
-        quantiles=(tuple(float(p) for p in range(len(PROBABILITIES))),) * len(HU_KNOTS),
-        prior_sd_hu=(((900.0,) * PRIOR_CELLS,) * PRIOR_CELLS,) * PRIOR_CELLS,
-        bounds={},
-        num_cases=3,
-        num_samples=2,
-        num_steps=2,
-        checkpoint_sha256="",
-    )
-
-
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return replace(tiny_checkpoint(), calibration=tiny_calibration())
+
+
+def test_options_from_json() -> None:
+    assert consistency_from(None) is None and consistency_from(True) is True and consistency_from(False) is False
+    assert consistency_from({"when": "steps", "noise": 1}) == Consistency(when="steps", noise=1)
+    for value, word in (({"when": "now"}, "when"), ({"loudness": 1}, "loudness"), ({"noise": "much"}, "noise"), ("on", "on")):
+        with pytest.raises(ValueError, match=word):
+            consistency_from(value)
 
 
 @pytest.mark.parametrize("when", ["end", "steps"])

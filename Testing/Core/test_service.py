@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from diff2ct import service
+from diff2ct.checkpoint import save_checkpoint
 from diff2ct.compare import compare_volumes
 from diff2ct.projector import project
 from diff2ct.radiograph import read_radiograph, write_radiograph
 from diff2ct.reconstruct import reproject
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
-from tiny import tiny_body, tiny_radiographs
+from tiny import tiny_body, tiny_checkpoint, tiny_radiographs
 
 
 def ask(task: str, **values) -> dict:
@@ -42,6 +43,14 @@ def test_hello_names_the_devices() -> None:
     assert "cpu" in [device["name"] for device in answer["devices"]]
     assert answer["auto"] in [device["name"] for device in answer["devices"]]
     assert answer["torch"] == torch.__version__
+
+
+def test_a_checkpoint_is_inspected_before_it_is_used(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_checkpoint())
+    found = ask("inspect", checkpoint=str(tmp_path / "tiny.safetensors"))
+    assert (found["in_one_pass"], found["steps"], found["calibrated"]) == (False, tiny_checkpoint().sampling.num_steps, False)
+    assert ask("inspect", checkpoint=None)["provenance"]["steps"] > 0  # the embedded one
+    assert ask("inspect", checkpoint="nowhere.safetensors")["error"].startswith("checkpoint: nowhere.safetensors")
 
 
 def test_projection_is_that_of_the_projector(tmp_path: Path) -> None:

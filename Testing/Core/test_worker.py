@@ -13,11 +13,13 @@ import pytest
 
 from diff2ct import worker
 from diff2ct.checkpoint import save_checkpoint
+from diff2ct.maps import MAPS
 from diff2ct.process import best_device
 from diff2ct.radiograph import write_radiograph
 from diff2ct.translator import save_translator
+from diff2ct.uncertainty import calibration_path, write_calibration
 from diff2ct.volume_io import read_ct, read_volume
-from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs, tiny_translator
+from tiny import GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
 @pytest.fixture
@@ -67,9 +69,52 @@ def test_samples_give_an_sd_volume(request_values: dict, tmp_path: Path) -> None
     assert (tmp_path / "sd.nrrd").exists()
 
 
+def test_a_folder_gets_the_maps_that_there_are(request_values: dict, tmp_path: Path) -> None:
+    """The tiny checkpoint is not calibrated, so it has no more than the deviation, and that of two samples."""
+    for samples, names in ((1, []), (2, ["sd"])):
+        change = {"samples": samples, "steps": 1, "maps_folder": str(tmp_path), "output": str(tmp_path / f"{samples}.nrrd")}
+        code, events = run({**request_values, **change})
+        assert code == 0 and list(events[-1]["maps"]) == names
+    assert read_volume(events[-1]["maps"]["sd"])[0].grid.size == GRID.size
+
+
+def test_maps_and_consistency_of_a_calibrated_checkpoint(request_values: dict, tmp_path: Path) -> None:
+    maps = {f"{name}_output": str(tmp_path / f"{name}.nrrd") for name in MAPS}
+    code, events = run({**request_values, **maps, "samples": 2, "steps": 1})
+    assert code == 2 and "map error" in events[-1]["message"], "not calibrated: said before the work"
+    assert not list(tmp_path.glob("*.nrrd"))
+
+    checkpoint = Path(request_values["checkpoint"])
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    write_calibration(tiny_calibration(sha256), calibration_path(checkpoint))
+    options = {"consistency": {"when": "end", "least_error_hu": 0.0, "correlation_mm": 16.0, "remainder_modes": 1}}
+    code, events = run({**request_values, **maps, **options, "samples": 2, "steps": 1, "level": 0.8})
+    assert code == 0, events[-1]
+    for before, after in zip(events[-1]["reprojection_before"], events[-1]["reprojection"], strict=True):
+        assert after["relative_l2"] < before["relative_l2"]
+    values = {}
+    for name in MAPS:
+        volume, words = read_volume(maps[f"{name}_output"])
+        assert words["Values"] == MAPS[name] and volume.grid.size == GRID.size
+        values[name] = volume.hu
+    assert (values["lower"] <= values["upper"]).all() and values["support"].min() >= 0 and values["support"].max() <= 1
+    np.testing.assert_allclose(values["error"], 600.0)
+    code, events = run({**request_values, **maps, "output": str(tmp_path / "other.nrrd"), "samples": 2})
+    assert code == 2 and "exists" in events[-1]["message"], "no map is overwritten unasked"
+
+
+def test_a_calibration_of_another_checkpoint_is_refused(request_values: dict) -> None:
+    write_calibration(tiny_calibration("0" * 64), calibration_path(request_values["checkpoint"]))
+    code, events = run(request_values)
+    assert code == 2 and "calibration" in events[-1]["message"]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
+        ({"consistency": "much"}, "consistency"),
+        ({"consistency": True}, "consistency"),
+        ({"level": 0.99}, "level"),
         ({"ap": "nowhere.dcm"}, "nowhere.dcm"),
         ({"sampels": 3}, "sampels"),
         ({"output": None}, "output"),

@@ -55,8 +55,9 @@ def worker(mode):
     emit(event="phase", name="writing")
     hu = np.linspace(-1000, 1500, SIZE**3, dtype="<f4").reshape(SIZE, SIZE, SIZE)
     write_nrrd(Path(request["output"]), b"not a volume" if mode == "garbage" else hu)
-    if "sd_output" in request:
-        write_nrrd(Path(request["sd_output"]), np.full_like(hu, 30.0))
+    maps = {} if request.get("samples", 1) < 2 else {"sd": str(Path(request["maps_folder"]) / "sd.nrrd")}
+    for path in maps.values():
+        write_nrrd(Path(path), np.full_like(hu, 30.0))
     emit(
         event="done",
         output=request["output"],
@@ -64,6 +65,8 @@ def worker(mode):
         seconds=0.06,
         peak_memory_mb=1.0,
         reprojection=[{"relative_l2": 0.1, "ncc": 0.9}] * 2,
+        reprojection_before=[{"relative_l2": 0.2, "ncc": 0.8}] * 2,
+        maps=maps,
         warnings=[],
         provenance={},
     )
@@ -97,6 +100,11 @@ def answer(request):
     task = request["task"]
     if task == "hello":
         return {"devices": [{"name": "cpu", "description": "CPU"}], "auto": "cpu", "torch": "0", "threads": 2}
+    if task == "inspect":
+        path = request["checkpoint"] or ""
+        if "broken" in path:
+            return {"error": f"checkpoint: {path} is corrupt"}
+        return {"in_one_pass": "psr" in path, "steps": 3, "calibrated": "psr" not in path, "provenance": {}}
     if task == "hold":
         return {} if np.load(request["volume"]["path"]).ndim == 3 else {"error": "no volume"}
     if task == "project":

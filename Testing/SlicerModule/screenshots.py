@@ -65,7 +65,7 @@ class Photographer:
         picture.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
         picture.save(path, optimize=True)
         if path.stat().st_size > 200_000:
-            picture.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
+            picture.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def open_sections(self, *names):
         for name in ("xraySection", "alignmentSection", "reconstructionSection", "compareSection"):

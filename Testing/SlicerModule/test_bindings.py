@@ -19,6 +19,12 @@ BINDINGS = {
 SET_BY_CODE = {"checkpoint", "checkpointFolder"}
 
 
+def test_no_name_is_used_twice():
+    """Of two widgets with one name, the code finds the first."""
+    names = [widget.get("name") for widget in ROOT.iter("widget")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_every_binding_is_a_field_and_every_field_is_bound(module):
     from Diff2CTLib.ParameterNode import Diff2CTParameterNode
 

@@ -1,5 +1,6 @@
 """The same clicks with the real child processes and a tiny checkpoint: nothing is a stand-in but Slicer."""
 
+import json
 import re
 import shutil
 import time
@@ -114,3 +115,31 @@ def test_the_example_of_the_readme_runs(real, case, tmp_path, monkeypatch, readm
     assert names["result"].volumeNode.GetAttribute("Diff2CT.synthetic") == "1"
     assert (tmp_path / "ct.nrrd").is_file() or "exportVolume" not in code
     names["logic"].dispose()
+
+
+def test_data_consistency_of_a_checkpoint_without_calibration(real):
+    """Automatic leaves it out; asked for, it is refused with the reason."""
+    real.ui.samplesSpinBox.value = 1
+    click(real.ui.reconstructButton)
+    wait_until(lambda: real.logic.run is None)
+    assert json.loads(real.parameterNode.reconstructionNode.GetAttribute("Diff2CT.provenance"))["Consistency"] == "none"
+    real.ui.consistencyComboBox.enabled = True  # else a person could not choose what is refused here
+    real.ui.consistencyComboBox.currentIndex = 1
+    settle(real)
+    click(real.ui.reconstructButton)
+    wait_until(lambda: real.logic.run is None)
+    assert len(real.messages) == 1 and "accepted with a calibrated checkpoint" in real.messages[0]
+
+
+def test_an_embedded_checkpoint_brings_its_maps(real):
+    """The expected error and what the X-rays settle come as volumes, and lie over the reconstruction when chosen."""
+    real.parameterNode.checkpoint = ""
+    real.ui.samplesSpinBox.value = 2
+    real.ui.stepsSpinBox.value = 1
+    click(real.ui.reconstructButton)
+    wait_until(lambda: real.logic.run is None)
+    node = real.parameterNode.reconstructionNode
+    assert [node.GetNodeReference(f"Diff2CT.{name}") is not None for name in ("sd", "error", "support")] == [True] * 3
+    real.ui.overlayComboBox.currentIndex = 4
+    settle(real)
+    assert "Green" in real.ui.overlayLabel.text

@@ -314,3 +314,39 @@ def test_checkpoints_of_a_folder_can_be_chosen(panel, xrays, tmp_path, monkeypat
     click(panel.ui.checkpointFileButton)
     settle(panel)
     assert combo.currentText == "mine.safetensors" and panel.parameterNode.checkpoint == str(other)
+
+
+def test_the_panel_says_what_a_checkpoint_is_before_it_is_used(panel, xrays, tmp_path):
+    wait_until(lambda: "3 steps by default, calibrated" in panel.ui.checkpointFactsLabel.text)
+    assert panel.ui.samplesSpinBox.enabled and panel.ui.consistencyComboBox.enabled
+
+    panel.parameterNode.checkpoint = str(tmp_path / "psr.safetensors")
+    settle(panel)
+    wait_until(lambda: "one pass" in panel.ui.checkpointFactsLabel.text)
+    assert not panel.ui.samplesSpinBox.enabled and not panel.ui.stepsSpinBox.enabled
+    assert not panel.ui.consistencyComboBox.enabled and panel.ui.reconstructButton.enabled
+
+    panel.parameterNode.checkpoint = str(tmp_path / "broken.safetensors")
+    settle(panel)
+    wait_until(lambda: "is corrupt" in panel.ui.statusLabel.text)
+    assert not panel.ui.reconstructButton.enabled
+
+    panel.parameterNode.checkpoint = ""
+    settle(panel)
+    assert panel.ui.reconstructButton.enabled
+
+
+def test_a_service_that_fails_does_not_lock_the_reconstruction(panel, xrays, tmp_path):
+    panel.logic.service.stop()
+    panel.logic.service._command = child("service", "broken")
+    panel.parameterNode.checkpoint = str(tmp_path / "other.safetensors")
+    settle(panel)
+    wait_until(lambda: panel.reconstructionSection._facts[str(tmp_path / "other.safetensors")] is not None)
+    settle(panel)
+    assert panel.ui.reconstructButton.enabled
+
+
+def test_the_log_tells_what_data_consistency_changed(panel, xrays):
+    start(panel, "done")
+    finish(panel)
+    assert "X-ray AP: re-projection error 10.0 %, 20.0 % before data consistency" in panel.ui.logTextEdit.plainText

@@ -66,7 +66,16 @@ def test_json_is_the_only_thing_on_stdout(call, files: Path, tmp_path: Path) -> 
     result = call("--json", "--truth", files / "ct.nrrd", "--figure", tmp_path / "out.png")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert set(report) == {"output", "seconds", "peak_memory_mb", "metrics", "reprojection", "warnings", "provenance"}
+    assert set(report) == {
+        "output",
+        "seconds",
+        "peak_memory_mb",
+        "metrics",
+        "reprojection",
+        "reprojection_before",
+        "warnings",
+        "provenance",
+    }
     assert report["seconds"] > 0 and report["peak_memory_mb"] > 50
     assert report["metrics"]["mae_hu_body"] > 0
     assert report["metrics"]["mae_hu_metal"] is None  # the truth has no metal, and NaN is no JSON
@@ -102,8 +111,8 @@ def test_samples_give_a_standard_deviation(call, tmp_path: Path) -> None:  # typ
     assert sd.min() >= 0 and sd.mean() > 0
     assert_one_line(
         call("--samples", 1, "--sd-output", tmp_path / "sd2.nrrd", "--output", tmp_path / "out2.nrrd"),
-        "--sd-output",
-        "1 sample",
+        "map sd",
+        "samples = 1",
     )
 
 

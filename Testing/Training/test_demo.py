@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from diff2ct.radiograph import read_radiograph
 from diff2ct.volume_io import read_ct
 from diff2ct_training.demo import DEMO_SCREWS, DEMO_SEED, run_demo
-from diff2ct_training.evaluation import EVALUATION_SEEDS, FIRST_TRAINING_SEED
+from diff2ct_training.evaluation.cases import EVALUATION_SEEDS, FIRST_TRAINING_SEED
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
-from diff2ct_training.figures import Shown, methods_figure, plane, reconstruction_figure
+from diff2ct_training.figures import Shown, plane, reconstruction_figure
 
 GRID = VolumeGrid.centered((20, 24, 28), 4.0)
 
@@ -62,14 +62,3 @@ def test_reconstruction_figure_shows_difference_only_with_truth(trunk: CtVolume,
     alone, both = (imread(tmp_path / f"{name}.png")[..., :3] for name in ("alone", "both"))
     reddish = [float((picture[..., 0] - picture[..., 2] > 0.3).mean()) for picture in (alone, both)]
     assert reddish[0] == 0.0 and reddish[1] > 0.05  # 500 HU too much is red
-
-
-def test_methods_figure_has_a_column_per_method(tmp_path: Path) -> None:
-    truth = CtVolume(np.zeros(GRID.size), GRID)
-    sizes = []
-    for methods in (1, 3):
-        volumes = {f"method {n}": np.zeros(GRID.size) for n in range(methods)}
-        methods_figure(tmp_path / "m.png", [("case", truth, volumes)], "title")
-        sizes.append(imread(tmp_path / "m.png").shape[1])
-    assert sizes[1] > 1.5 * sizes[0]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.png"]

@@ -28,11 +28,11 @@ TRAIN, TEST = SplitRule(), SplitRule(test=1.0)
 
 
 def trunk(seed: int = 0) -> CtVolume:
-    """A slab of tissue with a rod of bone, 128 mm tall, and noise that tells one scan from another."""
-    grid = VolumeGrid.centered((32, 40, 48), 4.0)
+    """A slab of tissue with a rod of bone, 56 mm tall, and noise that tells one scan from another."""
+    grid = VolumeGrid.centered((14, 30, 36), 4.0)
     _, j, i = np.indices(grid.size)
-    hu = np.where(((i - 23.5) / 20) ** 2 + ((j - 19.5) / 15) ** 2 < 1, 40.0, -1000.0)
-    hu[np.hypot(i - 24, j - 26) < 4] = 600
+    hu = np.where(((i - 17.5) / 15) ** 2 + ((j - 14.5) / 11) ** 2 < 1, 40.0, -1000.0)
+    hu[np.hypot(i - 18, j - 20) < 3] = 600
     return CtVolume(hu + np.random.default_rng(seed).normal(0, 5, grid.size).round(), grid)
 
 
@@ -60,7 +60,7 @@ def test_cts_become_cases_with_bent_copies(tmp_path: Path) -> None:
     assert done.cases == ["ct_scan_000", "ct_scan_001", "ct_scan_002"]
     cases = [read_case(f) for f in list_cases(tmp_path / "cases", "train")]
     assert {c.kind for c in cases} == {"ct"} and {c.source for c in cases} == {"scan.nii.gz"}
-    assert cases[0].grid.spacing_mm == (2.0, 2.0, 2.0) and cases[0].hu.shape == (63, 79, 95)
+    assert cases[0].grid.spacing_mm == (2.0, 2.0, 2.0) and cases[0].hu.shape == (27, 59, 71)
     assert not np.array_equal(cases[1].hu, cases[2].hu)
     assert all(-1024 <= c.hu.min() and c.hu.max() <= 4096 for c in cases)
 
@@ -139,13 +139,13 @@ def test_the_manifest_tells_what_changed(tmp_path: Path) -> None:
 def test_a_crop_around_a_vertebra(tmp_path: Path) -> None:
     source = ct_folder(tmp_path / "in", "scan.nii.gz", "unlabelled.nii.gz")
     labels = np.zeros(trunk().grid.size)
-    labels[24:28, 24:28, 22:26] = LABELS["L3"]
+    labels[8:12, 18:22, 16:20] = LABELS["L3"]
     write_volume(CtVolume(labels, trunk().grid), source / "scan_seg.nii.gz")
     done = prepared(tmp_path / "cases", source, center="L3", crop=True, num_variants=2)
     assert done.cases == ["ct_scan_000", "ct_scan_001"]
     assert [one.reason for one in done.rejected] == ["no L3 to centre on: it has no label map, or one without --label-scheme"]
     straight, bent = (read_case(tmp_path / "cases" / f"{name}.json") for name in done.cases)
-    expected = trunk().grid.ijk_to_lps @ [23.5, 25.5, 25.5, 1]
+    expected = trunk().grid.ijk_to_lps @ [17.5, 19.5, 9.5, 1]
     np.testing.assert_allclose(straight.center_lps, expected[:3], atol=1.1)  # half a voxel
     assert straight.centered_on == bent.centered_on == "L3"
     assert np.linalg.norm(np.subtract(bent.center_lps, straight.center_lps)) > 0.5, "bent as the scan is"
@@ -213,7 +213,7 @@ def test_warp_is_smooth_and_keeps_tissue() -> None:
 
 def test_a_share_of_the_bent_copies_gets_screws(tmp_path: Path) -> None:
     phantom = make_phantom(3, num_screws=0)
-    write_volume(phantom.render(phantom.body_grid(4.0)).hu, tmp_path / "scan.nii.gz")
+    write_volume(phantom.render(VolumeGrid.centered((44, 48, 44), 4.0)).hu, tmp_path / "scan.nii.gz")
     names = prepared(tmp_path / "all", tmp_path / "scan.nii.gz", num_variants=2, screw_share=1.0).cases
     prepared(tmp_path / "none", tmp_path / "scan.nii.gz", num_variants=2, screw_share=0)
     (plain, fused), (_, bent) = ([read_case(tmp_path / f / f"{n}.json") for n in names] for f in ("all", "none"))

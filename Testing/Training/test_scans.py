@@ -77,6 +77,8 @@ def test_plain_files(tmp_path: Path) -> None:
         "a.nii.gz": "a", "b/scan.nrrd": "b_scan", "c/scan.mha": "c_scan", "x_mask.nrrd": "x_mask",  # whose CT is not there
     }  # fmt: skip
     assert scans["a.nii.gz"].labels[0].path.name == "a_seg.nii.gz" and rejected == []
+    scans, rejected = found(tmp_path)
+    assert scans["a.nii.gz"].labels == () and rejected == ["a_seg.nii.gz"], "nothing is dropped without a word"
 
 
 def test_patients_from_a_pattern(tmp_path: Path) -> None:
@@ -88,11 +90,13 @@ def test_patients_from_a_pattern(tmp_path: Path) -> None:
             find_scans(tmp_path, patient_pattern=pattern)
 
 
+@pytest.mark.filterwarnings("ignore:Expected implicit VR")  # of the broken file
 def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
     for name, change in {
         "lidc": {"PatientID": "LIDC-IDRI-0001", "ContrastBolusAgent": "iodine"},
         "scout": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
         "film": {"Modality": "DX"},
+        "enhanced": {"NumberOfFrames": 16},
     }.items():
         write_volume(tiny_body(), tmp_path / name)
         for file in (tmp_path / name).iterdir():
@@ -106,7 +110,8 @@ def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
     assert (scan.patient, scan.dataset, scan.contrast_agent) == ("LIDC-IDRI-0001", "lidc-idri", "iodine")
     assert scan.path == tmp_path / "lidc" and len(scan.files) == 16 and scan.series_uid in scan.source
     reasons = {one.source: one.reason for one in rejected}
-    assert "localizer" in reasons["scout"] and "modality DX" in reasons["film"] and "broken.dcm" in reasons["broken.dcm"]
+    assert "localizer" in reasons["scout"] and "modality DX" in reasons["film"]
+    assert "multi-frame" in reasons["enhanced"] and "broken.dcm" in reasons["broken.dcm"]
 
 
 def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -53,6 +53,20 @@ class PedicleScrew:
             side=side,
         )
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PedicleScrew:
+        """What `to_dict` wrote. Raises ValueError if a screw is not described by it."""
+        try:
+            head, tip = (np.array(values[name], dtype=np.float64).reshape(3) for name in ("head_lps", "tip_lps"))
+            along = tip - head
+            length, diameter = float(values["length_mm"]), float(values["diameter_mm"])
+            return cls(
+                tip_lps=tip, head_lps=head, axis_lps=along / np.linalg.norm(along), diameter_mm=diameter, length_mm=length,
+                level=str(values["level"]), side=str(values["side"]),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"screw: got {values!r}, accepted is what PedicleScrew.to_dict writes ({error})") from error
+
     def to_dict(self) -> dict[str, Any]:
         """JSON types; positions in LPS [mm]."""
         return {

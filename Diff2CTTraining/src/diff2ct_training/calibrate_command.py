@@ -16,7 +16,7 @@ from diff2ct.process import check_device, tune_allocator
 from diff2ct.reconstruct import reconstruct
 from diff2ct.uncertainty import LEVELS, Calibration, CalibrationFit, calibration_path, write_calibration
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation import EvaluationCase, ct_case, phantom_case
+from diff2ct_training.evaluation.cases import EvaluationCase, ct_case, phantom_case
 from diff2ct_training.outputs import check_output
 from diff2ct_training.train_command import find_cts
 

@@ -55,17 +55,26 @@ def reconstruct(
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
+    consistency: Annotated[
+        bool | None, typer.Option(help="Move the volume toward the X-rays. Default: where their scale is known.")
+    ] = None,
     sd_output: Annotated[Path | None, typer.Option(help="Standard deviation of the samples [HU] to write.")] = None,
+    error_output: Annotated[Path | None, typer.Option(help="Error to be expected of each voxel [HU] to write.")] = None,
+    lower_output: Annotated[Path | None, typer.Option(help="Lower end of the interval at --level [HU] to write.")] = None,
+    upper_output: Annotated[Path | None, typer.Option(help="Upper end of that interval to write.")] = None,
+    level: Annotated[float, typer.Option(help="Share of body voxels whose truth lies in the interval, up to 0.9.")] = 0.9,
+    support_output: Annotated[Path | None, typer.Option(help="What the X-rays settle, 0 to 1, to write.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Two X-rays in, one CT volume out."""
     from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, summary_lines
 
+    maps = {"sd": sd_output, "error": error_output, "lower": lower_output, "upper": upper_output, "support": support_output}
     request = ReconstructionRequest(
         ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view,
         ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, translator=translator,
-        num_steps=steps,
-        num_samples=samples, seed=seed, device=device, figure=figure, sd_output=sd_output, overwrite=overwrite,
+        num_steps=steps, num_samples=samples, seed=seed, consistency=consistency, device=device, figure=figure, level=level,
+        maps={name: path for name, path in maps.items() if path is not None}, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("reconstructing") as update:
         report = reconstruct_files(request, on_step=update)
@@ -181,26 +190,47 @@ def demo(
 @main.command()
 def evaluate(
     output: Output,
-    phantoms: Annotated[int, typer.Option(help="Evaluation phantoms, seeds from 0.")] = 56,
+    phantoms: Annotated[
+        int | None, typer.Option(help="Evaluation phantoms, seeds from 0. Default: 56, or none beside --cts or --cases.")
+    ] = None,
     cts: Annotated[list[Path] | None, typer.Option(help="CT file or folder of CT files; may be repeated.")] = None,
+    cases: Annotated[Path | None, typer.Option(help="Folder that `prepare` wrote.")] = None,
+    split: Annotated[str, typer.Option(help="Which of these cases: train, val, test or all.")] = "test",
     checkpoints: Annotated[
         list[str] | None, typer.Option("--checkpoint", help="[NAME=]FILE; may be repeated. Default: the embedded one.")
     ] = None,
     methods: Annotated[list[str] | None, typer.Option("--method", help="May be repeated. Default: all.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folder with vertebra label maps of the CTs, named like them.")] = None,
+    label_scheme: Annotated[
+        str, typer.Option(help="Whose numbers the label maps have: totalsegmentator, verse, ctspine1k.")
+    ] = "totalsegmentator",
+    predicted_labels: Annotated[
+        list[str] | None, typer.Option(help="METHOD=FOLDER with label maps of its reconstructions (see --keep-volumes).")
+    ] = None,
+    compat: Annotated[
+        list[str] | None, typer.Option(help="Other papers' figures beside ours: x2ct, perx2ct, seed; may be repeated.")
+    ] = None,
+    lpips: Annotated[Path | None, typer.Option(help="AlexNet weights for LPIPS, see the README.")] = None,
+    inception: Annotated[Path | None, typer.Option(help="Inception-v3 for FID and KID, see the README.")] = None,
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
-    mean_phantoms: Annotated[int, typer.Option(help="Training phantoms averaged by train-mean.")] = 32,
+    mean_phantoms: Annotated[int, typer.Option(help="Training phantoms of train-mean and nearest-neighbour.")] = 32,
     device: Device = "cpu",
+    keep_volumes: Annotated[bool, typer.Option("--keep-volumes", help="Write every reconstruction into volumes/.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
 ) -> None:
-    """Cases x methods: per-case CSV, summary tables with mean and SD, figures. Goes on where it stopped."""
+    """Cases x methods: per-case CSV, tables (Markdown, LaTeX), figures, one HTML report. Goes on where it stopped."""
     from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
 
+    if phantoms is None:
+        phantoms = 0 if cts or cases else 56
     request = EvaluationRequest(
-        output=output, num_phantoms=phantoms, cts=tuple(cts or ()), checkpoints=tuple(checkpoints or ()),
-        methods=tuple(methods or ()), num_steps=steps, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
-        device=device, overwrite=overwrite,
+        output=output, num_phantoms=phantoms, cts=tuple(cts or ()), cases=cases, split=None if split == "all" else split,
+        label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()),
+        methods=tuple(methods or ()), labels=labels, predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
+        lpips=lpips, inception=inception, num_steps=steps, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
+        device=device, keep_volumes=keep_volumes, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("evaluation") as update:
         summary = run_evaluation(request, on_progress=update)
@@ -341,6 +371,10 @@ def train(
     output: Output,
     recipe: Annotated[str, typer.Option(help="One of those that the README lists.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per step, over all processes.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts that a process takes its share of a batch in.")] = None,
+    recompute: Annotated[bool | None, typer.Option("--recompute", help="Activation checkpointing: less memory.")] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16-mixed or 32-true. Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,
     films: Annotated[Path | None, typer.Option(help="With the recipe cyclegan: the folder that `films` wrote.")] = None,
@@ -357,7 +391,8 @@ def train(
     from diff2ct_training.train_command import TrainingRequest, run_training
 
     request = TrainingRequest(
-        recipe=recipe, cases=cases, output=output, num_steps=steps, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
+        recipe=recipe, cases=cases, output=output, num_steps=steps, batch_size=batch_size, accumulate=accumulate,
+        activation_checkpointing=recompute, precision=precision, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
         accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, num_workers=workers,
         start_from=start_from, validation=validation, films=films,
     )  # fmt: skip

@@ -4,79 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+from diff2ct import __version__
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.process import check_device, tune_allocator
-from diff2ct.reconstruct import DEFAULT_STEPS
 from diff2ct.volume import VolumeGrid
-from diff2ct_training import evaluation
+from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.drr import BiplanarSetup
+from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PlannedCase, plan_ct, plan_phantom, plan_prepared
+from diff2ct_training.evaluation.methods import (
+    BASELINES,
+    PlannedMethod,
+    describe_sampling,
+    plan_baseline,
+    plan_checkpoint,
+    plan_nearest_neighbour,
+    plan_train_mean,
+)
+from diff2ct_training.evaluation.run import evaluate
+from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
 from diff2ct_training.outputs import output_folder
+from diff2ct_training.scoring.case_scores import ScoringOptions
+from diff2ct_training.scoring.compatibility import COMPATIBILITY
 from diff2ct_training.train_command import find_cts
 
 DIFFUSION = "diff2ct"
-TRAIN_MEAN = "train-mean"
+TRAIN_MEAN, NEAREST = "train-mean", "nearest-neighbour"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. checkpoints: [NAME=]FILE, none for the embedded one.
-    methods: names, none for all. num_mean_phantoms: how many training phantoms make the train-mean. overwrite: keep nothing of
-    an earlier evaluation in the same folder. Others: `diff2ct.reconstruct`.
+    """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. cases: a folder that `diff2ct prepare` wrote; split: which of
+    them, None for all. checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all.
+    labels: folder with label maps of the CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions.
+    label_scheme: the numbers in both. compat, lpips, inception: `ScoringOptions`. num_mean_phantoms: how many training phantoms
+    make the train-mean and are neighbours. overwrite: keep nothing of an earlier evaluation in the same folder.
+    keep_volumes: write every reconstruction. Others: `diff2ct.reconstruct`.
     """
 
     output: Path
     num_phantoms: int
     cts: tuple[Path, ...] = ()
+    cases: Path | None = None
+    split: str | None = None
     checkpoints: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    labels: Path | None = None
+    label_scheme: str = TOTALSEGMENTATOR
+    predicted_labels: tuple[str, ...] = ()
+    compat: tuple[str, ...] = ()
+    lpips: Path | None = None
+    inception: Path | None = None
     num_steps: int | None = None
     num_samples: int = 1
     seed: int = 0
     num_mean_phantoms: int = 32
     device: str = "cpu"
     overwrite: bool = False
+    keep_volumes: bool = False
 
 
 def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, str], None]) -> str:
     """Evaluate and write; returns the summary (Markdown). on_progress(done, total, what) counts results, those that were there
     already too."""
     started = (request.output / "per_case.csv").is_file()  # by an earlier evaluation, which this one goes on with
-    output_folder(request.output, ("summary.csv", "summary.md"), overwrite=request.overwrite or started)
-    scans = find_cts(list(request.cts))
-    missing = [str(path) for path in scans if not path.exists()]
-    if missing:
-        raise ValueError(f"--cts: {', '.join(missing)}: no such file or folder")
-    if request.num_phantoms + len(scans) < 1:
-        raise ValueError("cases: got none, accepted is at least one phantom or CT")
+    output_folder(request.output, ("summary.csv", "summary.md", "report.html"), overwrite=request.overwrite or started)
+    scoring = scoring_options(request)
     tune_allocator()
     check_device(request.device)
 
     files = named_checkpoints(request.checkpoints)
-    check_methods(request.methods, (*files, TRAIN_MEAN, *evaluation.BASELINES))
-    wanted = request.methods or (*files, TRAIN_MEAN, *evaluation.BASELINES)
+    known = (*files, TRAIN_MEAN, NEAREST, *BASELINES)
+    check_names("--method", request.methods, known)
+    check_names("--predicted-labels", tuple(scoring.predicted_labels), known)
+    wanted = request.methods or known
     checkpoints = {name: load_checkpoint(file, device=request.device) for name, file in files.items() if name in wanted}
-    grids = {checkpoint.grid for checkpoint in checkpoints.values()} or {VolumeGrid.centered()}
-    if len(grids) > 1:
-        raise ValueError(f"--checkpoint: got models of {len(grids)} different grids, accepted is one grid for all")
-    (grid,) = grids
-
-    methods: dict[str, evaluation.PlannedMethod] = {}
-    for name in wanted:
-        if name in checkpoints:
-            methods[name] = plan_diff2ct(checkpoints[name], request)
-        elif name == TRAIN_MEAN:
-            identity = f"mean of {request.num_mean_phantoms} training phantoms"
-            build = partial(evaluation.train_mean_method, request.num_mean_phantoms, grid)
-            methods[name] = evaluation.PlannedMethod(identity, build)
-        else:
-            methods[name] = evaluation.PlannedMethod(f"baseline {name}", partial(evaluation.BASELINES.__getitem__, name))
-
+    grid = next((checkpoint.grid for checkpoint in checkpoints.values()), VolumeGrid.centered())
     setup = BiplanarSetup()
-    cases = [evaluation.plan_phantom(seed, grid, setup) for seed in range(request.num_phantoms)]
-    cases += [evaluation.plan_ct(path, grid, setup) for path in scans]
+    cases = plan_cases(request, grid, setup)
+    methods = {name: plan_method(name, checkpoints, grid, request) for name in wanted}
     total, done = len(cases) * len(methods), 0
 
     def count(case: str, method: str) -> None:
@@ -84,35 +91,72 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         done += 1
         on_progress(done, total, f"{case}, {method}")
 
-    settings = settings_of(request, checkpoints, setup)
-    evaluation.evaluate(cases, methods, request.output, settings=settings, afresh=request.overwrite, on_result=count)
-    return (request.output / "summary.md").read_text(encoding="ascii")
+    evaluate(
+        cases, methods, request.output, scoring=scoring, settings=settings_of(request, checkpoints, setup),
+        afresh=request.overwrite, keep_volumes=request.keep_volumes, on_result=count,
+    )  # fmt: skip
+    return (request.output / "summary.md").read_text(encoding="utf-8")
 
 
-def plan_diff2ct(checkpoint: Checkpoint, request: EvaluationRequest) -> evaluation.PlannedMethod:
-    """The inference path with the options of `request`."""
-    steps = DEFAULT_STEPS if request.num_steps is None else request.num_steps
-    options = f"{steps} steps, {request.num_samples} samples, seed {request.seed}, on {request.device}"
-    build = partial(
-        evaluation.diff2ct_method,
-        checkpoint,
-        num_steps=steps,
-        num_samples=request.num_samples,
-        seed=request.seed,
-        device=request.device,
-    )
-    return evaluation.PlannedMethod(f"checkpoint {checkpoint.sha256[:16]}, {options}", build)
+def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetup) -> list[PlannedCase]:
+    """All cases of a request, phantoms first."""
+    scans = find_cts(list(request.cts))
+    missing = [str(path) for path in (*scans, request.labels) if path is not None and not path.exists()]
+    if missing:
+        raise ValueError(f"--cts, --labels: {', '.join(missing)}: no such file or folder")
+    prepared = [] if request.cases is None else list_cases(request.cases, request.split)
+    cases = [plan_phantom(seed, grid, setup) for seed in range(request.num_phantoms)]
+    cases += [plan_ct(path, grid, setup, request.labels, request.label_scheme) for path in scans]
+    cases += [plan_prepared(path, grid, setup) for path in prepared]
+    if not cases:
+        raise ValueError("cases: got none, accepted is at least one phantom, CT or prepared case")
+    return cases
 
 
-def settings_of(request: EvaluationRequest, checkpoints: Mapping[str, Checkpoint], setup: BiplanarSetup) -> str:
-    """How the numbers were made, one Markdown list."""
-    lines = [f"- {name}: checkpoint {checkpoint.sha256[:12]}" for name, checkpoint in checkpoints.items()]
-    lines.append(f"- steps {request.num_steps or DEFAULT_STEPS}, samples {request.num_samples}, seed {request.seed}")
-    lines.append(
-        f"- {TRAIN_MEAN}: mean of {request.num_mean_phantoms} training phantoms, seeds from {evaluation.FIRST_TRAINING_SEED}"
-    )
-    lines.append(f"- X-rays: noiseless line integrals of the whole body or scan, {setup.describe()}")
-    return "\n".join(lines)
+def plan_method(
+    name: str, checkpoints: Mapping[str, Checkpoint], grid: VolumeGrid, request: EvaluationRequest
+) -> PlannedMethod:
+    """The method called `name`; checkpoints of another grid than `grid` are resampled to it."""
+    if name in checkpoints:
+        return plan_checkpoint(
+            checkpoints[name], num_steps=request.num_steps, num_samples=request.num_samples, seed=request.seed,
+            device=request.device,
+        )  # fmt: skip
+    if name == TRAIN_MEAN:
+        return plan_train_mean(request.num_mean_phantoms, grid)
+    if name == NEAREST:
+        prepared = [] if request.cases is None else list_cases(request.cases)
+        return plan_nearest_neighbour(request.num_mean_phantoms, [f for f in prepared if describe_case(f)["split"] == "train"])
+    return plan_baseline(name)
+
+
+def scoring_options(request: EvaluationRequest) -> ScoringOptions:
+    check_names("--compat", request.compat, tuple(COMPATIBILITY))
+    check_names("--label-scheme", (request.label_scheme,), tuple(SCHEMES))
+    folders = {}
+    for option in request.predicted_labels:
+        method, separator, folder = option.partition("=")
+        if not separator or not Path(folder).is_dir():
+            raise ValueError(f"--predicted-labels: got {option!r}, accepted is METHOD=FOLDER with an existing folder")
+        folders[method] = Path(folder)
+    return ScoringOptions(request.compat, request.lpips, request.inception, folders, request.label_scheme, request.device)
+
+
+def settings_of(
+    request: EvaluationRequest, checkpoints: Mapping[str, Checkpoint], setup: BiplanarSetup
+) -> list[tuple[str, str]]:
+    """How the numbers were made."""
+    lines = []
+    for name, checkpoint in checkpoints.items():
+        how = describe_sampling(checkpoint, request.num_steps, request.num_samples, request.seed)
+        lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
+    phantoms = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"
+    lines += [(TRAIN_MEAN, phantoms)] if TRAIN_MEAN in (request.methods or (TRAIN_MEAN,)) else []
+    lines.append(("X-rays", f"noiseless line integrals of the whole body or scan, {setup.describe()}"))
+    lines.append(("FID, KID", "not computed" if request.inception is None else f"features of {request.inception.name}"))
+    lines.append(("LPIPS", "not computed" if request.lpips is None else f"v0.1, AlexNet of {request.lpips.name}"))
+    lines.append(("program", f"diff2ct {__version__}"))
+    return lines
 
 
 def named_checkpoints(options: tuple[str, ...]) -> dict[str, Path | None]:
@@ -127,8 +171,8 @@ def named_checkpoints(options: tuple[str, ...]) -> dict[str, Path | None]:
     return files or {DIFFUSION: None}
 
 
-def check_methods(names: tuple[str, ...], known: tuple[str, ...]) -> None:
+def check_names(option: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
     """ValueError if one of `names` is not known."""
     for name in names:
         if name not in known:
-            raise ValueError(f"--method: got {name!r}, accepted are {', '.join(known)}")
+            raise ValueError(f"{option}: got {name!r}, accepted are {', '.join(known)}")

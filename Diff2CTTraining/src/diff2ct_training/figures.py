@@ -4,7 +4,7 @@ grid is)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,30 +111,6 @@ def reconstruction_figure(
         bar = figure.add_axes((0.942, place.y0 + 0.02, 0.011, place.height - 0.05))
         figure.colorbar(drawn, cax=bar).ax.tick_params(colors=_FAINT, labelsize=8)
         bar.set_title("HU", color=_FAINT, fontsize=8)
-    _title(figure, title)
-    _save(figure, path)
-
-
-def methods_figure(path: Path, cases: Sequence[tuple[str, CtVolume, Mapping[str, np.ndarray]]], title: str) -> None:
-    """One block per case, a column per method after the truth, a row per plane.
-
-    cases: (name, truth, HU (D, H, W) by method), the same methods in each.
-    """
-    methods = list(cases[0][2])
-    num_rows, num_columns = 3 * len(cases), 1 + len(methods)
-    figure = Figure(figsize=(2.0 * num_columns + 0.5, 2.0 * num_rows + 0.7), facecolor=_BACKGROUND)
-    top = 1 - 0.8 / figure.get_figheight()
-    grid = figure.add_gridspec(num_rows, num_columns, hspace=0.02, wspace=0.02, left=0.05, right=0.995, bottom=0.005, top=top)
-    for block, (case, truth, volumes) in enumerate(cases):
-        at = Shown.through_spine(truth)
-        for r, name in enumerate(PLANES):
-            for c, hu in enumerate([truth.hu, *(volumes[method] for method in methods)]):
-                axes = figure.add_subplot(grid[3 * block + r, c])
-                _show_plane(axes, hu, name, at, truth.grid, _WINDOW)
-                if block == r == 0:
-                    axes.set_title("truth" if c == 0 else methods[c - 1], color=_TEXT, fontsize=10)
-                if c == 0:
-                    axes.set_ylabel(f"{case}\n{name}" if r == 0 else name, color=_TEXT, fontsize=8)
     _title(figure, title)
     _save(figure, path)
 

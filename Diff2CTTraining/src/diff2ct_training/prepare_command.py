@@ -59,6 +59,7 @@ def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -
     scans: list[Scan] = []
     rejected: list[Rejected] = []
     for root in request.cts:
+        on_progress(0, None, f"looking for CTs in {root}")
         found, refused = find_scans(
             root, layout=request.layout, patient_pattern=request.patient_pattern, label_scheme=request.label_scheme
         )

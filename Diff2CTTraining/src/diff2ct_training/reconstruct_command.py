@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.compare import compare_volumes
 from diff2ct.geometry import View
+from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
 from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
 from diff2ct.reconstruct import reconstruct
 from diff2ct.translator import load_translator
-from diff2ct.volume import CtVolume
 from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, VOLUME_SUFFIXES, check_output
 
@@ -45,6 +45,7 @@ class ReconstructionRequest:
     ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell. ap_frame, lateral_frame: of several, from 0.
     translator: real-to-DRR translator for X-rays of another style than those that the checkpoint was trained on.
     truth: the patient's CT in the same frame of reference, to be compared with.
+    maps: files to write by name, one of `diff2ct.maps.MAPS`; level: of lower and upper.
     """
 
     ap: Path
@@ -64,7 +65,9 @@ class ReconstructionRequest:
     device: str = "cpu"
     figure: Path | None = None
     title: str = "Diff2CT: two X-rays in, one CT volume out"
-    sd_output: Path | None = None
+    consistency: bool | None = None
+    maps: Mapping[str, Path] = field(default_factory=dict)
+    level: float = DEFAULT_LEVEL
     overwrite: bool = False
 
 
@@ -72,16 +75,13 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     """Read, reconstruct, compare, write; nothing is written before the reconstruction is there.
 
     Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None without truth), reprojection (per view),
-    warnings, provenance.
+    reprojection_before (None without data consistency), warnings, provenance.
     """
-    for path, suffixes in (
-        (request.output, VOLUME_SUFFIXES),
-        (request.sd_output, VOLUME_SUFFIXES),
-        (request.figure, FIGURE_SUFFIXES),
-    ):
-        check_output(path, suffixes, overwrite=request.overwrite)
-    if request.sd_output is not None and request.num_samples < 2:
-        raise ValueError(f"--sd-output: got {request.num_samples} sample, accepted with --samples 2 or more")
+    check_output(request.figure, FIGURE_SUFFIXES, overwrite=request.overwrite)
+    for path in (request.output, *request.maps.values()):
+        check_output(path, VOLUME_SUFFIXES, overwrite=request.overwrite)
+    # what can be told without the checkpoint
+    check_maps(request.maps, num_samples=request.num_samples, calibrated=True, level=request.level)
     tune_allocator()
     check_device(request.device)
     with warnings.catch_warnings(record=True) as python_warnings:
@@ -95,8 +95,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         said = [sentence for r in radiographs for sentence in r.warnings] + check_pair(*radiographs)
         scan = None if request.truth is None else read_ct(request.truth)
         checkpoint = load_checkpoint(request.checkpoint, device=request.device)
-        if request.sd_output is not None and checkpoint.in_one_pass:
-            raise ValueError(f"--sd-output: {request.checkpoint} reconstructs in one pass, accepted is a diffusion model")
+        num_samples = 1 if checkpoint.in_one_pass else request.num_samples
+        check_maps(request.maps, num_samples=num_samples, calibrated=checkpoint.calibration is not None)
         style = request.translator
         translator = None if style is None else load_translator(style, direction="real_to_drr", device=request.device)
         result = reconstruct(
@@ -105,6 +105,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
             num_steps=request.num_steps,
             num_samples=request.num_samples,
             seed=request.seed,
+            consistency=request.consistency,
             translator=translator,
             device=request.device,
             on_step=on_step,
@@ -113,20 +114,22 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         truth, metrics = (None, None) if comparison is None else (comparison.truth, comparison.scores)
 
     write_volume(result.volume, request.output, attributes=result.provenance, overwrite=request.overwrite)
-    if request.sd_output is not None and result.sd_hu is not None:
-        sd = CtVolume(result.sd_hu, result.volume.grid)
-        write_volume(sd, request.sd_output, attributes=result.provenance, overwrite=request.overwrite)
+    for name, path in request.maps.items():
+        attributes = {**result.provenance, "Values": MAPS[name]}
+        write_volume(result.map(name, request.level), path, attributes=attributes, overwrite=request.overwrite)
     if request.figure is not None:
         from diff2ct_training.figures import reconstruction_figure
 
         text = caption(result.seconds, metrics)
         reconstruction_figure(request.figure, radiographs, result.volume, truth, text=text, title=request.title)
+    before = result.reprojection_before
     return {
         "output": str(request.output),
         "seconds": round(result.seconds, 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "metrics": metrics,
         "reprojection": [_finite(view) for view in result.reprojection],
+        "reprojection_before": before and [_finite(view) for view in before],
         "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
         "provenance": result.provenance,
     }
@@ -182,8 +185,10 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     """The report for a person."""
     lines = [f"reconstruction  {report['output']}", f"time            {report['seconds']:.1f} s"]
     lines.append(f"peak memory     {report['peak_memory_mb']:.0f} MB")
-    for name, view in zip(NAMES_OF_VIEWS, report["reprojection"], strict=True):
-        lines.append(f"re-projection   {name}: " + ", ".join(f"{key} {_shown(value, '')}" for key, value in view.items()))
+    for when, key in (("before data consistency, ", "reprojection_before"), ("", "reprojection")):
+        for name, view in zip(NAMES_OF_VIEWS, report[key] or (), strict=False):
+            values = ", ".join(f"{what} {_shown(value, '')}" for what, value in view.items())
+            lines.append(f"re-projection   {when}{name}: {values}")
     for name, label, unit in SHOWN_METRICS if report["metrics"] else ():
         lines.append(f"{label:<34}{_shown(report['metrics'][name], unit)}")
     return [*lines, report["provenance"]["Notice"]]

@@ -167,6 +167,8 @@ def _volume_scans(
             label_paths[path] = label["key"]
             if (known := _label_file(layout, file, label, label_scheme)) is not None:
                 labels.setdefault(label["key"], []).append(known)
+            elif layout.name == PLAIN:
+                rejected.append(Rejected(path, "a label map; --label-scheme tells what its numbers mean"))
         elif image := layout.image.search(path):
             images[path] = image
         else:

@@ -16,6 +16,7 @@ _TAGS = [
     "Modality",
     "ImageType",
     "Rows",
+    "NumberOfFrames",
     "SeriesDescription",
     "ContrastBolusAgent",
 ]
@@ -34,6 +35,7 @@ class DicomSeries:
     folder: Path
     files: tuple[Path, ...]
     localizer: bool
+    multi_frame: bool
     contrast_agent: str | None
 
     @property
@@ -48,6 +50,8 @@ class DicomSeries:
             return f"{named}: modality {self.modality or 'missing'}, accepted is CT"
         if self.localizer:
             return f"{named}: a localizer"
+        if self.multi_frame:
+            return f"{named}: an enhanced multi-frame CT, accepted are classic files with one slice each"
         if len(self.files) < MIN_SLICES:
             return f"{named}: {len(self.files)} slice, accepted is a volume of at least {MIN_SLICES}"
         return ""
@@ -95,5 +99,6 @@ def _series(uid: str, members: Sequence[tuple[Path, pydicom.Dataset]]) -> DicomS
         folder=folder,
         files=files,
         localizer=all("LOCALIZER" in (one.get("ImageType") or []) for _, one in members),
+        multi_frame=any(int(one.get("NumberOfFrames") or 1) > 1 for _, one in members),
         contrast_agent=None if agent is None else str(agent),
     )

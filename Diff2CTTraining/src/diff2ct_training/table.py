@@ -23,8 +23,8 @@ NEAR_MM = 8.0
 """What is as near to something thick may be its skin."""
 SHEET_MM = 100.0
 """A sheet is at least this wide from left to right."""
-SHEET_SHARE = 0.5
-"""Share of slices in which a sheet is in the same place."""
+SHEET_SHARE, SHEET_FREE = 0.5, 0.2
+"""Share of the slices not taken by the body in which a sheet is in the same place, and share of all that these are at least."""
 LOOSE_CONSTANCY, LOOSE_THICK_CONSTANCY = 0.5, 0.9
 """How constant along the scan a loose object is at least, if it is to be table; limbs are thick and never so constant."""
 ZONE_MM = 10.0
@@ -61,7 +61,7 @@ def find_body(ct: CtVolume) -> BodyOutline:
     if not inner.any():
         raise ValueError("ct: nothing as thick as a body above -300 HU, accepted is a CT of a body")
     thick = _dilated(inner, voxels(THIN_MM))
-    sheets = _sheets(dense & ~_dilated(thick, voxels(NEAR_MM)), SHEET_MM / spacing)
+    sheets = _sheets(dense, _dilated(thick, voxels(NEAR_MM)), SHEET_MM / spacing)
     body, *others = _parts(dense & ~(sheets & ~inner), SPECK_ML * 1e3 / spacing**3)
     zone = _dilated(_beyond(sheets, body)[None], voxels(ZONE_MM))[0]
     for part in others:
@@ -77,15 +77,17 @@ def without_table(ct: CtVolume, body: BodyOutline) -> CtVolume:
     return CtVolume(np.where(body.outline, ct.hu, np.float32(HU_AIR)), ct.grid)
 
 
-def _sheets(thin: np.ndarray, min_width: float) -> np.ndarray:
-    """(D, H, W) thin things -> (H, W) bool: where the wide ones among them are that stay in place along the scan."""
-    constant = thin.mean(axis=0) >= SHEET_SHARE
+def _sheets(dense: np.ndarray, near: np.ndarray, min_width: float) -> np.ndarray:
+    """(H, W) bool: where sheets are, i.e. something wide that is not `near` to anything thick and stays in place along the
+    scan. A place counts by the slices in which it is free of the body, if these are not too few."""
+    thin, free = (dense & ~near).sum(axis=0), (~near).sum(axis=0)
+    constant = thin >= SHEET_SHARE * np.maximum(free, SHEET_FREE * len(dense))
     numbers = sitk.GetArrayFromImage(sitk.ConnectedComponent(_image(constant), True))
     sheets = np.zeros_like(constant)
     for n in range(1, int(numbers.max()) + 1):
         if np.ptp(np.nonzero(numbers == n)[1]) >= min_width:
             sheets |= numbers == n
-    return _dilated(sheets[None], 1)[0] & (thin.mean(axis=0) > 0)
+    return _dilated(sheets[None], 1)[0] & (thin > 0)
 
 
 def _parts(mask: np.ndarray, min_voxels: float) -> list[np.ndarray]:

@@ -12,9 +12,14 @@ from diff2ct.process import tune_allocator
 CT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
+RECIPE_OPTIONS = (
+    "num_steps", "batch_size", "accumulate", "activation_checkpointing", "precision", "learning_rate", "ct_share", "seed",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """recipe: a name of `recipes.RECIPES`; num_steps, learning_rate, ct_share, seed: None leaves what the recipe says.
+    """recipe: a name of `recipes.RECIPES`; num_steps to seed: of `Recipe` and its kinds, None leaves what the recipe says.
     films: real X-rays that `prepare_films` wrote, for the recipe that needs them.
 
     accelerator, devices, num_nodes, strategy: as Lightning Fabric takes them; "fsdp" shares the weights out among processes.
@@ -25,6 +30,10 @@ class TrainingRequest:
     cases: Path
     output: Path
     num_steps: int | None = None
+    batch_size: int | None = None
+    accumulate: int | None = None
+    activation_checkpointing: bool | None = None
+    precision: str | None = None
     learning_rate: float | None = None
     ct_share: float | None = None
     films: Path | None = None
@@ -44,7 +53,7 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
     from diff2ct_training.loop import make_fabric, train
     from diff2ct_training.recipes import recipe_named
 
-    changes: dict[str, Any] = {k: getattr(request, k) for k in ("num_steps", "learning_rate", "ct_share", "seed")}
+    changes: dict[str, Any] = {name: getattr(request, name) for name in RECIPE_OPTIONS}
     changes["films"] = None if request.films is None else str(request.films)
     recipe = recipe_named(request.recipe)
     wanted = {k: v for k, v in changes.items() if v is not None}

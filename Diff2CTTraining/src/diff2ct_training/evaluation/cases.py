@@ -1,0 +1,182 @@
+"""Patients to be evaluated on: phantoms, CT files and prepared cases. Datasets are never averaged together.
+
+X-rays are rendered from the whole body or scan; the truth is on the model grid around their isocentre, known only where the
+scan has data. Phantom seeds 0..999 are for evaluation, the training's start at 10000.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from diff2ct.phantom import PedicleScrew
+from diff2ct.radiograph import Radiograph
+from diff2ct.reconstruct import grid_around_isocenter
+from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct_training.cases import describe_case, labels_file, read_case, read_labels
+from diff2ct_training.drr import BiplanarSetup, render_radiographs
+from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae, vertebrae_of
+from diff2ct_training.framing import acquired_spacing, body_center
+from diff2ct_training.labels import TOTALSEGMENTATOR
+
+PHANTOMS, REAL_CTS = "phantoms", "real CTs"
+EVALUATION_SEEDS = range(1000)
+FIRST_TRAINING_SEED = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationCase:
+    """One patient. truth: on the model grid. mask: (D, H, W) bool, where the truth is known.
+
+    labels: (D, H, W) uint8 vertebra numbers, 0 elsewhere. screws: all that are in the truth. Both None where not known.
+    spacing_mm: (in-plane, between slices) of the original scan; None for phantoms, which have none.
+    """
+
+    dataset: str
+    name: str
+    radiographs: tuple[Radiograph, Radiograph]
+    truth: CtVolume
+    mask: np.ndarray
+    labels: np.ndarray | None = None
+    screws: tuple[PedicleScrew, ...] | None = None
+    spacing_mm: tuple[float, float] | None = None
+
+    @property
+    def grid(self) -> VolumeGrid:
+        return self.truth.grid
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedCase:
+    """A case that is rendered when it is needed. identity: everything that decides what it is, as text."""
+
+    dataset: str
+    name: str
+    identity: str
+    make: Callable[[], EvaluationCase]
+
+
+def plan_phantom(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
+    """`phantom_case`, later."""
+    identity = f"make_phantom({seed}) on {_describe(model_grid)}, X-rays {setup.describe()}"
+    return PlannedCase(PHANTOMS, phantom_name(seed), identity, partial(phantom_case, seed, model_grid, setup))
+
+
+def plan_ct(
+    path: Path,
+    model_grid: VolumeGrid,
+    setup: BiplanarSetup,
+    label_folder: Path | None = None,
+    scheme: str = TOTALSEGMENTATOR,
+) -> PlannedCase:
+    """`ct_case`, later. Files count by what is in them, not by where they are. scheme: the labels' numbers."""
+    labels = None if label_folder is None else find_labels(label_folder, ct_name(path))
+    known = "" if labels is None else f", {scheme} labels {fingerprint(labels)}"
+    identity = f"CT {fingerprint(path)}{known} on {_describe(model_grid)}, X-rays {setup.describe()}"
+    return PlannedCase(REAL_CTS, ct_name(path), identity, partial(ct_case, path, model_grid, setup, labels, scheme))
+
+
+def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
+    """`prepared_case`, later."""
+    files = (json_file, json_file.with_suffix(".npy"), labels_file(json_file))
+    content = " and ".join(fingerprint(file) for file in files if file.exists())
+    identity = f"case {content} on {_describe(model_grid)}, X-rays {setup.describe()}"
+    description = describe_case(json_file)
+    return PlannedCase(
+        prepared_dataset(description["kind"], description["split"]),
+        json_file.stem,
+        identity,
+        partial(prepared_case, json_file, model_grid, setup),
+    )
+
+
+def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, *, body_spacing_mm: float = 2.0) -> EvaluationCase:
+    """An evaluation phantom; its isocentre is the origin of its own frame. model_grid: the cube around the origin."""
+    from diff2ct.phantom import make_phantom
+
+    if seed not in EVALUATION_SEEDS:
+        raise ValueError(f"seed: got {seed}, accepted are evaluation seeds 0..{EVALUATION_SEEDS[-1]}")
+    phantom = make_phantom(seed)
+    name = phantom_name(seed)
+    body = phantom.render(phantom.body_grid(body_spacing_mm)).hu
+    radiographs = render_radiographs(body, setup.beams((0.0, 0.0, 0.0)), name)
+    image = phantom.render(model_grid)
+    known = np.ones(model_grid.size, dtype=bool)
+    return EvaluationCase(PHANTOMS, name, radiographs, image.hu, known, image.labels, phantom.screws)
+
+
+def ct_case(
+    path: Path,
+    model_grid: VolumeGrid,
+    setup: BiplanarSetup,
+    labels: Path | None = None,
+    scheme: str = TOTALSEGMENTATOR,
+) -> EvaluationCase:
+    """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label map."""
+    from diff2ct.volume_io import read_ct
+
+    scan = read_ct(path)
+    case = _case_of_scan(REAL_CTS, ct_name(path), scan, body_center(scan), model_grid, setup)
+    spacing = acquired_spacing(scan.grid)
+    return replace(
+        case,
+        labels=None if labels is None else read_vertebrae(labels, case.grid, scheme),
+        spacing_mm=(spacing["pixel_spacing_mm"], spacing["slice_spacing_mm"]),
+    )
+
+
+def prepared_case(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> EvaluationCase:
+    """A case that `diff2ct prepare` wrote, with the screws that were put into it."""
+    stored, labels = read_case(json_file), read_labels(json_file)
+    scan = CtVolume(stored.hu.astype(np.float32), stored.grid)
+    dataset = prepared_dataset(stored.kind, stored.split)
+    case = _case_of_scan(dataset, stored.name, scan, stored.center_lps, model_grid, setup)
+    screws = tuple(PedicleScrew.from_dict(screw) for screw in stored.screws)
+    spacings = [stored.record.get(name) for name in ("pixel_spacing_mm", "slice_spacing_mm")]
+    return replace(
+        case,
+        labels=None if labels is None else vertebrae_of(labels_on_grid(labels, stored.grid, case.grid)),
+        screws=screws if screws or stored.kind == "phantom" else None,  # what a patient brought along is not known
+        spacing_mm=None if None in spacings else (float(spacings[0]), float(spacings[1])),  # type: ignore[arg-type]
+    )
+
+
+def prepared_dataset(kind: str, split: str) -> str:
+    return f"{'phantoms' if kind == 'phantom' else 'CTs'}, {split} split"
+
+
+def _case_of_scan(
+    dataset: str, name: str, scan: CtVolume, center: tuple[float, float, float], model_grid: VolumeGrid, setup: BiplanarSetup
+) -> EvaluationCase:
+    from diff2ct.volume_io import inside_grid, resample
+
+    radiographs = render_radiographs(scan, setup.beams(center), name)
+    grid = grid_around_isocenter(model_grid, radiographs)
+    return EvaluationCase(dataset, name, radiographs, resample(scan, grid), inside_grid(scan, grid))
+
+
+def _describe(grid: VolumeGrid) -> str:
+    return f"{' x '.join(map(str, grid.size))} voxels of {' x '.join(f'{mm:g}' for mm in grid.spacing_mm)} mm"
+
+
+def fingerprint(path: Path) -> str:
+    """First 16 hex digits of the SHA-256 of a file, or of all files in a folder with their names."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def phantom_name(seed: int) -> str:
+    return f"phantom_{seed:03d}"
+
+
+def ct_name(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -1,0 +1,142 @@
+"""What each score is called, which way is better and where it belongs: one place for tables, figures and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diff2ct_training.evaluation.tables import Column
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the report. about: what a reader has to know to read it, one or two sentences. columns: metric -> how it is
+    shown. tested: compared with the reference method; Holm-corrected within the table."""
+
+    title: str
+    about: str
+    columns: dict[str, Column]
+    tested: bool = False
+
+
+SECTIONS = (
+    Section(
+        "Inside the body",
+        "The figures that count: structure and HU where the patient is, in the window in which a spine is read (-200..800 HU).",
+        {
+            "ssim_3d_body": Column("SSIM body", "", "up"),
+            "bone_dice": Column("Bone Dice", "", "up"),
+            "metal_dice": Column("Metal Dice", "", "up"),
+            "mae_hu_bone": Column("MAE bone", "HU", "down"),
+            "mae_hu_body": Column("MAE body", "HU", "down"),
+            "bias_hu_body": Column("Bias body", "HU", "zero"),
+        },
+        tested=True,
+    ),
+    Section(
+        "Whole volume",
+        "As papers report. The window -1000..4096 HU of Diff2CT, then -1000..1500 HU of X2CT-GAN, always on [0, 1]. Mostly "
+        "air and outline: a true outline filled with water already scores high here.",
+        {
+            "ssim_3d_wide": Column("SSIM 3D", "", "up"),
+            "ssim_2d_wide": Column("SSIM 2D", "", "up"),
+            "psnr_wide": Column("PSNR", "dB", "up"),
+            "mae_wide": Column("MAE [0, 1]", "", "down"),
+            "ssim_2d_x2ct": Column("SSIM 2D, X2CT", "", "up"),
+            "psnr_x2ct": Column("PSNR, X2CT", "dB", "up"),
+            "lpips": Column("LPIPS", "", "down"),
+        },
+        tested=True,
+    ),
+    Section(
+        "HU error by tissue",
+        "Regions come from the truth: air below -200 HU inside the body, fat -200..-30, soft tissue -200..300, bone above 300, "
+        "metal above 2500 HU and one voxel around it.",
+        {f"mae_hu_{r}": Column(f"MAE {r}", "HU", "down") for r in ("air", "fat", "soft", "bone", "metal")},
+    ),
+    Section(
+        "HU bias by tissue",
+        "Mean of reconstruction minus truth in the same regions. Below 0: not dense enough.",
+        {f"bias_hu_{r}": Column(f"Bias {r}", "HU", "zero") for r in ("air", "fat", "soft", "bone", "metal")},
+    ),
+    Section(
+        "Agreement with the X-rays",
+        "The reconstruction's own X-rays against the given ones, gain and offset fitted. Tissue outside the cube cannot be "
+        "explained, so the truth itself does not reach 0.",
+        {
+            "reprojection_l2_frontal": Column("L2 frontal", "", "down"),
+            "reprojection_l2_lateral": Column("L2 lateral", "", "down"),
+            "reprojection_ncc_frontal": Column("NCC frontal", "", "up"),
+            "reprojection_ncc_lateral": Column("NCC lateral", "", "up"),
+        },
+    ),
+    Section(
+        "Vertebrae",
+        "Means over whole vertebrae. Bone Dice compares what is above 200 HU inside the true label; the others need a label "
+        "map of the reconstruction (--predicted-labels).",
+        {
+            "bone_dice_in_true_vertebrae": Column("Bone Dice in true vertebrae", "", "up"),
+            "vertebra_dice": Column("Dice", "", "up"),
+            "vertebra_hd95_mm": Column("HD95", "mm", "down"),
+            "vertebra_assd_mm": Column("ASSD", "mm", "down"),
+            "vertebra_nsd_1mm": Column("NSD 1 mm", "", "up"),
+            "vertebra_nsd_2mm": Column("NSD 2 mm", "", "up"),
+            "vertebra_centroid_mm": Column("Centroid", "mm", "down"),
+            "vertebra_found": Column("Found", "", "up"),
+        },
+    ),
+    Section(
+        "Pedicle screws",
+        "Screws found in the reconstruction above 2000 HU, matched to the true ones. oracle-truth shows what the detector "
+        "itself gets wrong. Errors are of found screws only: read them beside the recall. A grade changes if a surgeon would "
+        "judge the breach of the pedicle differently (Gertzbein-Robbins).",
+        {
+            "screw_recall": Column("Recall", "", "up"),
+            "screw_precision": Column("Precision", "", "up"),
+            "screw_tip_error_mm": Column("Tip", "mm", "down"),
+            "screw_head_error_mm": Column("Head", "mm", "down"),
+            "screw_axis_error_deg": Column("Axis", "deg", "down"),
+            "screw_grade_changed_in_true_bone": Column("Grade changed (true bone)", "", "down"),
+            "screw_grade_changed_in_own_bone": Column("Grade changed (own bone)", "", "down"),
+        },
+    ),
+    Section(
+        "Uncertainty",
+        "How often the truth lies in intervals of the samples, inside the body (t: Student's prediction interval; q: between "
+        "the samples themselves; calibrated: what the checkpoint's calibration makes of them). ENCE 0 and slope 1 are a "
+        "spread that says how large the error is.",
+        {
+            **{f"coverage_t_{level}": Column(f"{level} % t") for level in (50, 80, 90)},
+            **{f"coverage_q_{level}": Column(f"{level} % q") for level in (50, 80, 90)},
+            **{f"coverage_calibrated_{level}": Column(f"{level} % calibrated") for level in (50, 80, 90)},
+            "ence": Column("ENCE", "", "down"),
+            "spread_skill_slope": Column("RMSE / SD"),
+            "sd_error_spearman": Column("SD vs error", "", "up"),
+            "crps_hu": Column("CRPS", "HU", "down"),
+        },
+    ),
+    Section(
+        "Other papers' conventions",
+        "Only to stand beside the tables of those papers; comparable with nothing else, in particular not with the figures "
+        "above.",
+        {
+            "psnr_slices_x2ct_compat": Column("PSNR as X2CT (slices, 4095)", "dB", "up"),
+            "psnr_volume_x2ct_compat": Column("PSNR as X2CT (volume, 4095)", "dB", "up"),
+            "ssim_3d_perx2ct_compat": Column("SSIM as PerX2CT (range 2)", "", "up"),
+            "mae_seed_compat": Column("MAE as Diff2CT [-1, 1]", "", "down"),
+            "psnr_seed_compat": Column("PSNR as Diff2CT", "dB", "up"),
+            "ssim_3d_seed_compat": Column("SSIM as Diff2CT [-1, 1]", "", "up"),
+        },
+    ),
+    Section("Time", "Wall time of one reconstruction on this machine.", {"seconds": Column("Time", "s", "down")}),
+)
+
+HEADLINES = ("ssim_3d_body", "bone_dice", "mae_hu_bone", "mae_hu_body")
+"""What is drawn."""
+
+
+def column_of(metric: str) -> Column:
+    """How a metric is shown."""
+    for section in SECTIONS:
+        if metric in section.columns:
+            return section.columns[metric]
+    return Column(metric)

@@ -1,0 +1,109 @@
+"""Scores over cases: mean, SD, median, bootstrap intervals, and paired tests against a reference method.
+
+SD is the sample standard deviation over cases. Cases are patients, so the unit of every interval and test is the patient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from diff2ct_training.evaluation.tables import FACTS, TEXTS, Row
+
+NUM_RESAMPLES = 2000
+MIN_PAIRS_FOR_A_TEST = 6
+"""With fewer pairs even the most extreme outcome of a two-sided Wilcoxon test is above p = 0.05."""
+
+
+def metric_names(rows: Sequence[Row]) -> list[str]:
+    """Every score in the rows, in order of first appearance."""
+    left_out = (*TEXTS, *FACTS)
+    return list(
+        dict.fromkeys(name for row in rows for name, value in row.items() if name not in left_out and _is_number(value))
+    )
+
+
+def values_of(rows: Sequence[Row], metric: str) -> np.ndarray:
+    """Finite values (N,) float64 of one metric."""
+    found = [float(row[metric]) for row in rows if _is_number(row.get(metric))]
+    return np.array([value for value in found if math.isfinite(value)], dtype=np.float64)
+
+
+def summarize(rows: Sequence[Row]) -> list[Row]:
+    """One row per dataset, method and metric: n, mean, SD, median and the 95 % bootstrap interval of the mean over cases."""
+    summary = []
+    for dataset, method in dict.fromkeys((row["dataset"], row["method"]) for row in rows):
+        of_group = [row for row in rows if (row["dataset"], row["method"]) == (dataset, method)]
+        for metric in metric_names(of_group):
+            values = values_of(of_group, metric)
+            if len(values):
+                low, high = bootstrap_interval(values)
+                summary.append({
+                    "dataset": dataset, "method": method, "metric": metric, "n": len(values), "mean": float(values.mean()),
+                    "sd": sample_sd(values), "median": float(np.median(values)), "ci95_low": low, "ci95_high": high,
+                })  # fmt: skip
+    return summary
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean, over cases (N,); NaN for fewer than 2."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    found = stats.bootstrap((values,), np.mean, n_resamples=NUM_RESAMPLES, method="percentile", rng=rng)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def sample_sd(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def compare(rows: Sequence[Row], reference: str, metrics: Sequence[str]) -> list[Row]:
+    """Paired two-sided Wilcoxon signed-rank tests of `reference` against every other method, Holm-corrected over all of these
+    tests of a dataset.
+
+    Returns one row per dataset, method and metric: the mean difference (reference - method), n pairs, p and p_holm.
+    Comparisons with fewer than `MIN_PAIRS_FOR_A_TEST` pairs, or of equal scores only, are left out.
+    """
+    tests = []
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        by_case = {(row["method"], row["case"]): row for row in rows if row["dataset"] == dataset}
+        methods = [m for m in dict.fromkeys(method for method, _ in by_case) if m != reference]
+        found = [_paired_test(by_case, reference, method, metric) for method in methods for metric in metrics]
+        tests += [{"dataset": dataset, **test} for test in holm([t for t in found if t is not None])]
+    return tests
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Spearman's rank correlation and its two-sided p; NaN for fewer than 4 pairs or a constant."""
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan, math.nan
+    found = stats.spearmanr(x, y)
+    return float(found.statistic), float(found.pvalue)
+
+
+def holm(tests: list[Row]) -> list[Row]:
+    """Holm's step-down correction (1979) of "p", as "p_holm": the i-th smallest of m times (m - i), made monotonic."""
+    corrected = 0.0
+    for rank, test in enumerate(sorted(tests, key=lambda t: t["p"])):
+        corrected = max(corrected, min(1.0, test["p"] * (len(tests) - rank)))
+        test["p_holm"] = corrected
+    return tests
+
+
+def _paired_test(by_case: dict[tuple[str, str], Row], reference: str, method: str, metric: str) -> Row | None:
+    cases = [case for name, case in by_case if name == method and (reference, case) in by_case]
+    pairs = [values_of([by_case[reference, case], by_case[method, case]], metric) for case in cases]
+    differences = np.array([pair[0] - pair[1] for pair in pairs if len(pair) == 2])
+    if len(differences) < MIN_PAIRS_FOR_A_TEST or not differences.any():
+        return None
+    p = float(stats.wilcoxon(differences).pvalue)
+    return {"method": method, "metric": metric, "n": len(differences), "mean_difference": float(differences.mean()), "p": p}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

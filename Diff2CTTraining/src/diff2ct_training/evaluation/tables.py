@@ -1,0 +1,170 @@
+"""Rows of an evaluation in files: CSV, Markdown and LaTeX.
+
+A row is a flat dict: dataset, case, method, made_by, seconds, facts about the case and one entry per score.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diff2ct.atomic import replacing_file
+
+Row = dict[str, Any]
+
+KEYS = ("dataset", "case", "method")
+TEXTS = (*KEYS, "made_by", "level", "side")
+FACTS = ("pixel_spacing_mm", "slice_spacing_mm")
+"""Numbers that belong to the case, not to a method."""
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Per-case CSV. Columns in the order in which the rows first name them; a metric that a case does not have stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing_file(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="ascii") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """What `write_rows` wrote. Raises ValueError naming the file if it is not a table of cases and methods."""
+    try:
+        with path.open(newline="", encoding="ascii") as file:
+            return [
+                {name: text if name in TEXTS else float(text) for name, text in _checked(row).items() if text != ""}
+                for row in csv.DictReader(file)
+            ]
+    except ValueError as error:  # UnicodeDecodeError too
+        raise ValueError(f"{path}: is not a table of an evaluation ({error})") from error
+
+
+def _checked(row: dict[str, Any]) -> dict[str, str]:
+    missing = [name for name in KEYS if not row.get(name)]
+    if missing or None in row or None in row.values():
+        raise ValueError(f"a row without {', '.join(missing)}" if missing else "a row of another length than the header")
+    return row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method's score: mean, sample SD, 95 % interval of the mean over n cases. best: no method of the table is better.
+    differs: from the reference method, after Holm's correction (p < 0.05); None for not tested."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    n: int
+    best: bool = False
+    differs: bool | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as tables show it. label: short. arrow: "up" if higher is better, "down" if lower, "zero" if nearer 0, "" if it
+    is no matter of better."""
+
+    label: str
+    unit: str = ""
+    arrow: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """cells[method][column]; None where there is no score. num_cases: in the dataset."""
+
+    title: str
+    num_cases: int
+    columns: tuple[Column, ...]
+    methods: tuple[str, ...]
+    cells: dict[str, tuple[Cell | None, ...]]
+    reference: str
+
+
+_MARKDOWN_ARROWS = {"up": " (higher)", "down": " (lower)", "zero": " (near 0)", "": ""}
+_LATEX_ARROWS = {"up": r" $\uparrow$", "down": r" $\downarrow$", "zero": r" $\rightarrow 0$", "": ""}
+
+
+def markdown_table(table: Table) -> str:
+    """A line per method, a column per metric: mean +/- SD over cases [95 % interval of the mean], best in bold, * where it
+    differs from the reference."""
+    heads = [f"{c.label}{f' [{c.unit}]' if c.unit else ''}{_MARKDOWN_ARROWS[c.arrow]}" for c in table.columns]
+    lines = [f"### {table.title} ({_cases(table.num_cases)})", "", "| method | " + " | ".join(heads) + " |"]
+    lines.append("|---" * (len(heads) + 1) + "|")
+    for method in table.methods:
+        cells = [_markdown_cell(cell) for cell in table.cells[method]]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def latex_table(table: Table) -> str:
+    """The same for a paper; needs the package booktabs."""
+    heads = [f"{_latex(c.label)}{f' [{_latex(c.unit)}]' if c.unit else ''}{_LATEX_ARROWS[c.arrow]}" for c in table.columns]
+    caption = (
+        f"{table.title}, {_cases(table.num_cases)}: mean $\\pm$ SD over cases, 95\\,\\% bootstrap interval of the mean below. "
+    )
+    caption += f"Bold: best. *: differs from {_latex(table.reference)} (paired Wilcoxon, Holm, $p < 0.05$)."
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\begin{{tabular}}{{l{'c' * len(heads)}}}",
+        r"\toprule",
+    ]
+    lines += [" & ".join(["Method", *heads]) + r" \\", r"\midrule"]
+    for method in table.methods:
+        cells = table.cells[method]
+        lines.append(" & ".join([_latex(method), *(_latex_mean(cell) for cell in cells)]) + r" \\")
+        if any(cell is not None and math.isfinite(cell.low) for cell in cells):
+            lines.append(" & ".join(["", *(_latex_interval(cell) for cell in cells)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def format_number(value: float, like: float | None = None) -> str:
+    """About three significant figures, whole numbers from 100 on. like: with as many decimals as this one would get."""
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if math.isnan(value):
+        return "-"
+    size = abs(value if like is None or not math.isfinite(like) else like)
+    decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.1 or size == 0 else 4
+    return f"{value:.{decimals}f}"
+
+
+def _markdown_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    mean = f"**{format_number(cell.mean)}**" if cell.best else format_number(cell.mean)
+    spread = f" +/- {format_number(cell.sd, cell.mean)}" if math.isfinite(cell.sd) else ""
+    interval = (
+        f" [{format_number(cell.low, cell.mean)}, {format_number(cell.high, cell.mean)}]" if math.isfinite(cell.low) else ""
+    )
+    return f"{mean}{'*' if cell.differs else ''}{spread}{interval}"
+
+
+def _latex_mean(cell: Cell | None) -> str:
+    if cell is None:
+        return "--"
+    mean = rf"\textbf{{{format_number(cell.mean)}}}" if cell.best else format_number(cell.mean)
+    return f"{mean}{'*' if cell.differs else ''}" + (
+        rf" $\pm$ {format_number(cell.sd, cell.mean)}" if math.isfinite(cell.sd) else ""
+    )
+
+
+def _latex_interval(cell: Cell | None) -> str:
+    if cell is None or not math.isfinite(cell.low):
+        return ""
+    return rf"{{\scriptsize [{format_number(cell.low, cell.mean)}, {format_number(cell.high, cell.mean)}]}}"
+
+
+def _latex(text: str) -> str:
+    return "".join({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "^": r"\^{}", "~": r"\~{}"}.get(c, c) for c in text)
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'s' if count != 1 else ''}"

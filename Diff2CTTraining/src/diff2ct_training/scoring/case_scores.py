@@ -1,0 +1,182 @@
+"""Every figure of the protocol for one volume of one case, each from the file that defines it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diff2ct.metrics import body_mask, evaluate_volume
+from diff2ct.phantom import PedicleScrew
+from diff2ct.reconstruct import reproject
+from diff2ct.units import HU_AIR
+from diff2ct.volume import CtVolume
+from diff2ct_training.evaluation.cases import EvaluationCase, fingerprint
+from diff2ct_training.evaluation.labels import find_labels, read_vertebrae
+from diff2ct_training.evaluation.methods import Prediction
+from diff2ct_training.labels import TOTALSEGMENTATOR
+from diff2ct_training.scoring.breach import Pedicles, breach_mm, find_pedicles, grade
+from diff2ct_training.scoring.compatibility import COMPATIBILITY
+from diff2ct_training.scoring.coverage import score_samples
+from diff2ct_training.scoring.lpips import Lpips
+from diff2ct_training.scoring.screws import find_screws, match_screws, score_screws
+from diff2ct_training.scoring.slices import plane_slices
+from diff2ct_training.scoring.vertebrae import score_bone_in_labels, score_labels
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What is scored beyond the voxelwise figures. compat: names of `COMPATIBILITY`. lpips: AlexNet's weights. inception: the
+    network whose features FID and KID compare, TorchScript.
+    predicted_labels: by method, a folder with label maps of its reconstructions, CASE.nrrd or the like, in the numbers of
+    label_scheme, one of `labels.SCHEMES`."""
+
+    compat: tuple[str, ...] = ()
+    lpips: Path | None = None
+    inception: Path | None = None
+    predicted_labels: Mapping[str, Path] = field(default_factory=dict)
+    label_scheme: str = TOTALSEGMENTATOR
+    device: str = "cpu"
+
+    def identity(self, method: str, case_name: str) -> str:
+        """All of it that decides the scores of one volume, as text; empty if there is nothing beyond the defaults."""
+        parts = [f"compat {name}" for name in self.compat]
+        if self.lpips is not None:
+            parts.append(f"LPIPS {self.lpips.name}")
+        if self.inception is not None:
+            parts.append(self.inception_identity)
+        labels = self.labels_of(method, case_name)
+        if labels is not None:
+            parts.append(f"its labels {fingerprint(labels)}")
+        return ", ".join(parts)
+
+    @property
+    def inception_identity(self) -> str:
+        return "" if self.inception is None else f"features {self.inception.name}"
+
+    def labels_of(self, method: str, case_name: str) -> Path | None:
+        folder = self.predicted_labels.get(method)
+        return None if folder is None else find_labels(folder, case_name)
+
+
+class CaseScorer:
+    """Scores volumes of one case; what depends on the truth alone is worked out once, when it is first needed."""
+
+    def __init__(self, case: EvaluationCase, options: ScoringOptions, lpips: Lpips | None = None) -> None:
+        self._case, self._options, self._lpips = case, options, lpips
+        self._truth, self._mask = torch.from_numpy(case.truth.hu), torch.from_numpy(case.mask)
+        self._pedicles: dict[int, Pedicles | None] = {}
+
+    def score(self, predicted: Prediction, method: str) -> tuple[Scores, list[dict[str, Any]]]:
+        """(scores, one dict per true screw). method: whose label maps to look for."""
+        case, volume = self._case, CtVolume(predicted.hu, self._case.grid)
+        prediction = torch.from_numpy(volume.hu)
+        scores = evaluate_volume(prediction, self._truth, self._mask)
+        for name in self._options.compat:
+            scores |= COMPATIBILITY[name](prediction, self._truth, self._mask)
+        scores |= self._reprojection(volume)
+        if self._lpips is not None:
+            scores |= self._perceptual(prediction, self._lpips)
+        own_labels = self._own_labels(method)
+        if case.labels is not None:
+            scores |= self._vertebrae(volume.hu, own_labels)
+        screws: list[dict[str, Any]] = []
+        if case.screws:
+            of_screws, screws = self._screws(volume, own_labels)
+            scores |= of_screws
+        if predicted.samples is not None:
+            scores |= score_samples(predicted.samples, case.truth.hu, self._body)
+        for level, (lower, upper) in predicted.intervals.items():
+            inside = (lower <= case.truth.hu) & (case.truth.hu <= upper)
+            scores[f"coverage_calibrated_{level}"] = float(inside[self._body].mean()) if self._body.any() else math.nan
+        return scores, screws
+
+    @cached_property
+    def _body(self) -> np.ndarray:
+        """(D, H, W) bool: the body, where the truth is known."""
+        return (body_mask(torch.where(self._mask, self._truth, HU_AIR)) & self._mask).numpy()
+
+    def _reprojection(self, volume: CtVolume) -> Scores:
+        scores = {}
+        for radiograph in self._case.radiographs:
+            view = "lateral" if radiograph.geometry.view.is_lateral else "frontal"
+            for name, value in reproject(volume, radiograph).items():
+                scores[f"reprojection_{name.removeprefix('relative_')}_{view}"] = value
+        return scores
+
+    @cached_property
+    def _truth_slices(self) -> dict[str, torch.Tensor]:
+        return plane_slices(self._truth, self._mask)
+
+    def _perceptual(self, prediction: torch.Tensor, distance: Lpips) -> Scores:
+        planes = plane_slices(prediction, self._mask)
+        means = {f"lpips_{name}": float(distance(planes[name], truth).mean()) for name, truth in self._truth_slices.items()}
+        return {"lpips": float(np.mean(list(means.values()))), **means}
+
+    def _own_labels(self, method: str) -> np.ndarray | None:
+        path = self._options.labels_of(method, self._case.name)
+        return None if path is None else read_vertebrae(path, self._case.grid, self._options.label_scheme)
+
+    def _vertebrae(self, hu: np.ndarray, own_labels: np.ndarray | None) -> Scores:
+        case = self._case
+        assert case.labels is not None
+        scores = score_bone_in_labels(hu, case.truth.hu, case.labels, case.mask)
+        if own_labels is not None:
+            scores |= score_labels(np.where(case.mask, own_labels, 0), case.labels, case.grid.spacing_mm, case.mask)
+        return scores
+
+    def _screws(self, volume: CtVolume, own_labels: np.ndarray | None) -> tuple[Scores, list[dict[str, Any]]]:
+        """Grades are given in the reconstruction's own labels where there are some, else in the true ones; names say which."""
+        case, found = self._case, find_screws(volume)
+        true = [screw for screw in case.screws or () if self._is_inside(screw)]
+        scores = score_screws(found, true)
+        matched = {error.true: error for error in match_screws(found, true)}
+        rows, changes = [], []
+        for n, screw in enumerate(true):
+            row: dict[str, Any] = {"level": screw.level, "side": screw.side, "found": float(n in matched)}
+            before = self._breach(screw, screw, case.labels, "true")
+            row["true_breach_mm"] = before
+            if n in matched:
+                error = matched[n]
+                row |= {"tip_error_mm": error.tip_mm, "head_error_mm": error.head_mm, "axis_error_deg": error.axis_deg}
+                anatomy = (case.labels, "true") if own_labels is None else (own_labels, "own")
+                row["breach_mm"] = self._breach(found[error.found], screw, *anatomy)
+                grades = grade(before), grade(row["breach_mm"])
+                if grades[0] is not None and grades[1] is not None:
+                    changes.append(grades[1] - grades[0])
+                    row["grade_change"] = float(changes[-1])
+            rows.append(row)
+        where = "true" if own_labels is None else "own"
+        if changes:
+            scores[f"screw_grade_changed_in_{where}_bone"] = float(np.mean([change != 0 for change in changes]))
+            scores[f"screw_grade_shift_in_{where}_bone"] = float(np.mean(changes))
+        return scores, rows
+
+    def _is_inside(self, screw: PedicleScrew) -> bool:
+        """Head and tip lie where the truth is known."""
+        matrix = self._case.grid.lps_to_ijk
+        for point in (screw.head_lps, screw.tip_lps):
+            kji = np.round(matrix[:3, :3] @ point + matrix[:3, 3]).astype(int)[::-1]
+            if (kji < 0).any() or (kji >= self._case.grid.size).any() or not self._case.mask[tuple(kji)]:
+                return False
+        return True
+
+    def _breach(self, placed: Any, screw: PedicleScrew, labels: np.ndarray | None, where: str) -> float:
+        from diff2ct.phantom import LABELS
+
+        label = LABELS.get(screw.level)
+        if labels is None or label is None:
+            return math.nan
+        key = label if where == "true" else -label
+        if where == "own" or key not in self._pedicles:
+            self._pedicles[key] = find_pedicles(labels, label, self._case.grid)
+        pedicles = self._pedicles[key]
+        return math.nan if pedicles is None else breach_mm(placed, screw.diameter_mm, pedicles)

@@ -1,0 +1,132 @@
+"""One denoising step: the embedded network against MONAI's DiffusionModelUNet and against the paper's pixel network, and as a
+share of what the machine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from harness import Contender, Section, Settings, race
+from machine import conv_gflops
+from torch.utils.flop_counter import FlopCounterMode
+
+from diff2ct.checkpoint import load_checkpoint
+from diff2ct.networks import X2NoiseNet
+from diff2ct.precision import fastest_dtype
+from diff2ct_training.recipes import paper
+
+OURS = "Diff2CT, embedded checkpoint"
+MONAI, MONAI_FAST = "MONAI DiffusionModelUNet, as it comes", "MONAI DiffusionModelUNet, our layout and precision"
+PAPER_STEPS = 1000
+
+
+def measure(settings: Settings) -> Section:
+    size = 32 if settings.quick else 128
+    section = Section(f"One denoising step, {size}^3 voxels")
+    dtype = fastest_dtype(settings.device)
+    contenders: dict[str, Contender] = {OURS: embedded_step(size, settings.device, dtype)}
+    with section.optional(MONAI):
+        contenders[MONAI] = _monai_step(size, settings.device, torch.float32, channels_last=False)
+        contenders[MONAI_FAST] = _monai_step(size, settings.device, dtype, channels_last=True)
+    timings = race(contenders, settings)
+    peak = conv_gflops(settings, dtype)
+    for name, step in contenders.items():
+        gflop = count_gflop(step)
+        rate = gflop / timings.ms(name) * 1e3
+        row: dict[str, Any] = {"network": name, "GFLOP": gflop, "ms": timings.ms(name), "x ours": timings.ratio(name, OURS)}
+        section.rows.append({**row, "GFLOP/s": rate, "share of the convolution peak": rate / peak})
+    section.expect("share of the machine's convolution peak", section.rows[0]["share of the convolution peak"], 0.8)
+    if settings.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        contenders[OURS]()
+        section.notes.append(f"Peak memory of our step on the GPU: {torch.cuda.max_memory_allocated() / 1e6:.0f} MB.")
+    seconds, how = paper_step_seconds(settings)
+    section.rows.append({"network": "paper's pixel network, base width 64, float32", "ms": 1e3 * seconds})
+    section.rows[-1]["x ours"] = 1e3 * seconds / timings.ms(OURS)
+    section.notes += [f"Ours and MONAI's fast variant in {dtype}. {how}"]
+    section.notes.append(
+        "MONAI: the same widths and blocks on the same eight Haar bands at half size, no attention, no condition."
+    )
+    return section
+
+
+def embedded_step(size: int, device: str, dtype: torch.dtype) -> Contender:
+    """One call of the embedded network on random input, condition embedded before, as in sampling."""
+    network = load_checkpoint(device=device).network
+    x, t = torch.randn(1, 1, size, size, size, device=device), torch.full((1,), 500, device=device)
+    views = torch.rand(1, network.config.num_views, network.config.condition_channels, 192, 192, device=device)
+    with torch.inference_mode(), torch.autocast(device, dtype):
+        embedded = network.embed_condition(_straight_views(views, size), (size, size, size))
+
+    @torch.inference_mode()
+    def step() -> None:
+        with torch.autocast(device, dtype):
+            network.denoise(x, t, embedded)
+
+    return step
+
+
+def _straight_views(images: torch.Tensor, size: int) -> Any:
+    """Parallel views along two axes: what is looked up where does not change the time."""
+    from diff2ct.views import PLANE_PIXELS, RectifiedViews
+
+    scale = (PLANE_PIXELS - 1) / (size - 1)
+    maps = torch.tensor([
+        [[scale, 0, 0, 0], [0, 0, scale, 0], [0, 0, 0, 1]],
+        [[0, scale, 0, 0], [0, 0, scale, 0], [0, 0, 0, 1]],
+    ])  # fmt: skip
+    return RectifiedViews(images, maps[None].to(images))
+
+
+def _monai_step(size: int, device: str, dtype: torch.dtype, *, channels_last: bool) -> Contender:
+    from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+
+    ours = load_checkpoint().network.config
+    bands, small = 8**ours.haar_levels, size // 2**ours.haar_levels
+    network = DiffusionModelUNet(
+        spatial_dims=3,
+        in_channels=bands,
+        out_channels=bands,
+        channels=ours.widths,
+        num_res_blocks=ours.blocks,
+        attention_levels=(False,) * len(ours.widths),
+        norm_num_groups=8,
+    ).to(device)
+    x, t = torch.randn(1, bands, small, small, small, device=device), torch.full((1,), 500, device=device)
+    if channels_last:
+        network, x = network.to(memory_format=torch.channels_last_3d), x.contiguous(memory_format=torch.channels_last_3d)
+    network.eval()
+
+    @torch.inference_mode()
+    def step() -> None:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            network(x, t)
+
+    return step
+
+
+def paper_step_seconds(settings: Settings) -> tuple[float, str]:
+    """(seconds of one step at 128^3, how they were found). On a CPU a step at half the size is measured and scaled by the
+    operations: at full size it takes minutes and 15 GB."""
+    size = 128 if settings.device == "cuda" else 32 if settings.quick else 64
+    step = _paper_step(size, settings.device)
+    few = Settings(threads=settings.threads, rounds=2, turn_s=0.0, clock=settings.clock, device=settings.device)
+    seconds = race({"paper": step}, few).ms("paper") / 1e3
+    scale = (128 // size) ** 3  # all convolutions, so operations grow with the voxels
+    return scale * seconds, f"Paper: {seconds:.2f} s measured at {size}^3, times {scale} for the operations at 128^3."
+
+
+def _paper_step(size: int, device: str) -> Contender:
+    network = X2NoiseNet(paper().network).to(device).eval()
+    x, t = torch.randn(1, 1, size, size, size, device=device), torch.full((1,), 500, device=device)
+    with torch.inference_mode():
+        embedded = network.embed_condition(torch.rand(1, 1, size, size, size, device=device), (size, size, size))
+    return torch.inference_mode()(partial(network.denoise, x, t, embedded))
+
+
+def count_gflop(call: Callable[[], Any]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 1e9

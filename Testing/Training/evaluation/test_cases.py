@@ -1,0 +1,117 @@
+"""Cases: phantoms, CT files with labels, prepared cases with screws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diff2ct.phantom import PedicleScrew, make_phantom
+from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import write_volume
+from diff2ct_training.cases import Case, write_case
+from diff2ct_training.drr import BiplanarSetup
+from diff2ct_training.evaluation import methods
+from diff2ct_training.evaluation.cases import EVALUATION_SEEDS, ct_case, phantom_case, plan_ct, plan_phantom, plan_prepared
+from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae
+
+SETUP = BiplanarSetup(pixels=64)
+
+
+def test_phantom_case_is_held_out_and_fits_its_radiographs(small_grid: VolumeGrid) -> None:
+    case = phantom_case(3, small_grid, SETUP, body_spacing_mm=8.0)
+    assert case.name == "phantom_003" and case.mask.all()
+    assert case.grid == small_grid
+    assert case.radiographs[0].line_integral.max() > 3.0  # a trunk, not a cube's worth of air
+    assert case.labels is not None and case.labels.shape == small_grid.size and 28 in case.labels
+    assert case.screws is not None and case.spacing_mm is None
+    with pytest.raises(ValueError, match="10000"):
+        phantom_case(10000, small_grid, SETUP)
+
+
+def test_a_short_scan_is_known_where_it_has_data(trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path) -> None:
+    short = CtVolume(trunk.hu[40:60], VolumeGrid.centered((20, 60, 70), 4.0))
+    write_volume(short, tmp_path / "short_ct.nii.gz")
+    case = ct_case(tmp_path / "short_ct.nii.gz", small_grid, SETUP)
+    assert (case.dataset, case.name) == ("real CTs", "short_ct")
+    assert 0.2 < case.mask.mean() < 0.4  # 80 of 256 mm
+    assert case.radiographs[0].line_integral[0].max() == 0.0  # nothing was scanned there
+    assert case.spacing_mm == pytest.approx((4.0, 4.0)) and case.labels is None and case.screws is None
+
+
+def test_labels_lie_where_the_ct_lies(trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path) -> None:
+    """On another grid than the CT, as a segmenter may leave them: a box of 80 mm around the middle."""
+    write_volume(trunk, tmp_path / "trunk.nrrd")
+    fine = VolumeGrid.centered((40, 40, 40), 4.0)
+    box = np.zeros(fine.size, np.float32)
+    box[10:30, 10:30, 10:30] = 31
+    (tmp_path / "labels").mkdir()
+    write_volume(CtVolume(box, fine), tmp_path / "labels" / "trunk_vertebrae.nii.gz")
+    case = plan_ct(tmp_path / "trunk.nrrd", small_grid, SETUP, tmp_path / "labels").make()
+    assert case.labels is not None and set(np.unique(case.labels)) == {0, 31}
+    k, j, i = np.nonzero(case.labels)
+    points = np.column_stack([i, j, k]) @ case.grid.ijk_to_lps[:3, :3].T + case.grid.ijk_to_lps[:3, 3]
+    assert np.abs(points).max() < 40 and len(points) == pytest.approx(80**3 / 8**3, rel=0.3)
+
+
+def test_a_ct_is_no_label_map(trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path) -> None:
+    write_volume(trunk, tmp_path / "trunk.nrrd")
+    with pytest.raises(ValueError, match="accepted are whole labels"):
+        read_vertebrae(tmp_path / "trunk.nrrd", small_grid)
+    assert find_labels(tmp_path, "other") is None
+
+
+def test_labels_move_to_another_grid() -> None:
+    coarse = VolumeGrid.centered((2, 2, 2), 4.0)
+    labels = np.arange(1, 9, dtype=np.uint8).reshape(2, 2, 2)
+    fine = labels_on_grid(labels, coarse, VolumeGrid.centered((4, 4, 6), 2.0))
+    np.testing.assert_array_equal(fine[:, :, 1:5], labels.repeat(2, 0).repeat(2, 1).repeat(2, 2))
+    assert not fine[:, :, [0, 5]].any()
+
+
+def test_prepared_cases_bring_their_screws(trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path) -> None:
+    (screw,) = make_phantom(1, num_screws=1).screws
+    spacings = {"pixel_spacing_mm": 0.7, "slice_spacing_mm": 2.5}
+    case = Case(
+        "ct_trunk_001", "ct", trunk.hu.round(), trunk.grid, (0.0, 0.0, 0.0), "trunk.nrrd", (screw.to_dict(),), split="test",
+        record=spacings,
+    )  # fmt: skip
+    write_case(tmp_path, case, np.where(trunk.hu > 200, 29, 25))
+    planned = plan_prepared(tmp_path / "ct_trunk_001.json", small_grid, SETUP)
+    read = planned.make()
+    assert read.dataset == planned.dataset == "CTs, test split" and read.screws is not None and len(read.screws) == 1
+    np.testing.assert_allclose(read.screws[0].tip_lps, screw.tip_lps, atol=1e-3)
+    np.testing.assert_allclose(read.screws[0].axis_lps, screw.axis_lps, atol=1e-4)
+    assert read.screws[0].level == screw.level and read.spacing_mm == (0.7, 2.5)
+    assert read.labels is not None and set(np.unique(read.labels)) == {0, 29}  # a sacrum is no vertebra
+    bone = read.truth.hu[read.labels == 29]
+    assert (bone > 200).mean() > 0.9
+    with pytest.raises(ValueError, match="to_dict"):
+        PedicleScrew.from_dict({"level": "L4"})
+
+
+def test_identities_tell_setups_and_files_apart(tmp_path: Path, small_grid: VolumeGrid) -> None:
+    for name, content in (("a.nrrd", b"1"), ("b.nrrd", b"1"), ("c.nrrd", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (plan_ct(tmp_path / f"{name}.nrrd", small_grid, SETUP) for name in "abc")
+    assert a.identity == b.identity != c.identity and a.name != b.name
+    assert plan_ct(tmp_path / "a.nrrd", small_grid, BiplanarSetup(pixels=65)).identity != a.identity
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.nrrd").write_bytes(b"3")
+    assert plan_ct(tmp_path / "a.nrrd", small_grid, SETUP, tmp_path / "labels").identity != a.identity
+    assert plan_phantom(3, small_grid, SETUP).name == "phantom_003"
+    assert len({plan_phantom(n, small_grid, SETUP).identity for n in range(3)}) == 3
+
+
+def test_train_mean_uses_training_seeds_only(monkeypatch: pytest.MonkeyPatch, small_grid: VolumeGrid) -> None:
+    used: list[int] = []
+
+    def fake_mean(seeds, grid, on_phantom):  # type: ignore[no-untyped-def]
+        used.extend(seeds)
+        return np.zeros(grid.size, np.float32)
+
+    monkeypatch.setattr(methods.baselines, "train_mean", fake_mean)
+    methods.train_mean_method(4, small_grid)
+    assert used == [10000, 10001, 10002, 10003]
+    assert not set(used) & set(EVALUATION_SEEDS)

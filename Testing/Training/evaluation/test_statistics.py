@@ -1,0 +1,79 @@
+"""Statistics over cases against scipy, and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from diff2ct_training.evaluation.statistics import bootstrap_interval, compare, correlation, holm, summarize
+
+
+def rows_of(method: str, values: list[float], dataset: str = "d") -> list[dict]:
+    return [{"dataset": dataset, "case": f"c{n}", "method": method, "mae": value} for n, value in enumerate(values)]
+
+
+def test_summary_has_mean_and_sample_sd() -> None:
+    (row,) = summarize(rows_of("a", [1.0, 2.0, 6.0, math.nan]))
+    assert (row["n"], row["mean"], row["median"]) == (3, 3.0, 2.0)
+    assert row["sd"] == pytest.approx(np.std([1, 2, 6], ddof=1))
+    assert row["ci95_low"] < 3.0 < row["ci95_high"]
+
+
+def test_facts_about_cases_are_no_scores() -> None:
+    assert summarize([{"dataset": "d", "case": "c", "method": "a", "made_by": "x", "pixel_spacing_mm": 0.5}]) == []
+
+
+def test_datasets_are_not_mixed() -> None:
+    rows = rows_of("a", [1.0, 1.0], "phantoms") + rows_of("a", [9.0], "real CTs")
+    assert [(r["dataset"], r["mean"]) for r in summarize(rows)] == [("phantoms", 1.0), ("real CTs", 9.0)]
+
+
+def test_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for n in range(200):
+        low, high = bootstrap_interval(rng.normal(size=40), seed=n)
+        hits += low <= 0 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+    assert np.isnan(bootstrap_interval(np.ones(1))).all()
+
+
+def test_comparison_is_scipys_wilcoxon_of_pairs() -> None:
+    rng = np.random.default_rng(3)
+    ours, other = rng.normal(0, 1, 20), rng.normal(0.5, 1, 20)
+    (test,) = compare(rows_of("ours", list(ours)) + rows_of("other", list(other)), "ours", ["mae"])
+    assert test["p"] == pytest.approx(stats.wilcoxon(ours - other).pvalue)
+    assert test["p_holm"] == test["p"] and test["n"] == 20
+    assert test["mean_difference"] == pytest.approx((ours - other).mean())
+
+
+def test_holm_multiplies_the_smallest_p_by_the_number_of_tests() -> None:
+    good, bad = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [2.0, 1.5, 3.5, 4.1, 4.0, 6.5, 7.2]
+    rows = rows_of("ours", good) + rows_of("worse", [v + 1 + v / 10 for v in good]) + rows_of("similar", bad)
+    tests = {test["method"]: test for test in compare(rows, "ours", ["mae"])}
+    assert tests["worse"]["p"] == pytest.approx(2 / 2**7)
+    assert tests["worse"]["p_holm"] == pytest.approx(2 * tests["worse"]["p"])
+    assert tests["similar"]["p_holm"] >= tests["similar"]["p"]
+    assert tests["worse"]["mean_difference"] < 0
+    assert compare(rows_of("ours", [1.0, 2.0]) + rows_of("other", [2.0, 3.0]), "ours", ["mae"]) == []
+
+
+def test_holm_by_hand() -> None:
+    assert [t["p_holm"] for t in holm([{"p": 0.04}, {"p": 0.01}, {"p": 0.03}])] == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([]) == []
+
+
+def test_pairs_are_matched_by_case_and_missing_scores_left_out() -> None:
+    ours = rows_of("ours", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, math.nan])
+    other = rows_of("other", [2.1, 3.2, 4.3, 5.4, 6.5, 7.6, 8.7, 0.0])[::-1]
+    (test,) = compare(ours + other, "ours", ["mae"])
+    assert test["n"] == 7 and test["mean_difference"] == pytest.approx(-1.4)
+
+
+def test_correlation_is_of_ranks() -> None:
+    rho, p = correlation(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([1.0, 10.0, 100.0, 1000.0, 1e4]))
+    assert rho == pytest.approx(1.0) and p < 0.01
+    assert math.isnan(correlation(np.ones(5), np.arange(5.0))[0])

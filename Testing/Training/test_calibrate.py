@@ -1,0 +1,70 @@
+"""`diff2ct calibrate`: from held-out cases to a file that loading the checkpoint finds."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from diff2ct.checkpoint import load_checkpoint
+from diff2ct.reconstruct import reconstruct
+from diff2ct.uncertainty import calibration_path
+from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import resample
+from diff2ct_training import calibrate_command, cli
+from diff2ct_training.drr import BiplanarSetup, render_radiographs
+from diff2ct_training.evaluation.cases import EvaluationCase
+
+
+@pytest.fixture()
+def checkpoint(tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the tiny checkpoint, and phantoms that take no time."""
+
+    def small_case(seed: int, grid: VolumeGrid, setup: BiplanarSetup) -> EvaluationCase:
+        ct = replace(trunk, hu=np.roll(trunk.hu, seed, axis=2))
+        beams = BiplanarSetup(pixels=48).beams((0.0, 0.0, 0.0))
+        known = np.ones(grid.size, dtype=bool)
+        return EvaluationCase("phantoms", str(seed), render_radiographs(ct, beams, str(seed)), resample(ct, grid), known)
+
+    monkeypatch.setattr(calibrate_command, "phantom_case", small_case)
+    path = tmp_path / "model.safetensors"
+    shutil.copy(tiny_checkpoint, path)
+    return path
+
+
+def calibrate(*options: object):  # type: ignore[no-untyped-def]
+    return CliRunner().invoke(cli.main, ["calibrate", *map(str, options)])
+
+
+def test_calibration_is_written_beside_the_checkpoint_and_used(checkpoint: Path) -> None:
+    assert load_checkpoint(checkpoint).calibration is None
+    options = ("--checkpoint", checkpoint, "--phantoms", 4, "--samples", 2, "--steps", 2)
+    result = calibrate(*options)
+    assert result.exit_code == 0, result.output
+    assert "90% interval" in result.stdout and "bone_ml" in result.stdout and "seeds 100 to 103" in result.stdout
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.calibration is not None
+    assert loaded.calibration.num_cases == 4 and loaded.calibration.checkpoint_sha256 == loaded.sha256
+    assert loaded.calibration.provenance["held_out_coverage"]["0.8"] == pytest.approx(0.8, abs=0.15)
+    assert set(loaded.calibration.bounds["bone_ml"]) == {"0.5", "0.8"}, "four cases cannot speak for nine in ten"
+
+    case = calibrate_command.phantom_case(7, loaded.grid, BiplanarSetup())
+    volume = reconstruct(case.radiographs, loaded, num_steps=2, num_samples=2, consistency=False)
+    lower, upper = volume.interval_hu(0.8)
+    assert volume.error_hu is not None and (lower <= upper).all()
+
+    again = calibrate(*options)
+    assert again.exit_code == 2 and "exists" in again.stderr, "nothing is written over unasked"
+    assert load_checkpoint(checkpoint, calibrated=False).calibration is None
+
+
+def test_one_sample_or_two_cases_are_too_few(checkpoint: Path) -> None:
+    few = calibrate("--checkpoint", checkpoint, "--samples", 1)
+    assert few.exit_code == 2 and "--samples" in few.stderr
+    few = calibrate("--checkpoint", checkpoint, "--phantoms", 2, "--samples", 2, "--steps", 1)
+    assert few.exit_code == 2 and "cases" in few.stderr
+    assert not calibration_path(checkpoint).exists()

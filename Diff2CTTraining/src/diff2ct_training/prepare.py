@@ -20,6 +20,7 @@ from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acqu
 from diff2ct_training.cases import BODY, Case, describe_case, list_cases, read_case, write_case
 from diff2ct_training.checksums import sha256_of_files
 from diff2ct_training.ct_screws import insert_screws
+from diff2ct_training.film_style import FilmStyle, acquire_styled_views
 from diff2ct_training.framing import SPACING_MM, acquired_spacing, axis_aligned_grid, body_center, cube_around, cut_grid
 from diff2ct_training.labels import NUMBERS, center_of, read_label_files
 from diff2ct_training.parallel import Failed, run_all
@@ -110,6 +111,7 @@ class XrayTask:
     numbers: tuple[int, ...]
     config: AcquisitionConfig
     grid: VolumeGrid
+    style: FilmStyle | None
 
 
 @dataclass(frozen=True)
@@ -183,17 +185,19 @@ def prepare_xrays(
     config: AcquisitionConfig,
     grid: VolumeGrid,
     *,
+    style: FilmStyle | None = None,
     workers: int = 1,
     on_case: OnCase | None = None,
 ) -> int:
     """X-ray every training and validation case in `folder` in `count` random ways for a recipe's `config` and model `grid`, so
-    that training need not render; returns how many are stored. A stored one is kept whatever it was made with."""
+    that training need not render; returns how many are stored. A stored one is kept whatever it was made with. style: of a part
+    of them, None for the recipe's detectors alone."""
     files = [file for file in list_cases(folder) if describe_case(file)["split"] != "test"]
     tasks = []
     for file in files:
         missing = tuple(n for n in range(count) if not acquisition_path(folder, file.stem, n).exists())
         if missing:
-            tasks.append(XrayTask(json_file=file, numbers=missing, config=config, grid=grid))
+            tasks.append(XrayTask(json_file=file, numbers=missing, config=config, grid=grid, style=style))
         elif on_case is not None:
             on_case(file.stem)
     for task, result in run_all(_render_xrays, tasks, workers):
@@ -334,4 +338,8 @@ def _render_xrays(task: XrayTask) -> None:
     case, folder = read_case(task.json_file), task.json_file.parent
     for n in task.numbers:
         rng = np.random.default_rng([n, 1, *case.name.encode()])
-        write_acquisition(folder, n, acquire_views(case, rng, task.config, task.grid))
+        if task.style is None:
+            acquisition = acquire_views(case, rng, task.config, task.grid)
+        else:
+            acquisition = acquire_styled_views(case, rng, task.config, task.grid, task.style)
+        write_acquisition(folder, n, acquisition)

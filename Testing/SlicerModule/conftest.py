@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from SlicerModule.tools import add_xrays, child, settle
+from SlicerModule.tools import add_xrays, child, leftovers, settle, wait_until
 
 from host.fixtures import application, clean_application, sample_data
 
@@ -41,6 +41,7 @@ def panel(module, monkeypatch, clean_application):
         widget.logic.service.stop()
         widget.logic.service._command = child("service")
     settle(widget)
+    wait_until(lambda: leftovers() == [])  # what an earlier test has asked for may still be answered
     yield widget
     if widget.logic.run is not None:
         widget.logic.run.abandon()

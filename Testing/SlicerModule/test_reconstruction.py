@@ -3,12 +3,11 @@
 import os
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from SlicerModule.children import ORIGIN_LPS, SPACING_MM
-from SlicerModule.tools import child, click, settle, wait_until
+from SlicerModule.tools import child, click, leftovers, settle, wait_until
 
 
 def volumes():
@@ -32,12 +31,6 @@ def finish(panel):
 
 def step_is_shown(panel):
     return "Step" in panel.ui.statusLabel.text
-
-
-def leftovers():
-    import slicer
-
-    return list(Path(slicer.app.temporaryPath).glob("Diff2CT-*"))
 
 
 def test_a_click_makes_a_volume_with_the_exact_geometry(panel, xrays):
@@ -64,7 +57,7 @@ def test_a_click_makes_a_volume_with_the_exact_geometry(panel, xrays):
     assert panel.ui.reconstructButton.text == "Reconstruct" and panel.ui.progressBar.isHidden()
     assert "is there, after" in panel.ui.statusLabel.text and panel.messages == []
     wait_until(lambda: panel.compareSection._comparison is not None)
-    wait_until(lambda: leftovers() == [], seconds=60)  # those of an earlier test may still be answered
+    assert leftovers() == []
 
 
 def test_a_second_run_replaces_nothing(panel, xrays):

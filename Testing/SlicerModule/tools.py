@@ -34,6 +34,13 @@ def wait_until(condition, seconds=300):
     slicer.app.processEvents()
 
 
+def leftovers():
+    """Folders of files for child processes that have not been removed yet."""
+    import slicer
+
+    return list(Path(slicer.app.temporaryPath).glob("Diff2CT-*"))
+
+
 def settle(panel):
     """Until the panel has taken notice of every change."""
     wait_until(lambda: not panel._updateTimer.active)

@@ -25,10 +25,10 @@ def html_report(
 ) -> str:
     """The page. figures: by dataset."""
     names = " and ".join(f"{escape(d.name)} ({_count(len(d.cases), 'case')})" for d in datasets)
-    methods = len([m for m in datasets[0].methods if not m.endswith(ONE_SAMPLE)])
+    methods = _count(len([m for m in datasets[0].methods if not m.endswith(ONE_SAMPLE)]), "method")
     parts = [
         f"<header><p class=notice>{escape(NOTICE)}</p><h1>Two X-rays to CT: how good?</h1>",
-        f"<p class=lead>{_count(methods, 'method')} on {names}. Every method got the same two X-rays, every score one protocol.</p>",
+        f"<p class=lead>{methods} on {names}. Every method got the same two X-rays, every score one protocol.</p>",
         _contents(datasets),
         "</header><main>",
     ]

@@ -121,6 +121,12 @@ def test_the_best_of_a_table() -> None:
     assert best_of({"a": 1.0, "b": 1.0, "c": 0.0}, "up") == {"a", "b"}
 
 
+def test_a_report_of_the_truth_alone(planned, counted, tmp_path: Path) -> None:
+    """As one makes to see what the screw detector itself gets wrong."""
+    evaluate([planned()], counted().plan(**{"oracle-truth": 0}), tmp_path)
+    assert "1 method on trunks (1 case)" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_equal_results_give_equal_bytes(output: Path, page: str, planned, counted) -> None:
     cases = [planned(f"c{n}", pixel_spacing_mm=0.5 + 0.1 * n) for n in range(7)]
     methods = {**counted(num_samples=4).plan(ours=0), **counted().plan(other=60, **{"oracle-truth": 0})}

@@ -47,10 +47,11 @@ def test_perfect_and_biased_methods_score_as_such(planned, plan, tmp_path: Path)
 
 
 def test_baselines_run_and_rank_as_physics_says(planned, plan, tmp_path: Path) -> None:
-    rows = evaluate([planned()], plan(**BASELINES), tmp_path)
+    quick = {name: method for name, method in BASELINES.items() if not name.startswith("sirt")}  # test_baselines runs those
+    rows = evaluate([planned()], plan(**quick), tmp_path)
     error = {row["method"]: row["mae_hu_whole"] for row in rows}
     assert error["oracle-truth"] < error["oracle-true-body-flat"] < error["flat-body"]  # a hull of two views is too large
-    assert set(error) == set(BASELINES)
+    assert set(error) == set(quick)
 
 
 def test_only_the_scanned_part_is_scored(trunk: CtVolume, small_grid: VolumeGrid, plan, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.scoring.breach import breach_mm, find_pedicles, grade, grade_changes
+from diff2ct_training.scoring.breach import breach_mm, find_pedicles, grade
 from diff2ct_training.scoring.screws import FoundScrew
 
 GRID = VolumeGrid.centered((24, 80, 80), 1.0)
@@ -57,9 +57,3 @@ def test_a_vertebra_without_a_closed_canal_has_no_grade() -> None:
 )
 def test_grades(mm: float, expected: int | None) -> None:
     assert grade(mm) == expected
-
-
-def test_a_screw_seen_in_the_canal_changes_its_grade() -> None:
-    pedicles = find_pedicles(vertebra(), 28, GRID)
-    pairs = [(screw_at(8.0), screw_at(15.0), 6.0, pedicles), (screw_at(15.0), screw_at(8.0), 6.0, pedicles)]
-    assert grade_changes([*pairs, (screw_at(15.0), screw_at(15.0), 6.0, None)]) == [3, -3]

@@ -24,11 +24,11 @@ def html_report(
     datasets: Sequence[DatasetReport], figures: Mapping[str, Sequence[ReportFigure]], settings: Sequence[tuple[str, str]]
 ) -> str:
     """The page. figures: by dataset."""
-    names = ", ".join(f"{len(d.cases)} {escape(d.name)}" for d in datasets)
-    methods = len([m for m in datasets[0].methods if not m.endswith(ONE_SAMPLE)])
+    names = " and ".join(f"{escape(d.name)} ({_count(len(d.cases), 'case')})" for d in datasets)
+    methods = _count(len([m for m in datasets[0].methods if not m.endswith(ONE_SAMPLE)]), "method")
     parts = [
         f"<header><p class=notice>{escape(NOTICE)}</p><h1>Two X-rays to CT: how good?</h1>",
-        f"<p class=lead>{methods} methods on {names}. Every method got the same two X-rays, every score one protocol.</p>",
+        f"<p class=lead>{methods} on {names}. Every method got the same two X-rays, every score one protocol.</p>",
         _contents(datasets),
         "</header><main>",
     ]
@@ -309,7 +309,7 @@ tr.oracle{color:#8a96a1;font-style:italic}
 sup{color:var(--accent);font-weight:700;line-height:0}
 figure{margin:34px 0}
 figure img{width:100%;height:auto;display:block;margin-top:10px}
-figure.wide img{background:#000;border-radius:8px;max-width:none!important}
+figure.wide img{background:#000;border-radius:8px}
 figcaption{font-size:13.5px;color:var(--faint)}
 figcaption b{color:var(--ink)}
 details{margin-top:34px}
@@ -318,7 +318,6 @@ table.sortable thead th{cursor:pointer}
 #read li{margin-bottom:10px;max-width:62em}
 code{font-size:12.5px;background:#f3f5f7;padding:1px 4px;border-radius:4px}
 footer{color:var(--faint);font-size:12.5px;padding:50px 28px 40px}
-@media(min-width:1500px){figure.wide{margin-left:-150px;margin-right:-150px}}
 @media print{figure,table,.tile{break-inside:avoid}nav{display:none}body{font-size:11px}}
 """
 

@@ -68,13 +68,13 @@ def write_figures(results: Results, dataset: DatasetReport) -> list[ReportFigure
         if case is None or (name == "worst" and len(dataset.cases) < 3):
             path.unlink(missing_ok=True)
             continue
-        panels_figure(path, results, dataset, case)
+        width = panels_figure(path, results, dataset, case)
         title = {"typical": "A typical case", "worst": "The worst case", "coarse": "A low-resolution case"}[name]
         text = (
             caption.format(dataset.reference)
             + f" Planes through the spine, {WINDOW_HU[0]:.0f} to {WINDOW_HU[1]:.0f} HU, the patient's left on the right."
         )
-        figures.append(ReportFigure(path, f"{title}: {case}", text, wide=True))
+        figures.append(ReportFigure(path, f"{title}: {case}", text, wide=True, width_px=min(width, 1120)))
     for name, chart in {"spacing": spacing_figure, "coverage": coverage_figure}.items():
         path = place / f"figure_{name}_{slug}.svg"
         figure = chart(path, dataset)
@@ -91,8 +91,9 @@ def panel_methods(dataset: DatasetReport) -> list[str]:
     return methods[: MAX_PANEL_COLUMNS - 1]
 
 
-def panels_figure(path: Path, results: Results, dataset: DatasetReport, case: str) -> None:
-    """Columns: the X-rays, the truth and each method; rows: axial, coronal, sagittal, and the sagittal error."""
+def panels_figure(path: Path, results: Results, dataset: DatasetReport, case: str) -> int:
+    """Columns: the X-rays, the truth and each method; rows: axial, coronal, sagittal, and the sagittal error. Returns how wide
+    it wants to be shown [pixels]."""
     methods = panel_methods(dataset)
     truth = results.arrays((dataset.name, case, TRUTH))
     volumes = {m: results.arrays((dataset.name, case, m)) for m in methods}
@@ -119,6 +120,7 @@ def panels_figure(path: Path, results: Results, dataset: DatasetReport, case: st
     figure.text(0.995, 1 - 0.07 / size[1], NOTICE, ha="right", **corner)
     figure.text(left / size[0], 1 - 0.07 / size[1], case, ha="left", **corner)
     _save(figure, path, dpi=120)
+    return round(95 * size[0])
 
 
 def _show_panel(axes: Axes, row: str, column: str, truth: dict[str, np.ndarray], volume: dict[str, np.ndarray]) -> None:
@@ -142,7 +144,7 @@ def _show_panel(axes: Axes, row: str, column: str, truth: dict[str, np.ndarray],
 def scores_figure(path: Path, dataset: DatasetReport) -> ReportFigure:
     """A chart per headline score: every case as a dot, the mean and its 95 % interval above them."""
     metrics = [m for m in HEADLINES if len(values_of(dataset.rows, m))]
-    methods = [m for m in dataset.methods if m != TRUTH_AS_METHOD]
+    methods = [m for m in dataset.methods if m != TRUTH_AS_METHOD] or dataset.methods
     with mpl.rc_context(_CHART):
         figure = Figure(figsize=(10.5, 0.75 + 0.31 * len(methods)))
         left = 0.0095 * max(len(m) for m in methods)

@@ -8,7 +8,6 @@ every point of the axis has a depth below the bone's surface; a screw thicker th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,15 +82,3 @@ def grade(breach: float) -> int | None:
     if math.isnan(breach):
         return None
     return 0 if breach <= _TOLERANCE_MM else 1 + sum(breach >= limit for limit in _LIMITS_MM)
-
-
-def grade_changes(pairs: Sequence[tuple[Screw, Screw, float, Pedicles | None]]) -> list[int]:
-    """Grade of the first screw minus grade of the second, of each (screw, true screw, diameter [mm], pedicles), left out where
-    a grade cannot be given. 0: the surgeon would judge alike."""
-    changes = []
-    for screw, true, diameter, pedicles in pairs:
-        if pedicles is not None:
-            now, then = (grade(breach_mm(s, diameter, pedicles)) for s in (screw, true))
-            if now is not None and then is not None:
-                changes.append(now - then)
-    return changes

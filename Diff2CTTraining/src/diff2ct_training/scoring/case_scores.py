@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,23 @@ import numpy as np
 import torch
 
 from diff2ct.metrics import WIDE, evaluate_volume, region_masks
-from diff2ct.phantom import PedicleScrew
 from diff2ct.reconstruct import reproject
 from diff2ct.volume import CtVolume
 from diff2ct_training.evaluation.cases import EvaluationCase, fingerprint
 from diff2ct_training.evaluation.labels import find_labels, read_vertebrae
 from diff2ct_training.evaluation.methods import Prediction
 from diff2ct_training.labels import TOTALSEGMENTATOR
-from diff2ct_training.scoring.breach import Pedicles, breach_mm, find_pedicles, grade
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
 from diff2ct_training.scoring.coverage import score_samples
 from diff2ct_training.scoring.lpips import Lpips
-from diff2ct_training.scoring.screws import find_screws, match_screws, score_screws
+from diff2ct_training.scoring.screw_scores import ScrewScorer
 from diff2ct_training.scoring.slices import plane_slices
 from diff2ct_training.scoring.vertebrae import score_bone_in_labels, score_labels
 
 Scores = dict[str, float]
+
+_fingerprint = cache(fingerprint)
+"""Of networks, which are large and the same for all cases."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ScoringOptions:
         """All of it that decides the scores of one volume, as text; empty if there is nothing beyond the defaults."""
         parts = [f"compat {name}" for name in self.compat]
         if self.lpips is not None:
-            parts.append(f"LPIPS {self.lpips.name}")
+            parts.append(f"LPIPS {_fingerprint(self.lpips)}")
         if self.inception is not None:
             parts.append(self.inception_identity)
         labels = self.labels_of(method, case_name)
@@ -59,7 +60,7 @@ class ScoringOptions:
 
     @property
     def inception_identity(self) -> str:
-        return "" if self.inception is None else f"features {self.inception.name}"
+        return "" if self.inception is None else f"features {_fingerprint(self.inception)}"
 
     def labels_of(self, method: str, case_name: str) -> Path | None:
         folder = self.predicted_labels.get(method)
@@ -72,7 +73,7 @@ class CaseScorer:
     def __init__(self, case: EvaluationCase, options: ScoringOptions, lpips: Lpips | None = None) -> None:
         self._case, self._options, self._lpips = case, options, lpips
         self._truth, self._mask = torch.from_numpy(case.truth.hu), torch.from_numpy(case.mask)
-        self._pedicles: dict[int, Pedicles | None] = {}
+        self._screws = None if case.screws is None else ScrewScorer(case.screws, case.grid, case.mask, case.labels)
 
     def score(self, predicted: Prediction, method: str) -> tuple[Scores, list[dict[str, Any]]]:
         """(scores, one dict per true screw). method: whose label maps to look for."""
@@ -88,8 +89,8 @@ class CaseScorer:
         if case.labels is not None:
             scores |= self._vertebrae(volume.hu, own_labels)
         screws: list[dict[str, Any]] = []
-        if case.screws:
-            of_screws, screws = self._screws(volume, own_labels)
+        if self._screws is not None:
+            of_screws, screws = self._screws.score(volume, own_labels)
             scores |= of_screws
         if predicted.samples is not None:
             scores |= score_samples(predicted.samples, case.truth.hu, self._body)
@@ -134,51 +135,3 @@ class CaseScorer:
         if own_labels is not None:
             scores |= score_labels(np.where(case.mask, own_labels, 0), case.labels, case.grid.spacing_mm, case.mask)
         return scores
-
-    def _screws(self, volume: CtVolume, own_labels: np.ndarray | None) -> tuple[Scores, list[dict[str, Any]]]:
-        """Grades are given in the reconstruction's own labels where there are some, else in the true ones; names say which."""
-        case, found = self._case, find_screws(volume)
-        true = [screw for screw in case.screws or () if self._is_inside(screw)]
-        scores = score_screws(found, true)
-        matched = {error.true: error for error in match_screws(found, true)}
-        rows, changes = [], []
-        for n, screw in enumerate(true):
-            row: dict[str, Any] = {"level": screw.level, "side": screw.side, "found": float(n in matched)}
-            before = self._breach(screw, screw, case.labels, "true")
-            row["true_breach_mm"] = before
-            if n in matched:
-                error = matched[n]
-                row |= {"tip_error_mm": error.tip_mm, "head_error_mm": error.head_mm, "axis_error_deg": error.axis_deg}
-                anatomy = (case.labels, "true") if own_labels is None else (own_labels, "own")
-                row["breach_mm"] = self._breach(found[error.found], screw, *anatomy)
-                grades = grade(before), grade(row["breach_mm"])
-                if grades[0] is not None and grades[1] is not None:
-                    changes.append(grades[1] - grades[0])
-                    row["grade_change"] = float(changes[-1])
-            rows.append(row)
-        where = "true" if own_labels is None else "own"
-        if changes:
-            scores[f"screw_grade_changed_in_{where}_bone"] = float(np.mean([change != 0 for change in changes]))
-            scores[f"screw_grade_shift_in_{where}_bone"] = float(np.mean(changes))
-        return scores, rows
-
-    def _is_inside(self, screw: PedicleScrew) -> bool:
-        """Head and tip lie where the truth is known."""
-        matrix = self._case.grid.lps_to_ijk
-        for point in (screw.head_lps, screw.tip_lps):
-            kji = np.round(matrix[:3, :3] @ point + matrix[:3, 3]).astype(int)[::-1]
-            if (kji < 0).any() or (kji >= self._case.grid.size).any() or not self._case.mask[tuple(kji)]:
-                return False
-        return True
-
-    def _breach(self, placed: Any, screw: PedicleScrew, labels: np.ndarray | None, where: str) -> float:
-        from diff2ct.phantom import LABELS
-
-        label = LABELS.get(screw.level)
-        if labels is None or label is None:
-            return math.nan
-        key = label if where == "true" else -label
-        if where == "own" or key not in self._pedicles:
-            self._pedicles[key] = find_pedicles(labels, label, self._case.grid)
-        pedicles = self._pedicles[key]
-        return math.nan if pedicles is None else breach_mm(placed, screw.diameter_mm, pedicles)

@@ -298,11 +298,16 @@ def prepare(
     reference: Annotated[str | None, typer.Option(help="A reference data set: lumbar-phantom-268.")] = None,
     xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
     recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
+    translator: Annotated[
+        Path | None, typer.Option(help="With --xrays: DRR-to-real translator (.safetensors), whose style a part of them gets.")
+    ] = None,
+    style_share: Annotated[float, typer.Option(help="With --translator: that part, 0 to 1.")] = 0.5,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="Only check OUTPUT against its manifest.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make cases again that were made with other options.")] = False,
 ) -> None:
     """CTs and phantoms as plain arrays for training, with quality report and manifest. Goes on where it stopped."""
+    from diff2ct_training.film_style import FilmStyle
     from diff2ct_training.prepare import CaseOptions
     from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
 
@@ -313,6 +318,7 @@ def prepare(
         request = PrepareRequest(
             output=output, cts=tuple(cts or ()), layout=layout, label_scheme=label_scheme, patient_pattern=patient_pattern,
             split=split, num_phantoms=phantoms, first_seed=first_seed, reference=reference, num_xrays=xrays, recipe=recipe,
+            style=None if translator is None else FilmStyle(translator=translator, share=style_share),
             workers=workers, overwrite=overwrite, options=CaseOptions(
                 num_variants=variants, screw_share=screws, center=center, crop=crop, clip_hu=clip, remove_table=remove_table,
             ),

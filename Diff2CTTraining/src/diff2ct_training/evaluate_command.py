@@ -25,9 +25,9 @@ from diff2ct_training.evaluation.methods import (
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
 from diff2ct_training.outputs import output_folder
+from diff2ct_training.scans import find_cts
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
-from diff2ct_training.train_command import find_cts
 
 DIFFUSION = "diff2ct"
 TRAIN_MEAN, NEAREST = "train-mean", "nearest-neighbour"

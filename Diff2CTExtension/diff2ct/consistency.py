@@ -262,11 +262,12 @@ class StepCorrection:
         # the projector of a tilted view differentiates inside, which inference mode forbids
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(x_0.device.type, enabled=False):
             hu = self.uncorrected_hu = self._hu_map.to_hu(x_0[0, 0].float().clone())
-            if self._weights[t] == 0:
+            if self._weights[t] == 0 or not self._views:
                 return x_0
+            hu = hu.to(self._views[0].image.device)
             error = expected_error(hu, None, self._calibration)
             hu, _ = correct_volume(hu, error, self._grid, self._views, self._options, weight=self._weights[t])
-            return self._hu_map.to_x(hu)[None, None].to(x_0.dtype)
+            return self._hu_map.to_x(hu)[None, None].to(x_0)
 
 
 def _ray_axis(grid: VolumeGrid, beam: Beam) -> int:

@@ -59,7 +59,7 @@ class Consistency:
 
     when: str = "end"
     num_iterations: int = 6
-    noise: float = 0.3
+    noise: float = 0.5
     share: float = 0.15
     least_error_hu: float = 400.0
     correlation_mm: float = 2.5

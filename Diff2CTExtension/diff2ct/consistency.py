@@ -38,7 +38,7 @@ from diff2ct.volume import VolumeGrid
 WHEN = ("end", "steps")
 _WHOLE_CHORD = 0.985
 """Rays whose way through the cube is shorter enter or leave by a side: what they meet is mostly not in the cube."""
-_ROBUST_SCALE = 0.03
+_ROBUST_SCALE = 0.03  # line integral: smaller deviations count squared, larger ones by their size
 _ROBUST_ROUNDS = 10
 _SATURATED_PIXELS = 20
 _TV_SCALE_HU = 100.0
@@ -59,7 +59,7 @@ class Consistency:
 
     when: str = "end"
     num_iterations: int = 6
-    noise: float = 0.3
+    noise: float = 0.5
     share: float = 0.15
     least_error_hu: float = 400.0
     correlation_mm: float = 2.5
@@ -116,7 +116,7 @@ class MeasuredView:
 def measured_views(
     radiographs: Sequence[Radiograph], grid: VolumeGrid, device: torch.device | str = "cpu"
 ) -> list[MeasuredView]:
-    """What `correct_volume` compares with. Raises ValueError for a view none of whose rays cross the whole cube."""
+    """What `correct_volume` compares with. A view none of whose rays cross the whole cube is left out."""
     views = []
     for radiograph in radiographs:
         small = radiograph.resized(spacing_mm=min(grid.spacing_mm) * radiograph.geometry.magnification)
@@ -124,7 +124,7 @@ def measured_views(
         chord = project(torch.ones(grid.size), grid, small.geometry)
         used = (chord > _WHOLE_CHORD * grid.size[2 - index] * grid.spacing_mm[index]) & torch.from_numpy(small.valid)
         if not used.any():
-            raise ValueError(f"radiographs: no ray of {radiograph.source or small.geometry.view.value} crosses the whole cube")
+            continue
         top = float(small.line_integral[small.valid].max())
         saturated = torch.from_numpy(small.line_integral >= top)
         if int(saturated.sum()) < _SATURATED_PIXELS:
@@ -135,7 +135,8 @@ def measured_views(
 
 
 def fit_intensity(view: MeasuredView, projected: Tensor, remainder_modes: int) -> tuple[float, Tensor]:
-    """(gain, remainder (Hd, Wd)) with image = gain * (projected + remainder), as closely as the used pixels allow.
+    """(gain, remainder (Hd, Wd)) with image = gain * (projected + remainder), as closely as the used pixels allow. A gain that
+    is not above 0 says that the view and the volume do not agree at all; then there is no remainder.
 
     projected: (Hd, Wd) line integrals of the volume. The gain, 1 if the scale is known, is fitted with one offset; then the
     remainder, offset included, as a sum of `remainder_modes` x `remainder_modes` cosines. Both by iteratively reweighted least
@@ -145,11 +146,10 @@ def fit_intensity(view: MeasuredView, projected: Tensor, remainder_modes: int) -
     image, seen = view.image[used].double(), projected[used].double()
     gain = 1.0
     if not view.scale_known:
-        gain = float(_least_deviation(torch.stack([seen, torch.ones_like(seen)], dim=1), image)[0])
+        rough = float(image.std() / seen.std().clamp(min=1e-6))  # first to like units, which the robust scale is in
+        gain = rough * float(_least_deviation(torch.stack([seen, torch.ones_like(seen)], dim=1), image / rough)[0])
         if not gain > 0:
-            raise ValueError(
-                f"radiographs: the {view.beam.view.value} view and the volume do not agree at all (gain {gain:.3g})"
-            )
+            return gain, torch.zeros_like(projected)
     modes = _cosines(view.image.shape, remainder_modes).to(view.image.device)
     weights = _least_deviation(modes[:, used].T, image / gain - seen)
     return gain, (modes.flatten(1).T @ weights).view(view.image.shape).to(projected)
@@ -181,7 +181,7 @@ def correct_volume(
     for view in views:
         projected = project(mu, grid, view.beam)
         gain, remainder = fit_intensity(view, projected, options.remainder_modes)
-        difference = view.image / gain - remainder - projected
+        difference = view.image / gain - remainder - projected if gain > 0 else torch.zeros_like(projected)
         weights.append((view.used & ~(view.saturated & (difference < 0))).to(mu) * scale)
         residual.append(weights[-1] * difference)
     matrices = [
@@ -262,11 +262,12 @@ class StepCorrection:
         # the projector of a tilted view differentiates inside, which inference mode forbids
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(x_0.device.type, enabled=False):
             hu = self.uncorrected_hu = self._hu_map.to_hu(x_0[0, 0].float().clone())
-            if self._weights[t] == 0:
+            if self._weights[t] == 0 or not self._views:
                 return x_0
+            hu = hu.to(self._views[0].image.device)
             error = expected_error(hu, None, self._calibration)
             hu, _ = correct_volume(hu, error, self._grid, self._views, self._options, weight=self._weights[t])
-            return self._hu_map.to_x(hu)[None, None].to(x_0.dtype)
+            return self._hu_map.to_x(hu)[None, None].to(x_0)
 
 
 def _ray_axis(grid: VolumeGrid, beam: Beam) -> int:

@@ -118,7 +118,8 @@ def reconstruct(
     check_memory(checkpoint.network, grid.size, num_samples, device)
     seen = pair if translator is None else _in_drr_style(pair, translator)
     condition = condition_of(seen, checkpoint.condition, grid, device)
-    views = [] if options is None else measured_views(pair, grid, device)
+    corrects_on = device if torch.device(device).type == "cuda" else "cpu"  # MPS has no float64
+    views = [] if options is None else measured_views(pair, grid, corrects_on)
 
     samples, uncorrected = [], []
     with torch.inference_mode(), fastest_arithmetic(device):
@@ -137,7 +138,7 @@ def reconstruct(
     if uncorrected:
         before = CtVolume(np.mean(uncorrected, axis=0), grid)
     elif options is not None and error_hu is not None:
-        hu, error = (torch.from_numpy(a).to(device) for a in (volume.hu, error_hu))
+        hu, error = (torch.from_numpy(a).to(corrects_on) for a in (volume.hu, error_hu))
         volume = CtVolume(correct_volume(hu, error, grid, views, options)[0].cpu().numpy(), grid)
         samples_hu = (samples_hu + (volume.hu - before.hu)).clip(*HU_WINDOW)  # all samples move alike
     return Reconstruction(

@@ -34,13 +34,13 @@ FIGURES = (
 )  # fmt: skip
 VARIANTS = {
     "default": Consistency(),
-    "guidance, 1 iteration": Consistency(num_iterations=1),
-    "gentler, noise 0.5": Consistency(noise=0.5),
-    "stronger, noise 0.15": Consistency(noise=0.15),
-    "only above 400 HU": Consistency(share=0.0),
-    "every voxel alike": Consistency(share=1.0, least_error_hu=1e4),
-    "every voxel alike, TV": Consistency(share=1.0, least_error_hu=1e4, tv=0.01),
-    "naive: every voxel alike, offset only": Consistency(share=1.0, least_error_hu=1e4, remainder_modes=1),
+    "noise 0.3": Consistency(noise=0.3),
+    "noise 0.15": Consistency(noise=0.15),
+    "guidance, 1 iteration": Consistency(noise=0.3, num_iterations=1),
+    "only above 400 HU": Consistency(noise=0.3, share=0.0),
+    "every voxel alike": Consistency(noise=0.3, share=1.0, least_error_hu=1e4),
+    "every voxel alike, TV": Consistency(noise=0.3, share=1.0, least_error_hu=1e4, tv=0.01),
+    "naive: every voxel alike, offset only": Consistency(noise=0.3, share=1.0, least_error_hu=1e4, remainder_modes=1),
 }
 
 

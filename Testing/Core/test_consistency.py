@@ -185,15 +185,33 @@ def test_bad_options_are_refused_by_name(option: dict) -> None:
         Consistency(**option)
 
 
-def test_bad_shapes_and_a_view_beside_the_cube_are_refused() -> None:
+def test_bad_shapes_are_refused() -> None:
     hu = body()
     views = measured_views(radiographs(hu), GRID)
     with pytest.raises(ValueError, match="error_hu"):
         correct_volume(hu, torch.zeros(3, 3, 3), GRID, views, OPTIONS)
     with pytest.raises(ValueError, match="weight"):
         correct_volume(hu, hu, GRID, views, OPTIONS, weight=2.0)
-    with pytest.raises(ValueError, match="AP crosses"):
-        measured_views(radiographs(hu), VolumeGrid.centered(32, 8.0, (0.0, 0.0, 5000.0)))
+
+
+def test_views_that_cannot_tell_change_nothing() -> None:
+    """One beside the cube, and one of another patient, in which dense is where the volume is thin."""
+    truth, model = body(3000.0), body(900.0)
+    high = replace(GRID, origin_lps=(GRID.origin_lps[0], GRID.origin_lps[1], 5000.0))
+    assert measured_views(radiographs(truth), high) == []
+    unchanged, _ = correct_volume(model, uniform_error(model), high, [], OPTIONS)
+    assert torch.equal(unchanged, model)
+    negative = [replace(r, line_integral=-r.line_integral, scale_known=False) for r in radiographs(truth)]
+    unchanged, _ = correct_volume(model, uniform_error(model), GRID, measured_views(negative, GRID), OPTIONS)
+    assert torch.equal(unchanged, model)
+
+
+@pytest.mark.parametrize("gain", [0.004, 37.0, 50_000.0])
+def test_gain_of_any_size_is_found_with_metal_that_the_volume_lacks(gain: float) -> None:
+    truth, model = body(3000.0), body(900.0)
+    for view in measured_views(radiographs(truth, gain, 3 * gain), GRID):
+        fitted, _ = fit_intensity(view, project(hu_to_mu(model), GRID, view.beam), 4)
+        assert fitted == pytest.approx(gain, rel=0.05)
 
 
 # In reconstruct()

@@ -1,6 +1,6 @@
 """Every recipe that makes volumes, in a size that trains in seconds. As a program: train one, in several processes.
 
-python Testing/tiny_recipes.py RECIPE CASES OUTPUT STRATEGY DEVICES
+python Testing/tiny_recipes.py RECIPE CASES OUTPUT STRATEGY DEVICES [STEPS SAVE_EVERY]
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ def tiny_recipe(name: str, **changes) -> VolumeRecipe:
     return replace(small, **changes)
 
 
-def main(name: str, cases: str, output: str, strategy: str, devices: str) -> None:
-    recipe = tiny_recipe(name, **IN_PROCESSES)
+def main(name: str, cases: str, output: str, strategy: str, devices: str, steps: str = "3", save_every: str = "3") -> None:
+    changes = {"num_steps": int(steps), "save_every": int(save_every), "picture_every": int(steps)}
+    recipe = tiny_recipe(name, **{**IN_PROCESSES, **changes})
     fabric = make_fabric(recipe, Path(output), "cpu", devices=int(devices), strategy=strategy)
     fabric.launch()
     train(recipe, Path(cases), Path(output), fabric=fabric)
 
 
 IN_PROCESSES = {"num_steps": 3, "batch_size": 2, "save_every": 3, "picture_every": 3}
-"""What `main` trains."""
+"""What `main` trains unless told otherwise."""
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -120,7 +120,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         radiographs,
         checkpoint,
         num_steps=request.get("steps"),
-        num_samples=request.get("samples", 1),
+        num_samples=num_samples,
         seed=request.get("seed", 0),
         consistency=consistency,
         translator=translator,

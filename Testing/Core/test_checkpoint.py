@@ -7,7 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diff2ct.checkpoint import EMBEDDED, load_checkpoint, save_checkpoint
+from diff2ct.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, save_checkpoint
+from diff2ct.diffusion import Sampling
+from diff2ct.networks import Psr, PsrConfig
+from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
 from tiny import tiny_checkpoint
 
@@ -110,3 +113,44 @@ def test_the_embedded_checkpoint_loads_and_stays_small() -> None:
     checkpoint = load_checkpoint()
     assert checkpoint.grid == VolumeGrid.centered(128, 2.0)
     assert (EMBEDDED.parent / "default.md").is_file(), "no checkpoint without its model card"
+
+
+def one_pass_checkpoint() -> Checkpoint:
+    torch.manual_seed(0)
+    network, grid = Psr(PsrConfig(size=16, width=8, down_blocks=(1, 1))), VolumeGrid.centered(16, 16.0)
+    return Checkpoint(
+        network=network, network_name="psr", diffusion=None, hu_map=HuMap(), condition="planes", grid=grid
+    )  # fmt: skip
+
+
+def test_a_network_without_diffusion_goes_round_with_its_batch_norms(tmp_path: Path) -> None:
+    made = one_pass_checkpoint()
+    made.network(torch.rand(2, 2, 1, 32, 32))  # so that the norms have counted
+    save_checkpoint(tmp_path / "psr.safetensors", made)
+    read = load_checkpoint(tmp_path / "psr.safetensors")
+    assert read.in_one_pass and not tiny_checkpoint().in_one_pass
+    for (name, a), b in zip(made.network.state_dict().items(), read.network.state_dict().values(), strict=True):
+        assert a.dtype == b.dtype, name
+        torch.testing.assert_close(a.half().float(), b.float(), msg=name)
+
+
+def test_a_network_is_used_only_as_it_was_trained() -> None:
+    with pytest.raises(ValueError, match="diffusion"):
+        replace(tiny_checkpoint(), diffusion=None)
+    made = one_pass_checkpoint()
+    with pytest.raises(ValueError, match="diffusion"):
+        replace(made, diffusion=tiny_checkpoint().diffusion)
+    with pytest.raises(ValueError, match="condition"):
+        replace(made, condition="added")
+    with pytest.raises(ValueError, match=r"grid\.size.*16\^3"):
+        replace(made, grid=VolumeGrid.centered(32, 8.0))
+
+
+def test_the_way_of_sampling_is_the_files_or_the_usual_one(file: Path) -> None:
+    rewrite(file, lambda header: header.pop("sampling"))
+    assert load_checkpoint(file).sampling == Sampling()
+    rewrite(file, lambda header: header.update(sampling={"sampler": "ddpm", "num_steps": 1000}))
+    assert load_checkpoint(file).sampling == Sampling(sampler="ddpm", num_steps=1000)
+    rewrite(file, lambda header: header.update(sampling={"sampler": "euler"}))
+    with pytest.raises(ValueError, match="euler"):
+        load_checkpoint(file)

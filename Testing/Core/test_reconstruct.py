@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
-from diff2ct.diffusion import Cancelled
+from diff2ct.diffusion import Cancelled, Sampling
 from diff2ct.geometry import ConeBeam, View
 from diff2ct.phantom import make_phantom
 from diff2ct.projector import project
@@ -71,6 +71,13 @@ def test_progress_counts_all_samples_and_cancel_stops_between_steps(checkpoint: 
             is_cancelled=lambda: len(seen) == 5,
         )
     assert seen == [(1, 6), (2, 6), (3, 6), (4, 6), (5, 6)]
+
+
+def test_a_checkpoint_says_how_it_is_sampled_unless_the_user_does(checkpoint: Checkpoint) -> None:
+    pair, slow = tiny_radiographs(tiny_body()), replace(checkpoint, sampling=Sampling(sampler="ddim", num_steps=5))
+    assert reconstruct(pair, slow).provenance["Sampler"] == "ddim, 5 steps, 1 samples"
+    assert reconstruct(pair, slow, num_steps=2).provenance["Sampler"] == "ddim, 2 steps, 1 samples"
+    assert reconstruct(pair, slow, sampler="ddpm").provenance["Sampler"] == "ddpm, 5 steps, 1 samples"
 
 
 def test_two_frontal_views_are_refused() -> None:

@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from diff2ct.checkpoint import load_checkpoint
 from diff2ct.diffusion import Cancelled
 from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.cases import Case, write_case
+from diff2ct_training.acquisitions import acquire_views, write_acquisition
+from diff2ct_training.cases import Case, read_case, write_case
 from diff2ct_training.loop import train
 from diff2ct_training.recipes import RECIPES
-from diff2ct_training.volume_samples import VolumeRecipe
+from diff2ct_training.volume_samples import VolumeRecipe, VolumeSamples, validation_samples
 from tiny import tiny_body, tiny_radiographs
 from tiny_recipes import IN_PROCESSES, NETWORKS, tiny_recipe
 
@@ -141,6 +143,25 @@ def test_data_of_another_spacing_stops_before_the_first_step(cases: Path, tmp_pa
         train(tiny_recipe("psr"), tmp_path / "cases", tmp_path / "run")
 
 
+def test_xrays_for_another_grid_stop_before_the_first_step(cases: Path, tmp_path: Path) -> None:
+    folder, recipe = tmp_path / "cases", tiny_recipe("psr")
+    body = tiny_body(VolumeGrid.centered(24, 16.0))
+    write_case(folder, Case("phantom_a", "phantom", body.hu.astype(np.int16), body.grid, (0.0, 0.0, 0.0), "made here"))
+    acquisition = acquire_views(read_case(folder / "phantom_a.json"), np.random.default_rng(0), recipe.acquisition, recipe.grid)
+    write_acquisition(folder, 0, acquisition)
+    assert len(VolumeSamples(recipe, folder)) == 2
+    with pytest.raises(ValueError, match=r"phantom_a\.xray000\.npz is for a model grid"):
+        VolumeSamples(replace(recipe, grid=VolumeGrid.centered(8, 16.0)), folder)
+
+
+def test_validation_uses_each_case_once(cases: Path) -> None:
+    files = [cases / "phantom_tiny.json"] * 3
+    samples = validation_samples(tiny_recipe("psr"), files)
+    assert len(samples) == 3 and not torch.equal(samples[0].pair.x_0, samples[1].pair.x_0)
+    again = validation_samples(tiny_recipe("psr"), files)
+    assert torch.equal(samples[2].pair.x_0, again[2].pair.x_0), "always the same"
+
+
 def test_weights_of_another_network_are_refused(cases: Path, tmp_path: Path) -> None:
     output = train(tiny_recipe("psr"), cases, tmp_path / "run")
     with pytest.raises(ValueError, match="start_from"):
@@ -160,3 +181,19 @@ def test_two_processes_train_what_one_does(name: str, strategy: str, cases: Path
         np.testing.assert_allclose(logged(together, term), logged(alone, term), rtol=2e-3)
     a, b = (load_checkpoint(f / "checkpoint.safetensors").network.state_dict() for f in (alone, together))
     assert all(torch.allclose(a[key], b[key], atol=5e-3) for key in a)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_with_the_same_losses(cases: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle of whatever it does."""
+    run = tiny_recipe("psr", **{**IN_PROCESSES, "num_steps": 60, "save_every": 2, "picture_every": 60})
+    script = Path(__file__).parents[1] / "tiny_recipes.py"
+    command = [sys.executable, str(script), "psr", str(cases), str(tmp_path / "killed"), "auto", "1", "60", "2"]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while not (tmp_path / "killed" / "state.safetensors").exists():
+        assert process.poll() is None, "it ended by itself"
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    resumed, whole = train(run, cases, tmp_path / "killed"), train(run, cases, tmp_path / "whole")
+    np.testing.assert_allclose(logged(resumed, "loss")[-20:], logged(whole, "loss")[-20:], rtol=1e-3)

@@ -5,8 +5,10 @@ Everything random comes from one numpy generator, so acquisition n of a case is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from diff2ct.simulate import acquire, random_detector
 from diff2ct.units import HU_AIR, hu_to_mu
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import BODY, Case
-from diff2ct_training.xray_file import read_xrays, write_xrays
+from diff2ct_training.xray_file import read_header, read_xrays, write_xrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,18 @@ def read_acquisition(path: Path, case: Case, grid: VolumeGrid) -> Acquisition:
     """What `write_acquisition` stored for `case`. Raises ValueError naming the file if it cannot be read or was made for a
     model grid of another size or spacing than `grid`."""
     images, valid, beams, header = read_xrays(path)
+    cube, bone_gain = _checked_header(path, header, grid)
+    case = coarsened(case, grid)
+    return Acquisition(case, cube, list(torch.from_numpy(images)), list(torch.from_numpy(valid)), beams, bone_gain)
+
+
+def check_acquisition(path: Path, grid: VolumeGrid) -> None:
+    """The errors of `read_acquisition`, without reading the pixels."""
+    _checked_header(path, read_header(path), grid)
+
+
+def _checked_header(path: Path, header: Mapping[str, Any], grid: VolumeGrid) -> tuple[VolumeGrid, float]:
+    """(cube, bone gain)."""
     try:
         cube, bone_gain = VolumeGrid(**header["cube"]), float(header["bone_gain"])
     except (KeyError, TypeError, ValueError) as error:
@@ -128,8 +142,7 @@ def read_acquisition(path: Path, case: Case, grid: VolumeGrid) -> Acquisition:
     if (cube.size, cube.spacing_mm) != (grid.size, grid.spacing_mm):
         got, wanted = f"{cube.size} of {cube.spacing_mm} mm", f"{grid.size} of {grid.spacing_mm} mm"
         raise ValueError(f"acquisition: {path} is for a model grid {got}, this recipe's is {wanted}")
-    case = coarsened(case, grid)
-    return Acquisition(case, cube, list(torch.from_numpy(images)), list(torch.from_numpy(valid)), beams, bone_gain)
+    return cube, bone_gain
 
 
 def coarsened(case: Case, grid: VolumeGrid) -> Case:

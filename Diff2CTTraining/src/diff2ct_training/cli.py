@@ -24,6 +24,12 @@ DEFAULT_SAMPLES = 4
 Checkpoint = Annotated[Path | None, typer.Option(help="Trained model (.safetensors). Default: the embedded one.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: the checkpoint's; 3 for the embedded.")]
 Samples = Annotated[int, typer.Option(help="Volumes to draw; the result is their mean.")]
+ConsistencyOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--consistency/--no-consistency", help="Move the volume toward its X-rays. Default: where their scale is known."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same volume.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist already.")]
@@ -55,9 +61,7 @@ def reconstruct(
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
-    consistency: Annotated[
-        bool | None, typer.Option(help="Move the volume toward the X-rays. Default: where their scale is known.")
-    ] = None,
+    consistency: ConsistencyOption = None,
     sd_output: Annotated[Path | None, typer.Option(help="Standard deviation of the samples [HU] to write.")] = None,
     error_output: Annotated[Path | None, typer.Option(help="Error to be expected of each voxel [HU] to write.")] = None,
     lower_output: Annotated[Path | None, typer.Option(help="Lower end of the interval at --level [HU] to write.")] = None,
@@ -215,6 +219,7 @@ def evaluate(
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
+    consistency: ConsistencyOption = None,
     mean_phantoms: Annotated[int, typer.Option(help="Training phantoms of train-mean and nearest-neighbour.")] = 32,
     device: Device = "cpu",
     keep_volumes: Annotated[bool, typer.Option("--keep-volumes", help="Write every reconstruction into volumes/.")] = False,
@@ -230,7 +235,7 @@ def evaluate(
         label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()),
         methods=tuple(methods or ()), labels=labels, predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
         lpips=lpips, inception=inception, num_steps=steps, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
-        device=device, keep_volumes=keep_volumes, overwrite=overwrite,
+        consistency=consistency, device=device, keep_volumes=keep_volumes, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("evaluation") as update:
         summary = run_evaluation(request, on_progress=update)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
+from lightning_fabric.strategies import ModelParallelStrategy
 from lightning_fabric.wrappers import _FabricModule
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -54,13 +55,16 @@ def train(
     judges = method.validation_samples(validation) if validation is not None else ()
     if start_from is not None:
         method.load_checkpoint(start_from)
+    if isinstance(fabric.strategy, ModelParallelStrategy) and len(method.networks) > 1:
+        raise ValueError(f"strategy: got 'fsdp', accepted is 'ddp' for the {len(method.networks)} networks of {recipe.name!r}")
     method.fabric = fabric
     method.networks = {name: fabric.setup_module(network) for name, network in method.networks.items()}
     networks = [bare(network) for network in method.networks.values()]
     optimizers = method.configure_optimizers()
     keeper = Keeper(recipe, method, optimizers, output, judges)
     first = keeper.resume()
-    (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+    if fabric.is_global_zero:
+        (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
 
     throughput = Throughput(recipe.batch_size, peak_flops(fabric.device, recipe.precision))
     for step, parts in enumerate(_parts_of_steps(recipe, samples, fabric, first, num_workers), start=first + 1):

@@ -16,6 +16,10 @@ def make_optimizers(network: nn.Module, name: str, learning_rate: float, weight_
         return [torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)]
     if name != "muon":
         raise ValueError(f"optimizer: got {name!r}, accepted are {', '.join(OPTIMIZERS)}")
+    if any(hasattr(p, "full_tensor") for p in network.parameters()):
+        raise ValueError(
+            "optimizer: got 'muon' with shared out weights, accepted is 'adamw': it needs whole ones"
+        )
     matrices = [p for p in network.parameters() if p.ndim > 1]
     vectors = [p for p in network.parameters() if p.ndim == 1]
     return [Muon(matrices, lr=learning_rate), torch.optim.AdamW(vectors, lr=learning_rate, weight_decay=0.0)]

@@ -24,6 +24,7 @@ from diff2ct_training.film_style import FilmStyle, acquire_styled_views
 from diff2ct_training.framing import SPACING_MM, acquired_spacing, axis_aligned_grid, body_center, cube_around, cut_grid
 from diff2ct_training.labels import NUMBERS, center_of, read_label_files
 from diff2ct_training.parallel import Failed, run_all
+from diff2ct_training.prepare_pictures import write_pictures
 from diff2ct_training.prepare_report import write_reports
 from diff2ct_training.quality import measure
 from diff2ct_training.scans import Rejected, Scan, check_names
@@ -133,7 +134,7 @@ def prepare(
     overwrite: bool = False,
     on_case: OnCase | None = None,
 ) -> Prepared:
-    """Prepare all into `folder`, with manifest.csv, report.csv and report.md (see `prepare_report`).
+    """Prepare all into `folder`, with manifest.csv, report.csv and report.md (see `prepare_report`) and pictures of the CTs.
 
     scans, rejected: as `find_scans` gives them. A scan that cannot be prepared is rejected with the reason; the others go on.
     split: default the paper's 212 to 56. overwrite: make those cases again that are there but were made in another way, which
@@ -173,6 +174,7 @@ def prepare(
             on_case(what)
     bad = {one.source for one in out}
     folder.mkdir(parents=True, exist_ok=True)
+    write_pictures(folder)
     write_reports(folder, out, {scan.source for scan in scans})
     return Prepared([name for name, source in wanted if source not in bad and (source or name not in bad)], out)
 

@@ -10,7 +10,14 @@ import torch
 
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.acquisitions import Acquisition, AcquisitionConfig, acquire_views, acquisition_files, read_acquisition
+from diff2ct_training.acquisitions import (
+    Acquisition,
+    AcquisitionConfig,
+    acquire_views,
+    acquisition_files,
+    check_acquisition,
+    read_acquisition,
+)
 from diff2ct_training.cases import list_cases, read_case
 from diff2ct_training.pairs import Pair, make_pair
 from diff2ct_training.recipe import Recipe
@@ -51,12 +58,14 @@ class VolumeSamples(torch.utils.data.Dataset):
 
     def __init__(self, recipe: VolumeRecipe, folder: Path) -> None:
         files = list_cases(folder, "train")
+        stored = {f.name.partition(".xray")[0]: f for f in folder.glob("*.xray*.npz")}  # one of each case
         for file in files:
             check_case(file, recipe.grid)
+            if file.stem in stored:
+                check_acquisition(stored[file.stem], recipe.grid)
         self._recipe = recipe
         self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in KINDS}
-        stored = {name for name, dot, _ in (f.name.partition(".xray") for f in folder.glob("*.npz")) if dot}
-        self._uses = 1 if stored.issuperset(f.stem for f in files) else recipe.uses
+        self._uses = 1 if stored.keys() >= {f.stem for f in files} else recipe.uses
         self._kept: tuple[int, Acquisition] | None = None
 
     def __len__(self) -> int:
@@ -83,7 +92,8 @@ class VolumeSamples(torch.utils.data.Dataset):
 
 def validation_samples(recipe: VolumeRecipe, files: list[Path]) -> list[VolumeSample]:
     """One sample each of up to `VALIDATION_SAMPLES` cases, evenly chosen from `files`; always the same."""
-    chosen = [files[n * len(files) // VALIDATION_SAMPLES] for n in range(min(VALIDATION_SAMPLES, len(files)))]
+    count = min(VALIDATION_SAMPLES, len(files))
+    chosen = [files[n * len(files) // count] for n in range(count)]
     samples = []
     for n, file in enumerate(chosen):
         rng = np.random.default_rng([recipe.seed, 2, n])

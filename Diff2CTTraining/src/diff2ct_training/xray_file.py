@@ -44,6 +44,12 @@ def read_beams(path: Path) -> list[Beam]:
         return [beam_from_dict(b) for b in json.loads(str(stored["header"]))["beams"]]
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    """All but the pixels."""
+    with _opened(path) as stored:
+        return dict(json.loads(str(stored["header"])))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     try:

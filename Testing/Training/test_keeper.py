@@ -1,0 +1,148 @@
+"""What the loop does for any method, seen on the smallest one there is: a line that is fitted to points."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from diff2ct_training.loop import learning_rate, make_fabric, train
+from diff2ct_training.method import Backward, Method, Weights, bare
+from diff2ct_training.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    x: float
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineRecipe(Recipe):
+    """scores: what `score` says at each save, one after the other."""
+
+    scores: tuple[float, ...] = ()
+    spoil_at: int | None = None
+
+    def method(self) -> Line:
+        return Line(self)
+
+
+class Points(torch.utils.data.Dataset):
+    def __getitem__(self, n: int) -> Point:
+        return Point(float(n % 7), f"point {n}")
+
+
+class Line(Method[Point, torch.Tensor]):
+    """y = 2 x. Its state counts the samples that it has seen."""
+
+    averaged = ("line",)
+
+    def __init__(self, recipe: LineRecipe) -> None:
+        self.recipe, self.networks = recipe, {"line": nn.Linear(1, 1)}
+        self.state = {"seen": torch.zeros(())}
+        self._scores = iter(recipe.scores)
+
+    def samples(self, folder: Path) -> Points:
+        return Points()
+
+    def validation_samples(self, folder: Path) -> list[Point]:
+        return [Point(1.0, "judge")]
+
+    def collate(self, samples: Sequence[Point], device: torch.device) -> torch.Tensor:
+        return torch.tensor([[sample.x] for sample in samples], device=device)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [torch.optim.SGD(self.networks["line"].parameters(), lr=0.0)]
+
+    def training_step(self, batch: torch.Tensor, backward: Backward) -> dict[str, torch.Tensor]:
+        self.state["seen"] += len(batch)
+        loss = (self.networks["line"](batch) - 2 * batch).square().mean()
+        if self.recipe.spoil_at is not None and self.state["seen"] > self.recipe.spoil_at:
+            loss = loss + 0 * (self.networks["line"].weight.sum() - self.networks["line"].weight.sum()).sqrt()  # NaN gradient
+        backward(loss)
+        return {"loss": loss, "noise": torch.rand(())}
+
+    def write_checkpoint(self, folder: Path, stem: str, weights: Mapping[str, Weights], provenance: dict[str, Any]) -> None:
+        save_file(dict(weights["line"]), folder / f"{stem}.safetensors")
+        (folder / f"{stem}.json").write_text(json.dumps(provenance))
+
+    def load_checkpoint(self, path: Path) -> None:
+        raise NotImplementedError
+
+    def score(self, batch: torch.Tensor) -> float:
+        assert not torch.is_grad_enabled() and not bare(self.networks["line"]).training
+        return next(self._scores)
+
+
+def recipe(**changes: Any) -> LineRecipe:
+    return LineRecipe(**{
+        "name": "line", "num_steps": 8, "save_every": 2, "picture_every": 99, "precision": "32-true", "warmup_steps": 0,
+        "learning_rate": 0.01, "gradient_clip": 0.0, **changes,
+    })  # fmt: skip
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(tmp_path: Path) -> None:
+    run = recipe(scores=(5.0, 3.0, 4.0, 3.5))
+    output = train(run, tmp_path, tmp_path / "run", validation=tmp_path)
+    provenance = {stem: json.loads((output / f"{stem}.json").read_text()) for stem in ("best", "checkpoint")}
+    assert (provenance["best"]["steps"], provenance["best"]["validation"]) == (4, 3.0)
+    assert provenance["checkpoint"]["steps"] == 8
+
+
+def test_a_run_that_goes_on_remembers_the_best_and_its_state(tmp_path: Path) -> None:
+    output = train(recipe(num_steps=4, scores=(1.0, 2.0)), tmp_path, tmp_path / "run", validation=tmp_path)
+    train(recipe(num_steps=8, scores=(1.5, 3.0)), tmp_path, output, validation=tmp_path)
+    assert json.loads((output / "best.json").read_text())["steps"] == 2
+    assert load_file(output / "state.safetensors")["extra/seen"] == 8
+
+
+def test_a_part_is_a_part_of_the_same_batch(tmp_path: Path) -> None:
+    whole = train(recipe(batch_size=6), tmp_path, tmp_path / "whole")
+    parts = train(recipe(batch_size=6, accumulate=3), tmp_path, tmp_path / "parts")
+    a, b = (load_file(output / "checkpoint.safetensors") for output in (whole, parts))
+    assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+    with pytest.raises(ValueError, match=r"batch_size: got 6.*accumulate = 4"):
+        train(recipe(batch_size=6, accumulate=4), tmp_path, tmp_path / "bad")
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_and_names_the_sample(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="step 3: the gradient is not finite on point 2"):
+        train(recipe(spoil_at=2), tmp_path, tmp_path / "run")
+
+
+def test_a_state_of_another_recipe_is_refused_by_file(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    save_file({"network/other/weight": torch.zeros(3)}, tmp_path / "run" / "state.safetensors", metadata={"step": "2"})
+    with pytest.raises(ValueError, match=r"state\.safetensors is not of this recipe"):
+        train(recipe(), tmp_path, tmp_path / "run")
+
+
+def test_linear_decay_stays_for_half_and_falls_to_zero() -> None:
+    run = recipe(num_steps=100, learning_rate=1.0, learning_rate_decay="linear")
+    assert [round(learning_rate(run, step), 3) for step in (1, 50, 75, 100)] == [1.0, 1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("option", [{"precision": "16-mixed"}, {"learning_rate_decay": "steps"}, {"accumulate": 0}], ids=str)
+def test_a_recipe_that_cannot_be_is_refused_by_field(option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        recipe(**option)
+
+
+def test_weights_are_shared_out_for_one_network_only(tmp_path: Path) -> None:
+    class Two(LineRecipe):
+        def method(self) -> Line:
+            two = Line(self)
+            two.networks["other"] = nn.Linear(1, 1)
+            return two
+
+    run = Two(**vars(recipe()))
+    with pytest.raises(ValueError, match="fsdp"):
+        train(run, tmp_path, tmp_path / "run", fabric=make_fabric(run, tmp_path / "run", "cpu", strategy="fsdp"))

@@ -32,7 +32,7 @@ def test_files_and_folders_of_any_kind(tmp_path: Path) -> None:
     (tmp_path / "raw" / "notes.txt").write_text("not an X-ray")
     done = prepare_films(tmp_path / "films", [tmp_path / "raw"])
     assert [p.name for p in done.written] == [
-        "1.2.840.5.xray000.npz", "1.2.840.6.xray000.npz", "patient7_PA_image.xray000.npz",
+        "1.2.840.5.dcm.xray000.npz", "1.2.840.6.dcm.xray000.npz", "patient7_PA_image.png.xray000.npz",
     ]  # fmt: skip
     assert [read_xrays(p)[2][0].view for p in done.written] == [View.RL, View.AP, View.PA]
     images, valid, _, header = read_xrays(done.written[0])
@@ -45,7 +45,7 @@ def test_what_cannot_be_used_is_listed_with_the_reason(tmp_path: Path) -> None:
     write_png(tmp_path / "raw" / "unsaid.png")
     (tmp_path / "raw" / "broken.dcm").write_bytes(b"no DICOM at all")
     done = prepare_films(tmp_path / "films", [tmp_path / "raw"])
-    assert [p.name for p in done.written] == ["good.xray000.npz"]
+    assert [p.name for p in done.written] == ["good.dcm.xray000.npz"]
     assert len(done.skipped) == 2
     assert "broken.dcm" in done.skipped[0] and "folder named AP, PA, LL or RL" in done.skipped[1]
 
@@ -65,5 +65,5 @@ def test_nothing_to_use_and_equal_names_stop(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none of .*raw can be used: .*not stated"):
         prepare_films(tmp_path / "films", [tmp_path / "raw"])
     write_png(tmp_path / "other" / "unsaid.png")
-    with pytest.raises(ValueError, match="both be stored as unsaid"):
+    with pytest.raises(ValueError, match=r"both be stored as unsaid\.png"):
         prepare_films(tmp_path / "films", [tmp_path / "raw", tmp_path / "other"])

@@ -75,6 +75,15 @@ def test_bad_options_are_one_line(files: Path, options: tuple, words: str) -> No
     assert result.exit_code == 2 and words in result.stderr and len(result.stderr.splitlines()) == 1
 
 
+def test_a_file_that_does_not_tell_its_view_or_frame_names_the_option(files: Path) -> None:
+    np.save(files / "unsaid.npy", np.arange(600.0).reshape(20, 30))
+    np.save(files / "several.npy", np.arange(1200.0).reshape(2, 20, 30))
+    for name, options, words in (("unsaid", (), "--view"), ("several", ("--view", "AP"), "--frame, 0 to 1")):
+        model = ("--checkpoint", files / "style.safetensors", "--output", files / "out")
+        result = call("translate", files / f"{name}.npy", *model, *options)
+        assert result.exit_code == 2 and words in result.stderr
+
+
 def test_reconstruct_with_a_translator_says_so(files: Path) -> None:
     save_checkpoint(files / "tiny.safetensors", tiny_checkpoint())
     model = ("--checkpoint", files / "tiny.safetensors", "--steps", 1, "--samples", 1, "--json")

@@ -9,15 +9,12 @@ from pathlib import Path
 
 from diff2ct.assumptions import ViewNotStatedError
 from diff2ct.geometry import View
-from diff2ct.image_file import suffix_of
 from diff2ct.radiograph import Radiograph, read_radiograph
-from diff2ct.radiograph_image import IMAGE_SUFFIXES
 from diff2ct_training.acquisitions import acquisition_path
 from diff2ct_training.xray_file import write_xrays
 
 LONGER_SIDE = 512
 """Pixels that are kept along it: twice what a translator is trained on."""
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _NO_IMAGES = (".json", ".csv", ".txt", ".md", ".xml", ".pdf")
 OnFilm = Callable[[str], None]
 
@@ -57,7 +54,7 @@ def prepare_films(folder: Path, sources: Sequence[Path], on_film: OnFilm | None 
 
 
 def find_films(sources: Sequence[Path]) -> dict[str, Path]:
-    """Files by a name of their own: their path below the source, without suffix."""
+    """Files by a name of their own: their path below the source."""
     found: dict[str, Path] = {}
     for source in sources:
         if not source.exists():
@@ -67,9 +64,7 @@ def find_films(sources: Sequence[Path]) -> dict[str, Path]:
             if path.suffix.lower() in _NO_IMAGES or path.name.startswith("."):
                 continue
             inside = path.relative_to(source) if source.is_dir() else Path(path.name)
-            suffix = suffix_of(path)
-            stem = inside.name[: -len(suffix)] if suffix in (*IMAGE_SUFFIXES, *_DICOM_SUFFIXES) else inside.name
-            name = "_".join([*inside.parts[:-1], stem])
+            name = "_".join(inside.parts)
             if name in found:
                 raise ValueError(f"films: {found[name]} and {path} would both be stored as {name}")
             found[name] = path

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
 from diff2ct.image_file import suffix_of
 from diff2ct.process import check_device, tune_allocator
-from diff2ct.radiograph import read_radiograph, write_radiograph
+from diff2ct.radiograph import Radiograph, read_radiograph, write_radiograph
 from diff2ct.translator import load_translator, translate
 from diff2ct_training.outputs import output_folder
 
@@ -54,11 +55,20 @@ def translate_files(request: TranslationRequest, on_xray: Callable[[], None] | N
     folder = output_folder(request.output, names, overwrite=request.overwrite)
     report = TranslationReport([], [])
     for path, name in zip(request.xrays, names, strict=True):
-        radiograph = read_radiograph(path, view=request.view, frame=request.frame)
-        translated = translate(radiograph, translator)
+        translated = translate(_read(path, request), translator)
         write_radiograph(translated, folder / name, overwrite=request.overwrite)
         report.files.append(folder / name)
         report.warnings.extend(translated.warnings)
         if on_xray is not None:
             on_xray()
     return report
+
+
+def _read(path: Path, request: TranslationRequest) -> Radiograph:
+    """The X-ray; where its view or frame is not known, the error names the option that tells it."""
+    try:
+        return read_radiograph(path, view=request.view, frame=request.frame)
+    except ViewNotStatedError:
+        raise ValueError(f"{path.name}: the file does not tell the view; say it with --view, AP, PA, LL or RL") from None
+    except FrameNotStatedError as error:
+        raise ValueError(f"{path.name}: has {error.count} frames; say which with --frame, 0 to {error.count - 1}") from None

@@ -10,7 +10,7 @@ ICLR 2023).
 
 Two things keep this from doing harm. An X-ray contains tissue beside the cube, and nobody knows its gain: per view a gain, an
 offset and a smooth remainder are fitted first, robustly, so that an implant is no remainder. And two views say nothing about
-depth: a residual spread evenly along its rays draws streaks through tissue that was right. So S is 0 where a calibration
+depth: a residual spread evenly along its rays draws streaks through tissue that was right. So S is small where a calibration
 expects small errors; what changes is metal, dense bone and gas, where errors are several times larger.
 
 D x H x W voxels, Hd x Wd detector; HU at the border, attenuation [1/mm] inside.
@@ -50,7 +50,7 @@ class Consistency:
     """when: "end" corrects the mean of the samples, once; "steps" every x_0 estimate on the way, with weight rising to 1.
     num_iterations: of conjugate gradients; 1 is a guidance step.
     noise: SD of what the model cannot explain in a line integral, no unit; larger is gentler.
-    least_error_hu: voxels whose expected error is below it stay as they are; S is what is above.
+    share, least_error_hu: S is `share` of a voxel's expected error, plus all of it that exceeds `least_error_hu`.
     correlation_mm: over which the errors of neighbouring voxels agree.
     remainder_modes: cosines along each side of a view, the longest ones, that make its smooth remainder; 1 is an offset.
     trust: greatest change of a voxel, in units of S.
@@ -60,6 +60,7 @@ class Consistency:
     when: str = "end"
     num_iterations: int = 6
     noise: float = 0.3
+    share: float = 0.15
     least_error_hu: float = 400.0
     correlation_mm: float = 2.5
     remainder_modes: int = 8
@@ -72,6 +73,7 @@ class Consistency:
         for name, low, high in (
             ("num_iterations", 1, 200),
             ("noise", 1e-6, 1e3),
+            ("share", 0.0, 10.0),
             ("least_error_hu", 0.0, 1e4),
             ("correlation_mm", 0.1, 200.0),
             ("remainder_modes", 1, 32),
@@ -172,7 +174,7 @@ def correct_volume(
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: got {weight}, accepted is 0 to 1")
     per_hu = MU_WATER_PER_MM / 1000
-    spread = (error_hu - options.least_error_hu).clamp(min=0) * per_hu
+    spread = (options.share * error_hu + (error_hu - options.least_error_hu).clamp(min=0)) * per_hu
     mu = hu_to_mu(hu)
     scale = math.sqrt(weight) / options.noise
     residual, weights = [], []

@@ -70,11 +70,14 @@ METRIC_NAMES = (
 
 
 @torch.no_grad()
-def evaluate_volume(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> dict[str, float]:
+def evaluate_volume(
+    prediction: Tensor, truth: Tensor, mask: Tensor | None = None, regions: dict[str, Tensor] | None = None
+) -> dict[str, float]:
     """Every figure of the protocol for one case.
 
     prediction, truth: (D, H, W) floating point HU on one grid, D toward the head, at least 11 voxels along each axis.
     mask: (D, H, W) bool, voxels that the truth covers; default all. Values elsewhere may be anything, NaN included.
+    regions: `region_masks` of this truth and mask, for who scores several predictions; worked out here by default.
 
     Keys (`METRIC_NAMES`); a figure over an empty region is NaN:
         mae_hu_*, rmse_hu_*, bias_hu_*: [HU] after clipping to `WIDE`, bias = mean(prediction - truth), over `region_masks`.
@@ -87,7 +90,7 @@ def evaluate_volume(prediction: Tensor, truth: Tensor, mask: Tensor | None = Non
     covered = torch.ones_like(truth, dtype=torch.bool) if mask is None else mask
     mask = None if covered.all() else covered
     prediction, truth = (torch.where(covered, hu.to(dtype), HU_AIR).clip(WIDE.lo, WIDE.hi) for hu in (prediction, truth))
-    regions = region_masks(truth, mask)
+    regions = region_masks(truth, mask) if regions is None else regions
 
     scores: dict[str, float] = {}
     for name in REGIONS:

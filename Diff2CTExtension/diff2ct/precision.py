@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -18,6 +20,13 @@ def fastest_dtype(device: str) -> torch.dtype:
         return torch.float32
     seconds = {dtype: _seconds_of_convolution(dtype) for dtype in (torch.float32, torch.bfloat16)}
     return min(seconds, key=lambda dtype: seconds[dtype])
+
+
+def fastest_arithmetic(device: str) -> AbstractContextManager[Any]:
+    """The context in which a network runs in `fastest_dtype`."""
+    if fastest_dtype(device) == torch.float32:
+        return nullcontext()  # torch.autocast to float32 would only warn
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
 @torch.no_grad()

@@ -14,9 +14,10 @@ from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
 from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, corrected, predict_x0, trailing_timesteps
 from diff2ct.maps import DEFAULT_LEVEL, check_maps
+from diff2ct.memory import check_memory
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
-from diff2ct.precision import fastest_dtype
+from diff2ct.precision import fastest_arithmetic
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.translator import Translator, translate
@@ -100,7 +101,8 @@ def reconstruct(
     trained on; how well the volume explains them is still asked of the X-rays as they are.
     consistency: whether and how the volume is moved toward the X-rays; None is `default_consistency`.
 
-    Raises ValueError on a wrong pair or option and `diffusion.Cancelled` between steps.
+    Raises ValueError on a wrong pair or option, MemoryError before it starts if memory will not do, and `diffusion.Cancelled`
+    between steps.
     """
     start = time.perf_counter()
     if num_samples < 1:
@@ -113,12 +115,13 @@ def reconstruct(
     pair = frontal_and_lateral(radiographs)
     options = default_consistency(pair, checkpoint) if consistency is None else checked_consistency(consistency, checkpoint)
     grid = grid_around_isocenter(checkpoint.grid, pair)
+    check_memory(checkpoint.network, grid.size, num_samples, device)
     seen = pair if translator is None else _in_drr_style(pair, translator)
     condition = condition_of(seen, checkpoint.condition, grid, device)
     views = [] if options is None else measured_views(pair, grid, device)
 
     samples, uncorrected = [], []
-    with torch.inference_mode(), torch.autocast(torch.device(device).type, fastest_dtype(device)):
+    with torch.inference_mode(), fastest_arithmetic(device):
         correction = _step_correction(checkpoint, grid, num_steps, views, options)
         draw = _sampling(checkpoint, condition, grid, sampling, device, correction)
         for n in range(num_samples):

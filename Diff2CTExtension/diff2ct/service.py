@@ -28,7 +28,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from diff2ct.geometry import beam_from_dict
-from diff2ct.process import best_device, in_words
+from diff2ct.process import best_device, in_words, tune_allocator
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.worker import private_stdout
 
@@ -39,6 +39,7 @@ _held: dict[str, tuple[Any, VolumeGrid]] = {}
 
 def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout) -> int:
     """Serve until standard input ends."""
+    tune_allocator()
     for line in iter(stdin.readline, ""):
         stdout.write(json.dumps(answer(line)) + "\n")
         stdout.flush()

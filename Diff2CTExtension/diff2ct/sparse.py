@@ -36,8 +36,8 @@ class SparseMatrix:
         return cls(columns[order].int(), weights[order], offsets.int(), shape[1])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> SparseMatrix:
-        columns, offsets = self.columns.to(device), self.offsets.to(device)
-        return SparseMatrix(columns, self.weights.to(device, dtype), offsets, self.num_columns)
+        weights = self.weights.to(dtype).to(device)  # in this order: not every device has float64
+        return SparseMatrix(self.columns.to(device), weights, self.offsets.to(device), self.num_columns)
 
     @cached_property
     def T(self) -> SparseMatrix:

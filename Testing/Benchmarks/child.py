@@ -12,10 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import Settings
-
 from diff2ct.radiograph import write_radiograph
 from diff2ct.sample_case import sample_case
+from harness import Settings
 
 
 @lru_cache

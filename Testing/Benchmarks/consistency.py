@@ -26,7 +26,7 @@ from diff2ct.reconstruct import Reconstruction, reconstruct, reproject
 from diff2ct.simulate import acquire, random_detector
 from diff2ct.volume import CtVolume
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation import EvaluationCase, ct_case, phantom_case
+from diff2ct_training.evaluation.cases import EvaluationCase, ct_case, phantom_case
 
 FIGURES = (
     "ssim_3d_body", "bone_dice", "metal_dice", "mae_hu_bone", "mae_hu_body", "mae_hu_whole", "bias_hu_body", "psnr_wide",
@@ -37,9 +37,10 @@ VARIANTS = {
     "guidance, 1 iteration": Consistency(num_iterations=1),
     "gentler, noise 0.5": Consistency(noise=0.5),
     "stronger, noise 0.15": Consistency(noise=0.15),
-    "every voxel": Consistency(least_error_hu=0.0),
-    "every voxel, TV": Consistency(least_error_hu=0.0, tv=1.0),
-    "naive: every voxel, offset only": Consistency(least_error_hu=0.0, remainder_modes=1),
+    "only above 400 HU": Consistency(share=0.0),
+    "every voxel alike": Consistency(share=1.0, least_error_hu=1e4),
+    "every voxel alike, TV": Consistency(share=1.0, least_error_hu=1e4, tv=0.01),
+    "naive: every voxel alike, offset only": Consistency(share=1.0, least_error_hu=1e4, remainder_modes=1),
 }
 
 

@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from harness import Contender, Section, Settings, race
-from machine import conv_gflops
 from torch.utils.flop_counter import FlopCounterMode
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.networks import X2NoiseNet
-from diff2ct.precision import fastest_dtype
+from diff2ct.precision import fastest_arithmetic, fastest_dtype
 from diff2ct_training.recipes import paper
+from harness import Contender, Section, Settings, extra_gpu_memory_mb, race
+from machine import conv_gflops
 
 OURS = "Diff2CT, embedded checkpoint"
 MONAI, MONAI_FAST = "MONAI DiffusionModelUNet, as it comes", "MONAI DiffusionModelUNet, our layout and precision"
@@ -26,7 +26,7 @@ def measure(settings: Settings) -> Section:
     size = 32 if settings.quick else 128
     section = Section(f"One denoising step, {size}^3 voxels")
     dtype = fastest_dtype(settings.device)
-    contenders: dict[str, Contender] = {OURS: embedded_step(size, settings.device, dtype)}
+    contenders: dict[str, Contender] = {OURS: embedded_step(size, settings.device)}
     with section.optional(MONAI):
         contenders[MONAI] = _monai_step(size, settings.device, torch.float32, channels_last=False)
         contenders[MONAI_FAST] = _monai_step(size, settings.device, dtype, channels_last=True)
@@ -39,9 +39,9 @@ def measure(settings: Settings) -> Section:
         section.rows.append({**row, "GFLOP/s": rate, "share of the convolution peak": rate / peak})
     section.expect("share of the machine's convolution peak", section.rows[0]["share of the convolution peak"], 0.8)
     if settings.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        contenders[OURS]()
-        section.notes.append(f"Peak memory of our step on the GPU: {torch.cuda.max_memory_allocated() / 1e6:.0f} MB.")
+        section.notes.append(f"Our step allocates {extra_gpu_memory_mb(contenders[OURS]):.0f} MB on the GPU.")
+    else:
+        section.notes.append("GPU: skipped, torch finds no CUDA device here.")
     seconds, how = paper_step_seconds(settings)
     section.rows.append({"network": "paper's pixel network, base width 64, float32", "ms": 1e3 * seconds})
     section.rows[-1]["x ours"] = 1e3 * seconds / timings.ms(OURS)
@@ -52,17 +52,17 @@ def measure(settings: Settings) -> Section:
     return section
 
 
-def embedded_step(size: int, device: str, dtype: torch.dtype) -> Contender:
+def embedded_step(size: int, device: str) -> Contender:
     """One call of the embedded network on random input, condition embedded before, as in sampling."""
     network = load_checkpoint(device=device).network
     x, t = torch.randn(1, 1, size, size, size, device=device), torch.full((1,), 500, device=device)
     views = torch.rand(1, network.config.num_views, network.config.condition_channels, 192, 192, device=device)
-    with torch.inference_mode(), torch.autocast(device, dtype):
+    with torch.inference_mode(), fastest_arithmetic(device):
         embedded = network.embed_condition(_straight_views(views, size), (size, size, size))
 
     @torch.inference_mode()
     def step() -> None:
-        with torch.autocast(device, dtype):
+        with fastest_arithmetic(device):
             network.denoise(x, t, embedded)
 
     return step

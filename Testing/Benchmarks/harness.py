@@ -137,6 +137,16 @@ def extra_memory_mb(make: Callable[..., Contender], *arguments: Any) -> float:
     return memory
 
 
+def extra_gpu_memory_mb(contender: Contender) -> float:
+    """Peak that one call adds to what is allocated on the GPU, in 10^6 bytes."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    contender()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
+
+
 def _measure_memory(make: Callable[..., Contender], arguments: tuple[Any, ...]) -> float:
     torch.set_num_threads(1)
     contender = make(*arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+
 from harness import Section, Settings, race
 
 _CHANNELS, _SIZE = 64, 48

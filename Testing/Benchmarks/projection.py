@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import Contender, Seconds, Section, Settings, Unavailable, extra_memory_mb, race
 
 from diff2ct.geometry import ConeBeam, View
 from diff2ct.phantom import make_phantom
 from diff2ct.projector import project
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import VolumeGrid
+from harness import Contender, Seconds, Section, Settings, Unavailable, extra_gpu_memory_mb, extra_memory_mb, race
 
 OURS = "Diff2CT"
 GRID = VolumeGrid.centered(128, 2.0)
@@ -87,7 +87,9 @@ def _race(section: Section, settings: Settings, volume: torch.Tensor, pose: str,
         row["x ours"] = one_way.ratio(name, OURS)
         if name in both:
             row["forward + backward ms"], row["x ours (f+b)"] = two_way.ms(name), two_way.ratio(name, OURS)
-        if name in renders and settings.device == "cpu":
+        if settings.device == "cuda":
+            row["memory MB"] = extra_gpu_memory_mb(both.get(name, forward[name]))
+        elif name in renders:
             row["memory MB"] = extra_memory_mb(_remembered, name, beams[0], name in both)
         section.rows.append(row)
     _targets(section, one_way, two_way, forward, pose, pixels)

@@ -33,6 +33,7 @@ def main() -> int:
 
     tune_allocator()
     import torch
+
     from harness import Settings, describe_machine
 
     torch.set_num_threads(options.threads)

@@ -5,24 +5,22 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from denoising import embedded_step
-from harness import Contender, Section, Settings, race
-from projection import DETECTOR_MM, straight
 
+from denoising import embedded_step
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.geometry import ConeBeam
-from diff2ct.precision import fastest_dtype
 from diff2ct.projector import project
 from diff2ct.reconstruct import reconstruct
 from diff2ct.sample_case import sample_case
 from diff2ct.volume import VolumeGrid
+from harness import Contender, Section, Settings, race
+from projection import DETECTOR_MM, straight
 
 
 def measure(settings: Settings) -> Section:
     section = Section("Scaling")
     sizes = (32, 64) if settings.quick else (64, 128, 192)
-    dtype = fastest_dtype(settings.device)
-    steps = {f"{n}^3": embedded_step(n, settings.device, dtype) for n in sizes}
+    steps = {f"{n}^3": embedded_step(n, settings.device) for n in sizes}
     _add(section, settings, "denoising step, grid", steps)
     pairs = {f"{n}^3": _projection(n, straight(128), settings.device) for n in sizes}
     _add(section, settings, "AP + lateral projection at 128^2, grid", pairs)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from harness import Contender, Section, Settings, race
 
 from diff2ct.metrics import WIDE
 from diff2ct.phantom import make_phantom
 from diff2ct.ssim import ssim_3d
 from diff2ct.volume import VolumeGrid
+from harness import Contender, Section, Settings, race
 
 OURS = "Diff2CT"
 

@@ -205,14 +205,14 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("style"), help="folder for data, run and results")
     parser.add_argument("--run", default="run", help="name of the run in it")
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--width", type=int, default=24)
-    parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--residual", action="store_true", help="generators that add to the image")
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--edge-weight", type=float, default=1.0)
-    parser.add_argument("--phantoms", type=int, default=60, help="of each style")
-    parser.add_argument("--test", type=int, default=12, help="phantoms to test on")
+    parser.add_argument("--phantoms", type=int, default=30, help="of each style")
+    parser.add_argument("--test", type=int, default=8, help="phantoms to test on")
     parser.add_argument("--reconstruct", type=int, default=0, help="phantoms to reconstruct")
     options = parser.parse_args()
     tune_allocator()
@@ -261,7 +261,7 @@ def recipe_of(options: argparse.Namespace, films: Path) -> CycleGanRecipe:
         cyclegan(), name="style-benchmark", films=str(films), size=options.size, num_steps=options.steps,
         generator=ResNet2DConfig(width=options.width, num_blocks=options.blocks, residual=options.residual),
         discriminator_widths=tuple(options.width * k for k in (1, 2, 4, 8)), edge_weight=options.edge_weight,
-        learning_rate=options.learning_rate, save_every=100, picture_every=500,
+        learning_rate=options.learning_rate, ema_decay=0.99, precision="32-true", save_every=100, picture_every=500,
     )  # fmt: skip
 
 

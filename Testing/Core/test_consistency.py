@@ -26,7 +26,7 @@ from diff2ct.volume import VolumeGrid
 from tiny import tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs
 
 GRID = VolumeGrid.centered(32, 8.0)
-OPTIONS = Consistency(least_error_hu=0.0, noise=0.02, correlation_mm=8.0, remainder_modes=2)
+OPTIONS = Consistency(share=0.0, least_error_hu=0.0, noise=0.02, correlation_mm=8.0, remainder_modes=2)
 
 
 def body(metal_hu: float = 3000.0) -> torch.Tensor:

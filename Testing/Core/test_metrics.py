@@ -329,6 +329,12 @@ def test_masked_means_are_those_of_the_covered_block():
 # Input ------------------------------------------------------------------------------------------------------------------
 
 
+def test_regions_may_be_worked_out_once():
+    truth = body_phantom()
+    prediction = truth + 20
+    assert evaluate_volume(prediction, truth, regions=region_masks(truth)) == pytest.approx(evaluate_volume(prediction, truth))
+
+
 def test_bad_input_is_refused_by_name():
     good = torch.zeros(12, 12, 12)
     with pytest.raises(ValueError, match=r"truth: got .* \(D, H, W\)"):

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from diff2ct.phantom import LABELS, make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
+from diff2ct_training import cli
 from diff2ct_training.acquisitions import acquisition_files
-from diff2ct_training.cases import labels_file, list_cases, read_case, read_labels, write_case
+from diff2ct_training.cases import Case, labels_file, list_cases, read_case, read_labels, write_case
 from diff2ct_training.prepare import CaseOptions, Prepared, phantom_split, prepare, prepare_xrays
 from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
+from diff2ct_training.prepare_pictures import mid_planes
 from diff2ct_training.scans import find_scans
 from diff2ct_training.splits import SplitRule
 from diff2ct_training.warp import random_warp, warp
@@ -63,6 +66,18 @@ def test_cts_become_cases_with_bent_copies(tmp_path: Path) -> None:
     assert cases[0].grid.spacing_mm == (2.0, 2.0, 2.0) and cases[0].hu.shape == (27, 59, 71)
     assert not np.array_equal(cases[1].hu, cases[2].hu)
     assert all(-1024 <= c.hu.min() and c.hu.max() <= 4096 for c in cases)
+
+
+def test_a_picture_of_each_ct(tmp_path: Path) -> None:
+    prepared(tmp_path / "cases", ct_folder(tmp_path / "in", "scan.nii.gz"), num_variants=2)
+    (picture,) = (tmp_path / "cases" / "pictures").iterdir()
+    assert picture.name == "ct_scan_000.png" and "pictures/ct_scan_000.png" in (tmp_path / "cases" / "report.md").read_text()
+    hu = np.full((4, 6, 8), -1000, np.int16)
+    hu[3, 0, 0] = hu[3, 3, 0] = 800  # at the top in front on the right, and on the right of the coronal plane
+    case = Case("ct_a", "ct", hu, VolumeGrid((4, 6, 8), (2, 2, 2), (0, 0, 0)), (0.0, 6.0, 6.0), "a")
+    axial, coronal, sagittal = (mid_planes(case)[:, x : x + w] for x, w in ((0, 8), (12, 8), (24, 6)))
+    assert [tuple(np.argwhere(plane == 255)[0]) for plane in (axial, coronal, sagittal)] == [(0, 0), (0, 0), (0, 0)]
+    assert axial.shape == (6, 8) and (mid_planes(case) == 255).sum() == 5
 
 
 def test_a_test_patient_is_not_bent(tmp_path: Path) -> None:
@@ -166,6 +181,29 @@ def test_phantoms_by_seed(tmp_path: Path) -> None:
     assert stored is not None and stored.shape == one.hu.shape and one.hu[stored == LABELS["L3"]].mean() > 100
     write_case(tmp_path, replace(one, hu=np.array(one.hu)))
     assert not labels_file(tmp_path / "phantom_000003.json").exists(), "labels of an earlier case do not stay"
+
+
+def test_the_command(tmp_path: Path) -> None:
+    source = ct_folder(tmp_path / "in", "p1_before.nii.gz", "p1_after.nii.gz")
+    (source / "bad.nrrd").write_text("no volume")
+    (tmp_path / "split.csv").write_text("patient,split\np1,val\n")
+
+    def call(*options: object) -> Any:
+        arguments = ["prepare", "--output", tmp_path / "out", *options]
+        return CliRunner().invoke(cli.main, [str(a) for a in arguments])
+
+    options = ("--cts", source, "--patient-pattern", r"^(p\d)_", "--split", tmp_path / "split.csv", "--clip", -1000, 500)
+    result = call(*options, "--remove-table")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("2 cases in ") and "1 not prepared" in result.stdout
+    assert "not prepared: bad.nrrd: --patient-pattern" in result.stderr
+    cases = [read_case(file) for file in list_cases(tmp_path / "out", "val")]
+    assert [c.patient for c in cases] == ["p1", "p1"] and all(c.hu.max() == 500 for c in cases)
+    assert call("--verify").stdout.endswith("2 cases, all as the manifest says\n")
+    refused = call(*options)
+    assert refused.exit_code == 2 and "another way" in refused.stderr and refused.stdout == ""
+    for options in ((), ("--reference", "lumbar"), ("--cts", tmp_path / "missing"), ("--phantoms", 1, "--workers", 0)):
+        assert call(*options).exit_code == 2, options
 
 
 def test_a_folder_without_cts_is_an_error(tmp_path: Path) -> None:

@@ -71,10 +71,11 @@ def test_ctpelvic1k(tmp_path: Path) -> None:
 
 
 def test_plain_files(tmp_path: Path) -> None:
-    tree(tmp_path, "a.nii.gz", "a_seg.nii.gz", "b/scan.nrrd", "c/scan.mha", "notes.txt", ".hidden.nii.gz", "x_mask.nrrd")
+    tree(tmp_path, "a.nii.gz", "a_seg.nii.gz", "b/scan [1].nrrd", "c/\u00e4.mha", "notes.txt", ".hidden.nii.gz", "x_mask.nrrd")
     scans, rejected = found(tmp_path, label_scheme="verse")
     assert {source: scan.name for source, scan in scans.items()} == {
-        "a.nii.gz": "a", "b/scan.nrrd": "b_scan", "c/scan.mha": "c_scan", "x_mask.nrrd": "x_mask",  # whose CT is not there
+        "a.nii.gz": "a", "b/scan [1].nrrd": "b_scan_1_", "c/\u00e4.mha": "c_\u00e4",
+        "x_mask.nrrd": "x_mask",  # its CT is not there, so it may be one itself
     }  # fmt: skip
     assert scans["a.nii.gz"].labels[0].path.name == "a_seg.nii.gz" and rejected == []
     scans, rejected = found(tmp_path)

@@ -18,7 +18,7 @@ from diff2ct.uncertainty import LEVELS, Calibration, CalibrationFit, calibration
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import EvaluationCase, ct_case, phantom_case
 from diff2ct_training.outputs import check_output
-from diff2ct_training.train_command import find_cts
+from diff2ct_training.scans import find_cts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,12 @@ DEFAULT_SAMPLES = 4
 Checkpoint = Annotated[Path | None, typer.Option(help="Trained model (.safetensors). Default: the embedded one.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: the checkpoint's; 3 for the embedded.")]
 Samples = Annotated[int, typer.Option(help="Volumes to draw; the result is their mean.")]
+ConsistencyOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--consistency/--no-consistency", help="Move the volume toward its X-rays. Default: where their scale is known."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same volume.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist already.")]
@@ -55,9 +61,7 @@ def reconstruct(
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
-    consistency: Annotated[
-        bool | None, typer.Option(help="Move the volume toward the X-rays. Default: where their scale is known.")
-    ] = None,
+    consistency: ConsistencyOption = None,
     sd_output: Annotated[Path | None, typer.Option(help="Standard deviation of the samples [HU] to write.")] = None,
     error_output: Annotated[Path | None, typer.Option(help="Error to be expected of each voxel [HU] to write.")] = None,
     lower_output: Annotated[Path | None, typer.Option(help="Lower end of the interval at --level [HU] to write.")] = None,
@@ -215,6 +219,7 @@ def evaluate(
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
+    consistency: ConsistencyOption = None,
     mean_phantoms: Annotated[int, typer.Option(help="Training phantoms of train-mean and nearest-neighbour.")] = 32,
     device: Device = "cpu",
     keep_volumes: Annotated[bool, typer.Option("--keep-volumes", help="Write every reconstruction into volumes/.")] = False,
@@ -230,7 +235,7 @@ def evaluate(
         label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()),
         methods=tuple(methods or ()), labels=labels, predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
         lpips=lpips, inception=inception, num_steps=steps, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
-        device=device, keep_volumes=keep_volumes, overwrite=overwrite,
+        consistency=consistency, device=device, keep_volumes=keep_volumes, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("evaluation") as update:
         summary = run_evaluation(request, on_progress=update)
@@ -293,11 +298,16 @@ def prepare(
     reference: Annotated[str | None, typer.Option(help="A reference data set: lumbar-phantom-268.")] = None,
     xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
     recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
+    translator: Annotated[
+        Path | None, typer.Option(help="With --xrays: DRR-to-real translator (.safetensors), whose style a part of them gets.")
+    ] = None,
+    style_share: Annotated[float, typer.Option(help="With --translator: that part, 0 to 1.")] = 0.5,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="Only check OUTPUT against its manifest.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make cases again that were made with other options.")] = False,
 ) -> None:
     """CTs and phantoms as plain arrays for training, with quality report and manifest. Goes on where it stopped."""
+    from diff2ct_training.film_style import FilmStyle
     from diff2ct_training.prepare import CaseOptions
     from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
 
@@ -308,6 +318,7 @@ def prepare(
         request = PrepareRequest(
             output=output, cts=tuple(cts or ()), layout=layout, label_scheme=label_scheme, patient_pattern=patient_pattern,
             split=split, num_phantoms=phantoms, first_seed=first_seed, reference=reference, num_xrays=xrays, recipe=recipe,
+            style=None if translator is None else FilmStyle(translator=translator, share=style_share),
             workers=workers, overwrite=overwrite, options=CaseOptions(
                 num_variants=variants, screw_share=screws, center=center, crop=crop, clip_hu=clip, remove_table=remove_table,
             ),

@@ -25,9 +25,9 @@ from diff2ct_training.evaluation.methods import (
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
 from diff2ct_training.outputs import output_folder
+from diff2ct_training.scans import find_cts
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
-from diff2ct_training.train_command import find_cts
 
 DIFFUSION = "diff2ct"
 TRAIN_MEAN, NEAREST = "train-mean", "nearest-neighbour"
@@ -59,6 +59,7 @@ class EvaluationRequest:
     num_steps: int | None = None
     num_samples: int = 1
     seed: int = 0
+    consistency: bool | None = None
     num_mean_phantoms: int = 32
     device: str = "cpu"
     overwrite: bool = False
@@ -120,7 +121,7 @@ def plan_method(
     if name in checkpoints:
         return plan_checkpoint(
             checkpoints[name], num_steps=request.num_steps, num_samples=request.num_samples, seed=request.seed,
-            device=request.device,
+            device=request.device, consistency=request.consistency,
         )  # fmt: skip
     if name == TRAIN_MEAN:
         return plan_train_mean(request.num_mean_phantoms, grid)
@@ -149,6 +150,7 @@ def settings_of(
     lines = []
     for name, checkpoint in checkpoints.items():
         how = describe_sampling(checkpoint, request.num_steps, request.num_samples, request.seed)
+        how += ", no data consistency" if request.consistency is False or checkpoint.calibration is None else ""
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
     phantoms = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"
     lines += [(TRAIN_MEAN, phantoms)] if TRAIN_MEAN in (request.methods or (TRAIN_MEAN,)) else []

@@ -20,9 +20,11 @@ from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acqu
 from diff2ct_training.cases import BODY, Case, describe_case, list_cases, read_case, write_case
 from diff2ct_training.checksums import sha256_of_files
 from diff2ct_training.ct_screws import insert_screws
+from diff2ct_training.film_style import FilmStyle, acquire_styled_views
 from diff2ct_training.framing import SPACING_MM, acquired_spacing, axis_aligned_grid, body_center, cube_around, cut_grid
 from diff2ct_training.labels import NUMBERS, center_of, read_label_files
 from diff2ct_training.parallel import Failed, run_all
+from diff2ct_training.prepare_pictures import write_pictures
 from diff2ct_training.prepare_report import write_reports
 from diff2ct_training.quality import measure
 from diff2ct_training.scans import Rejected, Scan, check_names
@@ -109,6 +111,7 @@ class XrayTask:
     numbers: tuple[int, ...]
     config: AcquisitionConfig
     grid: VolumeGrid
+    style: FilmStyle | None
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def prepare(
     overwrite: bool = False,
     on_case: OnCase | None = None,
 ) -> Prepared:
-    """Prepare all into `folder`, with manifest.csv, report.csv and report.md (see `prepare_report`).
+    """Prepare all into `folder`, with manifest.csv, report.csv and report.md (see `prepare_report`) and pictures of the CTs.
 
     scans, rejected: as `find_scans` gives them. A scan that cannot be prepared is rejected with the reason; the others go on.
     split: default the paper's 212 to 56. overwrite: make those cases again that are there but were made in another way, which
@@ -171,6 +174,7 @@ def prepare(
             on_case(what)
     bad = {one.source for one in out}
     folder.mkdir(parents=True, exist_ok=True)
+    write_pictures(folder)
     write_reports(folder, out, {scan.source for scan in scans})
     return Prepared([name for name, source in wanted if source not in bad and (source or name not in bad)], out)
 
@@ -181,17 +185,19 @@ def prepare_xrays(
     config: AcquisitionConfig,
     grid: VolumeGrid,
     *,
+    style: FilmStyle | None = None,
     workers: int = 1,
     on_case: OnCase | None = None,
 ) -> int:
     """X-ray every training and validation case in `folder` in `count` random ways for a recipe's `config` and model `grid`, so
-    that training need not render; returns how many are stored. A stored one is kept whatever it was made with."""
+    that training need not render; returns how many are stored. A stored one is kept whatever it was made with. style: of a part
+    of them, None for the recipe's detectors alone."""
     files = [file for file in list_cases(folder) if describe_case(file)["split"] != "test"]
     tasks = []
     for file in files:
         missing = tuple(n for n in range(count) if not acquisition_path(folder, file.stem, n).exists())
         if missing:
-            tasks.append(XrayTask(json_file=file, numbers=missing, config=config, grid=grid))
+            tasks.append(XrayTask(json_file=file, numbers=missing, config=config, grid=grid, style=style))
         elif on_case is not None:
             on_case(file.stem)
     for task, result in run_all(_render_xrays, tasks, workers):
@@ -332,4 +338,8 @@ def _render_xrays(task: XrayTask) -> None:
     case, folder = read_case(task.json_file), task.json_file.parent
     for n in task.numbers:
         rng = np.random.default_rng([n, 1, *case.name.encode()])
-        write_acquisition(folder, n, acquire_views(case, rng, task.config, task.grid))
+        if task.style is None:
+            acquisition = acquire_views(case, rng, task.config, task.grid)
+        else:
+            acquisition = acquire_styled_views(case, rng, task.config, task.grid, task.style)
+        write_acquisition(folder, n, acquisition)

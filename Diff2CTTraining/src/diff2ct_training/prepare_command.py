@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diff2ct.process import tune_allocator
 from diff2ct_training.cases import list_cases
+from diff2ct_training.cyclegan import CycleGanRecipe
+from diff2ct_training.film_style import FilmStyle
 from diff2ct_training.prepare import CaseOptions, prepare, prepare_xrays
 from diff2ct_training.prepare_report import SUMMARY, verify
 from diff2ct_training.recipes import recipe_named
@@ -19,7 +22,8 @@ from diff2ct_training.volume_samples import VolumeRecipe
 @dataclass(frozen=True, kw_only=True)
 class PrepareRequest:
     """cts: files and folders for `find_scans`, which explains layout, label_scheme and patient_pattern. split: for
-    `SplitRule.parse`. reference: a name for `reference_seeds`, or None. num_xrays: acquisitions rendered per case."""
+    `SplitRule.parse`. reference: a name for `reference_seeds`, or None. num_xrays: acquisitions rendered per case; style: of
+    a part of them."""
 
     output: Path
     cts: tuple[Path, ...] = ()
@@ -33,6 +37,7 @@ class PrepareRequest:
     options: CaseOptions = field(default_factory=CaseOptions)
     num_xrays: int = 0
     recipe: str = "default"
+    style: FilmStyle | None = None
     workers: int = 1
     overwrite: bool = False
 
@@ -47,8 +52,9 @@ class Outcome:
 
 def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -> Outcome:
     """Prepare what is asked for. on_progress: as `console.Progress`. ValueError if nothing could be prepared."""
+    tune_allocator()
     split, recipe = SplitRule.parse(request.split), recipe_named(request.recipe)
-    if request.num_xrays and not isinstance(recipe, VolumeRecipe):
+    if request.num_xrays and not isinstance(recipe, VolumeRecipe | CycleGanRecipe):
         raise ValueError(f"--recipe: {request.recipe!r} has no X-rays to render")
     if min(request.num_phantoms, request.first_seed, request.num_xrays) < 0:
         raise ValueError("--phantoms, --first-seed, --xrays: got a number below 0, accepted is 0 or more")
@@ -86,13 +92,14 @@ def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -
     lines = [f"{len(done.cases)} cases in {request.output}, {len(done.rejected)} not prepared: {request.output / SUMMARY}"]
     if request.reference:
         lines.append(check_reference(request.reference, request.output))
-    if isinstance(recipe, VolumeRecipe) and request.num_xrays:
+    if isinstance(recipe, VolumeRecipe | CycleGanRecipe) and request.num_xrays:
         on_progress(0, len(list_cases(request.output)))
         count = prepare_xrays(
             request.output,
             request.num_xrays,
             recipe.acquisition,
             recipe.grid,
+            style=request.style,
             workers=request.workers,
             on_case=lambda name: on_progress(description=name),
         )

@@ -15,6 +15,7 @@ from typing import Any
 from diff2ct.atomic import replacing_file
 from diff2ct_training.cases import describe_case, labels_file
 from diff2ct_training.checksums import sha256_of
+from diff2ct_training.prepare_pictures import FOLDER
 from diff2ct_training.quality import COLUMNS
 from diff2ct_training.scans import Rejected
 
@@ -23,7 +24,19 @@ MANIFEST_COLUMNS = (
     "case", "kind", "split", "patient", "dataset", "source", "source_sha256", "made_by", "size", "screws", "file", "sha256",
     "labels_file", "labels_sha256",
 )  # fmt: skip
-REPORT_COLUMNS = ("source", "status", "reason", "dataset", "patient", "split", "cases", "flags", *COLUMNS, "warnings")
+REPORT_COLUMNS = (
+    "source",
+    "status",
+    "reason",
+    "dataset",
+    "patient",
+    "split",
+    "cases",
+    "picture",
+    "flags",
+    *COLUMNS,
+    "warnings",
+)
 PREPARED, SKIPPED = "prepared", "skipped"
 
 Row = dict[str, Any]
@@ -33,7 +46,7 @@ def write_reports(folder: Path, rejected: Sequence[Rejected], looked_at: set[str
     """Write the three files. rejected: of this run; looked_at: sources of this run, whose earlier rejections no longer hold."""
     cases = {file.stem: describe_case(file) for file in sorted(folder.glob("*.json"))}
     _write_csv(folder / MANIFEST, MANIFEST_COLUMNS, [_manifest_row(folder, name, case) for name, case in cases.items()])
-    rows = _scan_rows(cases)
+    rows = _scan_rows(folder, cases)
     now = {one.source for one in rejected} | looked_at | {row["source"] for row in rows}
     earlier = [row for row in _read_csv(folder / REPORT) if row["status"] == SKIPPED and row["source"] not in now]
     rows += earlier + [{"source": one.source, "status": SKIPPED, "reason": one.reason} for one in rejected]
@@ -81,9 +94,12 @@ def summary(cases: Mapping[str, Mapping[str, Any]], rows: Sequence[Row]) -> str:
         lines += ["", "## What is unusual", "", "| | CTs |", "| --- | --- |"]
         counts = Counter(flag for row in scans for flag in row["flags"].split("; ") if flag)
         lines += [f"| {flag} | {count} |" for flag, count in counts.most_common()] or ["| nothing | |"]
-        lines += ["", "## CTs", "", "| CT | split | spacing [mm] | extent [mm] | unusual |", "| --- | --- | --- | --- | --- |"]
+        lines += ["", "## CTs", "", "| CT | split | spacing [mm] | extent [mm] | unusual | |"]
+        lines.append("| --- | --- | --- | --- | --- | --- |")
         lines += [
-            f"| {row['source']} | {row['split']} | {row['spacing_mm']} | {row['extent_mm']} | {row['flags']} |" for row in scans
+            f"| {row['source']} | {row['split']} | {row['spacing_mm']} | {row['extent_mm']} | {row['flags']} | "
+            + (f"[planes]({row['picture']}) |" if row["picture"] else "|")
+            for row in scans
         ]
     if skipped:
         lines += ["", "## Not prepared", "", "| file | reason |", "| --- | --- |"]
@@ -104,11 +120,11 @@ def _manifest_row(folder: Path, name: str, case: Mapping[str, Any]) -> Row:
     }
 
 
-def _scan_rows(cases: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def _scan_rows(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """One row per CT, from its first case."""
     made = Counter(case["source"] for case in cases.values())
     rows: dict[str, Row] = {}
-    for case in cases.values():
+    for name, case in cases.items():
         record = case.get("record", {})
         if case["kind"] == "ct" and "quality" in record and case["source"] not in rows:
             quality = record["quality"]
@@ -118,6 +134,7 @@ def _scan_rows(cases: Mapping[str, Mapping[str, Any]]) -> list[Row]:
                 "dataset": record.get("dataset", ""),
                 "status": PREPARED,
                 "cases": made[case["source"]],
+                "picture": f"{FOLDER}/{name}.png" if (folder / FOLDER / f"{name}.png").exists() else "",
                 "flags": "; ".join(quality.get("flags", ())),
                 "warnings": "; ".join(quality.get("warnings", ())),
             }

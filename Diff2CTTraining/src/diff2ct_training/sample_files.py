@@ -13,8 +13,8 @@ from diff2ct.reconstruct import grid_around_isocenter
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_ct, resample, write_volume
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
+from diff2ct_training.framing import body_center
 from diff2ct_training.outputs import output_folder
-from diff2ct_training.prepare import body_center
 
 FORMATS = ("dcm", "png", "nrrd")
 MODEL_GRID = VolumeGrid.centered()

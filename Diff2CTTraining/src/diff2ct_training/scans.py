@@ -139,6 +139,15 @@ def find_scans(
     return sorted(scans, key=lambda scan: scan.source), sorted(rejected, key=lambda one: one.source)
 
 
+def find_cts(paths: list[Path]) -> list[Path]:
+    """CT files as given, and every CT file inside given folders; a folder without one is taken as a DICOM series."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(p for p in path.iterdir() if p.name.endswith(VOLUME_SUFFIXES)) if path.is_dir() else []
+        found += inside or [path]
+    return found
+
+
 def recognised(paths: Sequence[str]) -> Layout:
     """The layout of these paths."""
     return next((one for one in LAYOUTS.values() if any(one.sign.search(path) for path in paths)), LAYOUTS[PLAIN])
@@ -273,5 +282,5 @@ def _below(path: Path, base: Path) -> str:
 
 
 def slug(text: str) -> str:
-    """`text` with letters, digits, ".", "-" and "_" only, so that it can be part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", text)
+    """`text` with letters of any script, digits, ".", "-" and "_" only, so that it can be part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", text)

@@ -1,4 +1,4 @@
-"""`diff2ct train` and `diff2ct prepare`, without the command line."""
+"""`diff2ct train`, without the command line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from diff2ct.process import tune_allocator
-
-CT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
-
 
 RECIPE_OPTIONS = (
     "num_steps", "batch_size", "accumulate", "activation_checkpointing", "precision", "learning_rate", "ct_share", "seed",
@@ -73,12 +70,3 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
         num_workers=request.num_workers,
         on_step=on_step,
     )
-
-
-def find_cts(paths: list[Path]) -> list[Path]:
-    """CT files as given, and every CT file inside given folders; a folder without one is taken as a DICOM series."""
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(p for p in path.iterdir() if p.name.endswith(CT_SUFFIXES)) if path.is_dir() else []
-        found += inside or [path]
-    return found

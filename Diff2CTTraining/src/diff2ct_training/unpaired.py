@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from diff2ct.translator import network_image, to_square
 from diff2ct_training.acquisitions import acquisition_files
+from diff2ct_training.cases import list_cases
 from diff2ct_training.xray_file import read_beams, read_xrays
 
 
@@ -47,10 +48,14 @@ class Domain:
 
     @classmethod
     def of_folder(cls, folder: Path, advice: str) -> Domain:
-        """All X-rays stored in `folder`. Raises ValueError with `advice` if there are none, and naming a file that cannot be
-        read."""
+        """All X-rays stored in `folder`, of training cases only if it holds cases. Raises ValueError with `advice` if there are
+        none, and naming a file that cannot be read."""
+        files = acquisition_files(folder, "*")
+        if any(folder.glob("*.json")):
+            names = {file.stem for file in list_cases(folder, "train")}
+            files = [file for file in files if file.name.partition(".xray")[0] in names]
         views: dict[bool, list[StoredView]] = {False: [], True: []}
-        for path in acquisition_files(folder, "*"):
+        for path in files:
             for index, beam in enumerate(read_beams(path)):
                 views[beam.view.is_lateral].append(StoredView(path, index))
         if not views[False] and not views[True]:

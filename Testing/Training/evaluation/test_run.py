@@ -98,10 +98,20 @@ def test_labels_of_a_reconstruction_are_scored(planned, counted, trunk_case: Eva
 
 
 def test_volumes_are_kept_on_request(planned, counted, trunk_case: EvaluationCase, tmp_path: Path) -> None:
-    evaluate([planned()], counted().plan(a=7), tmp_path, keep_volumes=True)
+    evaluate([planned()], counted().plan(a=7), tmp_path)
+    again = counted()
+    evaluate([planned()], again.plan(a=7), tmp_path, keep_volumes=True)
+    assert again.runs == [("trunk", "a")]  # its row was there, its volume was not
     volume, attributes = read_volume(tmp_path / "volumes" / "a" / "trunk.nrrd")
     assert volume.grid == trunk_case.grid and attributes["MadeBy"] == "plus 7"
     assert np.abs(volume.hu - trunk_case.truth.hu - 7).max() <= 0.5
+
+
+def test_datasets_may_have_cases_of_one_name(planned, counted, tmp_path: Path) -> None:
+    cases = [replace(planned(identity=dataset), dataset=dataset) for dataset in ("one", "two")]
+    rows = evaluate(cases, counted().plan(a=0), tmp_path)
+    assert [(row["dataset"], row["case"]) for row in rows] == [("one", "trunk"), ("two", "trunk")]
+    assert len({row["made_by"] for row in rows}) == 2
 
 
 def test_cases_are_made_one_at_a_time(trunk_case: EvaluationCase, plan, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from html import escape
 from diff2ct import __version__
 from diff2ct_training.evaluation.catalog import HEADLINES, Section, column_of
 from diff2ct_training.evaluation.plots import ReportFigure
-from diff2ct_training.evaluation.report import ORACLE, DatasetReport
+from diff2ct_training.evaluation.report import ONE_SAMPLE, ORACLE, DatasetReport
 from diff2ct_training.evaluation.statistics import sample_sd, values_of
 from diff2ct_training.evaluation.tables import Cell, Row, Table, format_number
 from diff2ct_training.figures import NOTICE
@@ -25,7 +25,7 @@ def html_report(
 ) -> str:
     """The page. figures: by dataset."""
     names = ", ".join(f"{len(d.cases)} {escape(d.name)}" for d in datasets)
-    methods = len(datasets[0].methods)
+    methods = len([m for m in datasets[0].methods if not m.endswith(ONE_SAMPLE)])
     parts = [
         f"<header><p class=notice>{escape(NOTICE)}</p><h1>Two X-rays to CT: how good?</h1>",
         f"<p class=lead>{methods} methods on {names}. Every method got the same two X-rays, every score one protocol.</p>",
@@ -84,7 +84,7 @@ def _tiles(dataset: DatasetReport) -> str:
         }
         means = {m: v for m, v in means.items() if len(v)}
         own = means.pop(dataset.reference, None)
-        means.pop(f"{dataset.reference}, one sample", None)
+        means.pop(f"{dataset.reference}{ONE_SAMPLE}", None)
         if own is None:
             continue
         sign = -1 if column.arrow == "up" else 1
@@ -225,9 +225,9 @@ _READING = (
     "<b>Whole-volume scores flatter everyone.</b> Most of the cube is air, and the window is 5096 HU wide: "
     "<code>oracle-true-body-flat</code>, the true outline filled with 40 HU, has no anatomy at all. A method that does not "
     "clearly beat it there has shown nothing; look inside the body.",
-    "<b>Numbers of other papers are not comparable</b> unless window, range, kernel and region agree: the same pair of "
-    "volumes scores 6 dB more PSNR in a wider window, 4.3 dB more with MAX 4095 on data that end at 2500, and SSIM moves by "
-    "0.03 with the data range.",
+    "<b>Numbers of other papers are not comparable</b> unless window, range, kernel and region agree: the same volumes score "
+    "6 dB more PSNR in -1000..4096 than in -1000..1500 HU, 4.3 dB more with MAX 4095 on data that end at 2500, and SSIM rises "
+    "with the data range that is assumed. <code>--compat</code> shows by how much here.",
     "<b>A mean of samples is smoother than a sample.</b> It wins on MAE and PSNR by construction (up to 3 dB) and loses "
     "detail; the row <i>one sample</i> is what a single run gives.",
     "<b>Screws and vertebrae</b> say more about use than any voxel score; where screws are not found at all, their errors are "

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from diff2ct.checkpoint import Checkpoint
+from diff2ct.consistency import Consistency
 from diff2ct.metrics import body_mask
 from diff2ct.reconstruct import Reconstruction, reconstruct
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -50,19 +51,27 @@ class PlannedMethod:
 
 
 def plan_checkpoint(
-    checkpoint: Checkpoint, *, num_steps: int | None, num_samples: int, seed: int, device: str
+    checkpoint: Checkpoint,
+    *,
+    num_steps: int | None,
+    num_samples: int,
+    seed: int,
+    device: str,
+    consistency: bool | None = None,
 ) -> PlannedMethod:
     """The whole inference path that the module and the command line run, for any checkpoint that `reconstruct` takes."""
 
     def method(case: EvaluationCase) -> Prediction:
         result = reconstruct(
-            case.radiographs, checkpoint, num_steps=num_steps, num_samples=num_samples, seed=seed, device=device
-        )
+            case.radiographs, checkpoint, num_steps=num_steps, num_samples=num_samples, seed=seed, device=device,
+            consistency=consistency,
+        )  # fmt: skip
         return _prediction(result, case.grid)
 
     sampling = describe_sampling(checkpoint, num_steps, num_samples, seed)
     calibration = "" if checkpoint.calibration is None else f", calibrated {hash_of(checkpoint.calibration)}"
-    identity = f"checkpoint {checkpoint.sha256[:16]}{calibration}, {sampling}, on {device}"
+    consistent = "" if not calibration or consistency is False else f", {Consistency()}"
+    identity = f"checkpoint {checkpoint.sha256[:16]}{calibration}{consistent}, {sampling}, on {device}"
     return PlannedMethod(identity, lambda: method, 1 if checkpoint.in_one_pass else num_samples)
 
 

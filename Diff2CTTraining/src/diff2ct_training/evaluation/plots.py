@@ -70,7 +70,10 @@ def write_figures(results: Results, dataset: DatasetReport) -> list[ReportFigure
             continue
         panels_figure(path, results, dataset, case)
         title = {"typical": "A typical case", "worst": "The worst case", "coarse": "A low-resolution case"}[name]
-        text = caption.format(dataset.reference) + " Planes through the spine; all methods got the same two X-rays."
+        text = (
+            caption.format(dataset.reference)
+            + f" Planes through the spine, {WINDOW_HU[0]:.0f} to {WINDOW_HU[1]:.0f} HU, the patient's left on the right."
+        )
         figures.append(ReportFigure(path, f"{title}: {case}", text, wide=True))
     for name, chart in {"spacing": spacing_figure, "coverage": coverage_figure}.items():
         path = place / f"figure_{name}_{slug}.svg"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +69,13 @@ def evaluate(
     cases and methods stay at its end; the report is of these `cases` and `methods` only. A method of several samples has a row
     for their mean and one for the first of them.
 
-    settings: (name, value) lines that say how it was made. keep_volumes: write every reconstruction into `output`/volumes.
-    on_result: called with case and method after each.
+    settings: (name, value) lines that say how it was made. keep_volumes: write every reconstruction to
+    `output`/volumes/METHOD/CASE.nrrd. on_result: called with case and method after each.
 
     Returns the rows of `cases` and `methods`.
     """
     scoring = scoring or ScoringOptions()
-    names = [(case.dataset, case.name) for case in cases]
-    if len(set(names)) < len(names):
+    if len({(case.dataset, case.name) for case in cases}) < len(cases):
         listed = ", ".join(case.name for case in cases)
         raise ValueError(f"cases: got two of the same name among {listed}, accepted is one each")
     networks = Networks(
@@ -84,44 +83,67 @@ def evaluate(
         None if scoring.inception is None else Inception(scoring.inception, device=scoring.device),
     )
     results = Results(output, afresh=afresh)
-    wanted = {case.name: [r for name, m in methods.items() for r in _wanted(case, name, m, scoring)] for case in cases}
-    keys = [result.key for case in cases for result in wanted[case.name]]
+    wanted = {case: {name: _wanted(case, name, m, scoring) for name, m in methods.items()} for case in cases}
+    keys = [result.key for of_case in wanted.values() for of_method in of_case.values() for result in of_method]
     built = {name: cache(method.build) for name, method in methods.items()}
 
     for planned in cases:
-        missing = [result for result in wanted[planned.name] if not results.has(result.key, result.made_by)]
-        truth_key, truth_made_by = (planned.dataset, planned.name, TRUTH), _truth_made_by(planned, scoring)
-        if missing or not results.has_arrays(truth_key, truth_made_by):
-            case = planned.make()
-            at = Shown.through_spine(case.truth)
-            truth = {**planes_of(case.truth.hu, at), **xrays_of(case.radiographs), **_features(case.truth.hu, case, networks)}
-            results.add_arrays(truth_key, truth_made_by, truth)
-            scorer = CaseScorer(case, scoring, networks.lpips)
-        for name in methods:
-            of_method = [result for result in missing if result.method == name]
-            if of_method:
+        rendered = _Rendered(planned, results, scoring, networks)
+        for name, method in methods.items():
+            volume = output / "volumes" / name / f"{planned.name}.nrrd" if keep_volumes else None
+            missing = [result for result in wanted[planned][name] if not results.has(result.key, result.made_by)]
+            if missing or (volume is not None and not volume.exists()):
                 start = time.perf_counter()
-                given = built[name]()(case)
+                given = built[name]()(rendered.case)
                 seconds = time.perf_counter() - start
                 prediction = given if isinstance(given, Prediction) else Prediction(given, None, {})
-                if keep_volumes:
-                    _write(CtVolume(prediction.hu, case.grid), output, planned, name, methods[name].identity)
-                for result in of_method:
-                    shown = prediction.first() if result.first_sample else prediction
-                    scores, screws = scorer.score(shown, result.key[2])
-                    arrays = {**planes_of(shown.hu, at), **_features(shown.hu, case, networks)}
-                    row = {
-                        "seconds": seconds / (methods[name].num_samples if result.first_sample else 1),
-                        **_facts(case),
-                        **scores,
-                    }
-                    results.add(result.key, result.made_by, row, screws, arrays)
+                for result in missing:
+                    rendered.keep(result, prediction, seconds / (method.num_samples if result.first_sample else 1))
+                if volume is not None:
+                    _write(CtVolume(prediction.hu, rendered.case.grid), volume, method.identity)
                 results.write(keys)
             if on_result is not None:
                 on_result(planned.name, name)
+        rendered.keep_truth()
     results.write(keys)
     write_report(results, keys, settings)
     return results.rows(keys)
+
+
+class _Rendered:
+    """A case as far as it is needed: rendered when a method first asks for it, its truth worked out once for all methods."""
+
+    def __init__(self, planned: PlannedCase, results: Results, scoring: ScoringOptions, networks: Networks) -> None:
+        self._planned, self._results, self._scoring, self._networks = planned, results, scoring, networks
+
+    @cached_property
+    def case(self) -> EvaluationCase:
+        return self._planned.make()
+
+    @cached_property
+    def _scorer(self) -> CaseScorer:
+        return CaseScorer(self.case, self._scoring, self._networks.lpips)
+
+    @cached_property
+    def _at(self) -> Shown:
+        return Shown.through_spine(self.case.truth)
+
+    def keep(self, result: Result, prediction: Prediction, seconds: float) -> None:
+        """Score what a method gave, and add the result."""
+        shown = prediction.first() if result.first_sample else prediction
+        scores, screws = self._scorer.score(shown, result.key[2])
+        row = {"seconds": seconds, **_facts(self.case), **scores}
+        self._results.add(result.key, result.made_by, row, screws, self._arrays(shown.hu))
+
+    def keep_truth(self) -> None:
+        """What figures and pooled distances need of the truth, if it is not there already."""
+        key = (self._planned.dataset, self._planned.name, TRUTH)
+        made_by = "; ".join(filter(None, (f"v{VERSION}", self._planned.identity, self._scoring.inception_identity)))
+        if not self._results.has_arrays(key, made_by):
+            self._results.add_arrays(key, made_by, {**self._arrays(self.case.truth.hu), **xrays_of(self.case.radiographs)})
+
+    def _arrays(self, hu: np.ndarray) -> dict[str, np.ndarray]:
+        return {**planes_of(hu, self._at), **_features(hu, self.case, self._networks)}
 
 
 def _wanted(case: PlannedCase, name: str, method: PlannedMethod, scoring: ScoringOptions) -> list[Result]:
@@ -140,10 +162,6 @@ def _wanted(case: PlannedCase, name: str, method: PlannedMethod, scoring: Scorin
     return found
 
 
-def _truth_made_by(case: PlannedCase, scoring: ScoringOptions) -> str:
-    return "; ".join(filter(None, (f"v{VERSION}", case.identity, scoring.inception_identity)))
-
-
 def _facts(case: EvaluationCase) -> dict[str, float]:
     """What is known of the case before any reconstruction."""
     if case.spacing_mm is None:
@@ -158,9 +176,8 @@ def _features(hu: np.ndarray, case: EvaluationCase, networks: Networks) -> dict[
     return {f"features_{plane}": networks.inception(images) for plane, images in slices.items()}
 
 
-def _write(volume: CtVolume, output: Path, case: PlannedCase, method: str, identity: str) -> None:
-    """volumes/METHOD/CASE.nrrd, e.g. for a segmenter whose labels `predicted_labels` then scores."""
-    folder = output / "volumes" / method
-    folder.mkdir(parents=True, exist_ok=True)
+def _write(volume: CtVolume, path: Path, identity: str) -> None:
+    """A reconstruction in whole HU, e.g. for a segmenter whose labels `predicted_labels` then scores."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     rounded = CtVolume(np.rint(volume.hu), volume.grid)
-    write_volume(rounded, folder / f"{case.name}.nrrd", attributes={"Notice": NOTICE, "MadeBy": identity}, overwrite=True)
+    write_volume(rounded, path, attributes={"Notice": NOTICE, "MadeBy": identity}, overwrite=True)

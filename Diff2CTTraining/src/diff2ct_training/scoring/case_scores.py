@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from diff2ct.metrics import body_mask, evaluate_volume
+from diff2ct.metrics import WIDE, evaluate_volume, region_masks
 from diff2ct.phantom import PedicleScrew
 from diff2ct.reconstruct import reproject
-from diff2ct.units import HU_AIR
 from diff2ct.volume import CtVolume
 from diff2ct_training.evaluation.cases import EvaluationCase, fingerprint
 from diff2ct_training.evaluation.labels import find_labels, read_vertebrae
@@ -79,7 +78,7 @@ class CaseScorer:
         """(scores, one dict per true screw). method: whose label maps to look for."""
         case, volume = self._case, CtVolume(predicted.hu, self._case.grid)
         prediction = torch.from_numpy(volume.hu)
-        scores = evaluate_volume(prediction, self._truth, self._mask)
+        scores = evaluate_volume(prediction, self._truth, self._mask, self._regions)
         for name in self._options.compat:
             scores |= COMPATIBILITY[name](prediction, self._truth, self._mask)
         scores |= self._reprojection(volume)
@@ -100,9 +99,12 @@ class CaseScorer:
         return scores, screws
 
     @cached_property
+    def _regions(self) -> dict[str, torch.Tensor]:
+        return region_masks(self._truth.clip(WIDE.lo, WIDE.hi), self._mask)
+
+    @cached_property
     def _body(self) -> np.ndarray:
-        """(D, H, W) bool: the body, where the truth is known."""
-        return (body_mask(torch.where(self._mask, self._truth, HU_AIR)) & self._mask).numpy()
+        return self._regions["body"].numpy()
 
     def _reprojection(self, volume: CtVolume) -> Scores:
         scores = {}

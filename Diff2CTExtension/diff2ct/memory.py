@@ -1,0 +1,60 @@
+"""Whether a reconstruction fits into memory, asked before it starts: a process that the system kills cannot say why."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from diff2ct.networks import X2NoiseNet
+from diff2ct.precision import fastest_dtype
+
+_MAPS = 12
+"""Feature maps of the finest resolution that are alive at once: 10 to 11 measured for the paper's pixel network, fewer for the
+embedded one."""
+_FIXED_BYTES = 400_000_000
+"""Radiographs, what is looked up of them, the comparison with the X-rays: about 350 MB measured at 128^3."""
+_VOLUMES_PER_SAMPLE = 3  # the sample, its place among all samples, and in their mean and SD
+
+
+def check_memory(network: torch.nn.Module, size: tuple[int, int, int], num_samples: int, device: str) -> None:
+    """MemoryError, with both figures, if `num_samples` volumes of `size` (D, H, W) need more than is free on `device`.
+
+    Samples are drawn one after the other, so their number hardly matters. Nothing happens where either figure is not known.
+    """
+    needed, free = needed_bytes(network, size, num_samples, device), free_bytes(device)
+    if needed is not None and free is not None and needed > free:
+        raise MemoryError(f"this reconstruction needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on {device}")
+
+
+def needed_bytes(network: torch.nn.Module, size: tuple[int, int, int], num_samples: int, device: str) -> int | None:
+    """About what a reconstruction allocates beyond the loaded network; None for networks other than the denoiser."""
+    if not isinstance(network, X2NoiseNet):
+        return None
+    voxels, config = size[0] * size[1] * size[2], network.config
+    feature_map = config.widths[0] * (voxels // 8**config.haar_levels) * fastest_dtype(device).itemsize
+    return _FIXED_BYTES + _MAPS * feature_map + _VOLUMES_PER_SAMPLE * num_samples * voxels * 4
+
+
+def free_bytes(device: str) -> int | None:
+    """Memory that can be had on `device` now; None if it cannot be told."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    if kind != "cpu" or sys.platform != "linux":
+        return None
+    lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    left = _left_in_container(Path("/sys/fs/cgroup"))
+    return min((value for value in (free, left) if value is not None), default=None)
+
+
+def _left_in_container(folder: Path) -> int | None:
+    """What the container's limit leaves, cached files counted as free (cgroup v2); None without a limit."""
+    try:
+        limit, used = (folder / "memory.max").read_text().strip(), int((folder / "memory.current").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else int(limit) - used + int(stat.get("inactive_file", 0))

@@ -1,0 +1,52 @@
+"""The estimate that is made before a reconstruction starts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diff2ct import memory
+from diff2ct.checkpoint import load_checkpoint
+from diff2ct.networks import X2NoiseNet, X2NoiseNetConfig
+from diff2ct.process import in_words
+
+CUBE = (128, 128, 128)
+
+
+def test_embedded_checkpoint_fits_in_one_gigabyte() -> None:
+    network = load_checkpoint().network
+    one, four = (memory.needed_bytes(network, CUBE, k, "cpu") for k in (1, 4))
+    assert one is not None and four is not None
+    assert 0.4e9 < one < four < 1.1e9
+
+
+def test_pixel_network_needs_gigabytes() -> None:
+    with torch.device("meta"):
+        network = X2NoiseNet(X2NoiseNetConfig(condition_channels=1, haar_levels=0, widths=(64, 128), blocks=(1, 1)))
+    assert (memory.needed_bytes(network, CUBE, 1, "cpu") or 0) > 3e9
+
+
+def test_too_little_memory_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load_checkpoint().network
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 300_000_000)
+    with pytest.raises(MemoryError, match=r"needs about \d\.\d GB, 0\.3 GB are free on cpu") as caught:
+        memory.check_memory(network, CUBE, 1, "cpu")
+    assert in_words(caught.value).startswith("Not enough memory (this reconstruction needs")
+
+
+def test_nothing_happens_where_memory_is_enough_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load_checkpoint().network
+    for free in (10**12, None):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        memory.check_memory(network, CUBE, 1, "cpu")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1)
+    memory.check_memory(torch.nn.Identity(), CUBE, 1, "cpu")
+
+
+def test_limit_of_a_container(tmp_path: Path) -> None:
+    assert memory._left_in_container(tmp_path) is None
+    for name, text in (("memory.max", "max\n"), ("memory.current", "700\n"), ("memory.stat", "anon 500\ninactive_file 150\n")):
+        (tmp_path / name).write_text(text)
+    assert memory._left_in_container(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory._left_in_container(tmp_path) == 450

@@ -1,0 +1,129 @@
+"""The report: what it says is what the rows say, and it needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diff2ct_training.evaluation.report import ORACLE, best_of, coarsest_case, report_dataset, typical_case, worst_case
+from diff2ct_training.evaluation.results import Results
+from diff2ct_training.evaluation.run import evaluate
+from diff2ct_training.scoring.case_scores import ScoringOptions
+from diff2ct_training.scoring.distribution import fid
+
+
+class Pooled(nn.Module):
+    """Means of a 3 x 3 grid of patches: a feature extractor with Inception's interface."""
+
+    def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
+        assert return_features
+        return nn.functional.adaptive_avg_pool2d(images[:, :1].float(), 3).flatten(1)
+
+
+@pytest.fixture(scope="module")
+def output(trunk_case, planned, counted, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven cases, three methods and an oracle, with features: everything that a report can show."""
+    folder = tmp_path_factory.mktemp("report")
+    torch.jit.script(Pooled()).save(str(folder / "pooled.pt"))
+    cases = [planned(f"c{n}", pixel_spacing_mm=0.5 + 0.1 * n) for n in range(7)]
+    methods = {**counted(num_samples=4).plan(ours=0), **counted().plan(other=60, **{"oracle-truth": 0})}
+    scoring = ScoringOptions(compat=("x2ct",), inception=folder / "pooled.pt")
+    evaluate(cases, methods, folder / "out", scoring=scoring, settings=[("ours", "a <test> & more")])
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def page(output: Path) -> str:
+    return (output / "report.html").read_text(encoding="utf-8")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_all_files_are_there(output: Path) -> None:
+    names = {p.name for p in output.iterdir()}
+    tables = {"per_case.csv", "per_screw.csv", "summary.csv", "tests.csv", "distribution.csv", "summary.md", "summary.tex"}
+    assert tables <= names
+    figures = {f"figure_{n}_trunks" for n in ("scores", "typical", "worst", "coarse", "spacing", "coverage")}
+    assert figures == {Path(name).stem for name in names if name.startswith("figure_")}
+
+
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", page) and not re.search(r"<(?:link|iframe|object|embed)\b", page)
+    assert "@import" not in page and "url(" not in page and "http" not in re.sub(r"base64,[^\"]+", "", page)
+    images = re.findall(r"data:image/(png|svg\+xml);base64,([^\"]+)", page)
+    assert len(images) == 6
+    for kind, data in images:
+        assert base64.b64decode(data).startswith(b"\x89PNG" if kind == "png" else b"<?xml")
+
+
+def test_the_page_is_well_formed_and_escapes_what_it_is_told(page: str) -> None:
+    assert "a &lt;test&gt; &amp; more" in page and "<test>" not in page
+    for tag in ("table", "section", "figure", "details", "tr", "div"):
+        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
+
+
+def test_the_page_has_every_section_that_has_scores(page: str) -> None:
+    titles = re.findall(r"<h3>([^<&]+)</h3>", page)
+    given = {"Inside the body", "HU error by tissue", "Vertebrae", "Pedicle screws", "Uncertainty", "Other papers' conventions"}
+    assert {t.replace("&#x27;", "'") for t in re.findall(r"<h3>([^<]+)</h3>", page)} >= given
+    assert "Distribution of slices" in titles and "synthetic - research use only - not for diagnosis" in page
+
+
+def test_numbers_on_the_page_are_the_means_of_the_rows(output: Path, page: str) -> None:
+    rows = [row for row in read_csv(output / "per_case.csv") if row["method"] == "other"]
+    mean = np.mean([float(row["mae_hu_body"]) for row in rows])
+    line = re.search(r"<th scope=row>other</th>.*?</tr>", page[page.index("<h3>Inside the body") :])
+    assert line is not None and f">{mean:.1f}" in line[0]
+    summary = {(r["method"], r["metric"]): r for r in read_csv(output / "summary.csv")}
+    assert float(summary["other", "mae_hu_body"]["mean"]) == pytest.approx(mean)
+
+
+def test_pooled_distances_are_of_all_slices_of_all_cases(output: Path) -> None:
+    rows = {(row["method"], row["plane"]): row for row in read_csv(output / "distribution.csv")}
+    assert rows["ours", "axial"]["slices"] == str(7 * 32) and rows["ours", "mean"]["slices"] == str(3 * 7 * 32)
+    stored = Results(output)
+    pooled = {
+        method: np.concatenate([stored.arrays(("trunks", f"c{n}", method))["features_sagittal"] for n in range(7)])
+        for method in ("other", "truth")
+    }
+    assert float(rows["other", "sagittal"]["fid"]) == pytest.approx(fid(pooled["other"], pooled["truth"]))
+    assert float(rows["oracle-truth", "mean"]["fid"]) == pytest.approx(0.0, abs=1e-6)
+    planes = [float(rows["other", plane]["kid"]) for plane in ("axial", "coronal", "sagittal")]
+    assert float(rows["other", "mean"]["kid"]) == pytest.approx(np.mean(planes))
+
+
+def test_drawn_cases_are_the_median_the_worst_and_the_coarsest(output: Path) -> None:
+    stored = Results(output)
+    keys = [(row["dataset"], row["case"], row["method"]) for row in read_csv(output / "per_case.csv")]
+    dataset = report_dataset(stored, keys)
+    for n, row in enumerate(r for r in dataset.rows if r["method"] == "ours"):
+        row["ssim_3d_body"] = [0.5, 0.9, 0.1, 0.7, 0.6, 0.8, float("nan")][n]
+    assert worst_case(dataset) == "c2" and typical_case(dataset) == "c3"  # of six, the fourth
+    assert coarsest_case(dataset) == "c6"
+    assert dataset.reference == "ours" and not [t for t in dataset.tests if t["method"].startswith(ORACLE)]
+    assert not [t for t in dataset.tests if t["method"] == "ours, one sample"]
+
+
+def test_the_best_of_a_table() -> None:
+    assert best_of({"a": 1.0, "b": 2.0}, "up") == {"b"} and best_of({"a": 1.0, "b": 2.0}, "down") == {"a"}
+    assert best_of({"a": -1.0, "b": 2.0}, "zero") == {"a"} and best_of({"a": 1.0, "b": 2.0}, "") == set()
+    assert best_of({"a": 1.0, "b": 1.0}, "up") == set() == best_of({"a": 1.0}, "up")
+    assert best_of({"a": 1.0, "b": 1.0, "c": 0.0}, "up") == {"a", "b"}
+
+
+def test_equal_results_give_equal_bytes(output: Path, page: str, planned, counted) -> None:
+    cases = [planned(f"c{n}", pixel_spacing_mm=0.5 + 0.1 * n) for n in range(7)]
+    methods = {**counted(num_samples=4).plan(ours=0), **counted().plan(other=60, **{"oracle-truth": 0})}
+    scoring = ScoringOptions(compat=("x2ct",), inception=output.parent / "pooled.pt")
+    evaluate(cases, methods, output, scoring=scoring, settings=[("ours", "a <test> & more")])
+    assert (output / "report.html").read_text(encoding="utf-8") == page

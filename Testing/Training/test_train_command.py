@@ -1,0 +1,56 @@
+"""`diff2ct train` by its options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from diff2ct.checkpoint import load_checkpoint
+from diff2ct.volume import VolumeGrid
+from diff2ct_training.cases import Case, write_case
+from diff2ct_training.cli import main
+from tiny import tiny_body
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cases")
+    body = tiny_body(VolumeGrid.centered(24, 16.0))
+    write_case(folder, Case("phantom_tiny", "phantom", body.hu.astype(np.int16), body.grid, (0.0, 0.0, 0.0), "made here"))
+    return folder
+
+
+def train(*options: object) -> Result:
+    return CliRunner().invoke(main, ["train", "--accelerator", "cpu", *map(str, options)])
+
+
+def test_options_change_the_recipe_and_a_run_goes_on(cases: Path, tmp_path: Path) -> None:
+    options = ["--recipe", "debug", "--cases", cases, "--output", tmp_path / "run", "--batch-size", 2, "--accumulate", 2]
+    options += ["--recompute", "--seed", 5, "--learning-rate", 1e-4]
+    result = train(*options, "--steps", 1)
+    assert result.exit_code == 0, result.output
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    expected = {"batch_size": 2, "accumulate": 2, "activation_checkpointing": True, "seed": 5, "learning_rate": 1e-4}
+    assert {name: recipe[name] for name in expected} == expected
+    assert train(*options, "--steps", 2).exit_code == 0
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").provenance["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--recipe", "resnet"], "accepted are default, paper, psr"),
+        (["--recipe", "cyclegan", "--ct-share", 0.5], "--ct-share: the recipe 'cyclegan' has no such thing"),
+        (["--recipe", "debug", "--accumulate", 3], "accumulate = 3"),
+        (["--recipe", "debug", "--precision", "16-mixed"], "precision"),
+        (["--recipe", "psr"], "has voxels of"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_said_in_one_line(options: list[object], said: str, cases: Path, tmp_path: Path) -> None:
+    result = train(*options, "--cases", cases, "--output", tmp_path / "run")
+    assert result.exit_code != 0 and said in result.output.replace("\n", " ")

@@ -17,9 +17,7 @@ def make_optimizers(network: nn.Module, name: str, learning_rate: float, weight_
     if name != "muon":
         raise ValueError(f"optimizer: got {name!r}, accepted are {', '.join(OPTIMIZERS)}")
     if any(hasattr(p, "full_tensor") for p in network.parameters()):
-        raise ValueError(
-            "optimizer: got 'muon' with shared out weights, accepted is 'adamw': it needs whole ones"
-        )
+        raise ValueError("optimizer: got 'muon' with shared out weights, accepted is 'adamw': it needs whole ones")
     matrices = [p for p in network.parameters() if p.ndim > 1]
     vectors = [p for p in network.parameters() if p.ndim == 1]
     return [Muon(matrices, lr=learning_rate), torch.optim.AdamW(vectors, lr=learning_rate, weight_decay=0.0)]

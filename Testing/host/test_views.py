@@ -146,7 +146,7 @@ def pixels(path: Path) -> np.ndarray:
 
     image = QImage(str(path)).convertToFormat(QImage.Format.Format_RGB888)
     raw = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
-    return raw[:, : 3 * image.width()].reshape(image.height(), image.width(), 3)
+    return raw[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()  # the pixels die with the QImage
 
 
 @pytest.mark.usefixtures("opengl")

@@ -8,25 +8,28 @@ import torch
 def haar(x: torch.Tensor, levels: int = 1) -> torch.Tensor:
     """(B, C, D, H, W) -> (B, 8^levels C, D / 2^levels, ...); the bands of one channel lie side by side, the mean first."""
     for _ in range(levels):
-        for axis in (2, 4, 6):  # each pair (even, odd) becomes (sum, difference) / sqrt(2) in an axis of its own
-            x = _butterfly(x.unflatten(axis, (-1, 2)), axis + 1)
-        x = x.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
+        x = _mix(space_to_depth(x))
     return x
 
 
 def inverse_haar(x: torch.Tensor, levels: int = 1) -> torch.Tensor:
     """The inverse of `haar`."""
     for _ in range(levels):
-        x = x.unflatten(1, (-1, 2, 2, 2)).permute(0, 1, 5, 2, 6, 3, 7, 4)
-        for axis in (3, 5, 7):
-            x = _butterfly(x, axis)
+        x = _mix(x).unflatten(1, (-1, 2, 2, 2)).permute(0, 1, 5, 2, 6, 3, 7, 4)
         x = x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
     return x
 
 
-def _butterfly(x: torch.Tensor, axis: int) -> torch.Tensor:
-    even, odd = x.unbind(axis)
-    return torch.stack([even + odd, even - odd], axis) * 0.5**0.5
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """The eight samples of each 2 x 2 x 2 block <-> their bands, (B, 8 C, ...): sums and differences along each axis.
+
+    The matrix is symmetric and orthonormal and so its own inverse. In the dtype of x, whatever the caller's autocast.
+    """
+    pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=x.dtype, device=x.device)
+    signs = torch.kron(torch.kron(pair, pair), pair)
+    with torch.autocast(x.device.type, enabled=False):
+        mixed = signs @ x.unflatten(1, (-1, 8)).flatten(3)  # the factor apart, so that equal samples cancel exactly
+        return (mixed * 8**-0.5).reshape(x.shape)
 
 
 def space_to_depth(x: torch.Tensor, levels: int = 1) -> torch.Tensor:

@@ -1,0 +1,53 @@
+"""What the benchmarks write down. Nothing is timed here."""
+
+import math
+from pathlib import Path
+
+import pytest
+from Benchmarks import steps
+from Benchmarks.harness import Seconds, Section, Settings, Unavailable, race
+
+
+def test_ratio_is_the_median_of_rounds() -> None:
+    ours = iter([1.0, 1.0, 1.0, 10.0, 1.0] + [1.0] * 50)  # warm-up, calibration, then one turn per round
+    settings = Settings(threads=1, rounds=3, turn_s=0.0)
+    timings = race({"ours": lambda: Seconds(next(ours)), "peer": lambda: Seconds(4.0)}, settings)
+    assert timings.ratio("peer", "ours") == pytest.approx(4.0)
+    assert timings.ms("peer") == pytest.approx(4000.0)
+    assert timings.best_ms("ours") == pytest.approx(1000.0)
+
+
+def test_missing_peer_is_named_and_the_rest_is_reported() -> None:
+    section = Section("Title")
+    with section.optional("peer"):
+        raise Unavailable("not installed")
+    section.rows.append({"method": "ours", "ms": 2.0})
+    section.expect("ratio", 3.0, 4)
+    section.expect("memory", 3.0, 4, at_least=False)
+    text = section.markdown()
+    assert "peer: skipped, not installed" in text
+    assert "| ratio | 3 | >= 4 | **no** |" in text and "| memory | 3 | <= 4 | yes |" in text
+
+
+def row(case: str, num_steps: int, **scores: float) -> tuple[steps.Run, dict[str, float | str]]:
+    run = steps.Run("checkpoint 0", "phantoms", case, "ddim", num_steps, 0, False)
+    return run, {**vars(run), "seconds": 1.0, **dict.fromkeys(steps.METRICS, 0.5), **scores}
+
+
+def test_rows_of_an_interrupted_run_are_found_again(tmp_path: Path) -> None:
+    file = tmp_path / "steps.csv"
+    assert steps.read(file) == {}
+    rows = {run.key(): values for run, values in (row("a", 1, metal_dice=math.nan), row("b", 2))}
+    for _ in range(2):  # what was read is written as it was
+        steps.write(rows, file)
+        rows = steps.read(file)
+    assert list(rows) == [run.key() for run, _ in (row("a", 1), row("b", 2))]
+    assert math.isnan(rows[row("a", 1)[0].key()]["metal_dice"])
+
+
+def test_table_of_steps_compares_with_the_most_steps() -> None:
+    few = row("a", 1, bone_dice=0.4, metal_dice=math.nan)
+    rows = [values for _, values in (few, row("a", 50), row("b", 50, bone_dice=0.3))]
+    lines = steps.report(rows).splitlines()
+    assert "| ddim | 1 | 1 |" in lines[4] and "| 100.0 |" in lines[4]  # 0.4 of 0.4, the mean of 0.5 and 0.3
+    assert "| nan |" in lines[4] and "| ddim | 50 | 2 |" in lines[5]

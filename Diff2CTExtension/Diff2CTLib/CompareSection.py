@@ -21,9 +21,7 @@ class CompareSection:
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
         self.views = CompareViews.CompareViews()
-        self._asked = None  # the pair whose figures are being computed
-        self._failed = {}  # pair -> why there are no figures
-        self._comparison = None
+        self.reset()
         self.ui.compareLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.boneCheckBox.connect("clicked(bool)", self.onBone)
         self.ui.copyButton.connect("clicked(bool)", self.onCopy)
@@ -34,6 +32,12 @@ class CompareSection:
         table.setHorizontalHeaderLabels([_("Region"), _("MAE [HU]"), _("Bias [HU]"), _("Further")])
         table.verticalHeader().hide()
         table.horizontalHeader().setStretchLastSection(True)
+
+    def reset(self):
+        """Forget the scene, after it was closed: the next one has nodes with the same IDs."""
+        self._asked = None  # the pair whose figures are being computed
+        self._failed = {}  # pair -> why there are no figures
+        self._comparison = None
 
     def onShow(self):
         parameterNode = self._panel.parameterNode
@@ -158,16 +162,18 @@ class CompareSection:
             self._comparison = stored
         elif pair not in (self._asked, *self._failed):
             xrays = [node for node in (parameterNode.apNode, parameterNode.lateralNode) if SceneBridge.isXray(node)]
-            self._asked = pair
+            self._asked, failed = pair, self._failed
             self.logic.compare(
                 reconstruction,
                 parameterNode.truthNode,
                 xrays,
                 wait=False,
-                onDone=lambda *answer: self._onFigures(pair, *answer),
+                onDone=lambda *answer: self._onFigures(pair, failed, *answer),
             )
 
-    def _onFigures(self, pair, comparison, error):
+    def _onFigures(self, pair, failed, comparison, error):
+        if failed is not self._failed:  # the scene was closed meanwhile
+            return
         if self._asked == pair:
             self._asked = None
         if comparison is None:

@@ -150,6 +150,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.smallXrays.reset()
         self.preview.reset()
         self.alignmentSection.reset()
+        self.compareSection.reset()
         if self.parent.isEntered:
             self._connectParameterNode()
 

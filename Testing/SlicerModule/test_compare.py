@@ -151,6 +151,28 @@ def test_the_difference_lies_over_the_reconstruction_only(panel, pair):
     assert "only if two samples or more" in panel.ui.overlayLabel.text
 
 
+def test_figures_of_a_new_scene_are_asked_for_although_its_nodes_have_the_old_ids(panel, pair):
+    """A comparison that failed or was on its way when the scene was closed says nothing about the next scene."""
+    import slicer
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct.volume import VolumeGrid
+
+    before = pair[0].GetID()
+    panel.compareSection._comparison = None
+    panel.compareSection._failed[panel.compareSection._pair(panel.parameterNode)] = "out of luck"
+    slicer.mrmlScene.Clear(False)
+    settle(panel)
+    grid = VolumeGrid.centered(16, 16.0)
+    node = SceneBridge.addHuVolume(np.zeros((16, 16, 16), np.float32), grid, "Synthetic", {})
+    truth = add_ct(name="Real CT")
+    assert node.GetID() == before
+    panel.ui.reconstructionSelector.setCurrentNode(node)
+    panel.ui.truthSelector.setCurrentNode(truth)
+    settle(panel)
+    wait_until(lambda: panel.compareSection._comparison is not None)
+
+
 def test_a_difference_from_another_truth_replaces_none(panel, pair):
     first = pair[0].GetNodeReference("Diff2CT.difference")
     panel.ui.truthSelector.setCurrentNode(add_ct(name="Second CT", center_ras=CENTER))

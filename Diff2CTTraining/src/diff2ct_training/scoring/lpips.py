@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-HOW_TO_GET = f"LPIPS needs torchvision's AlexNet, 233 MB: fetch {ALEXNET_URL} once and give the file with --lpips"
+ALEXNET = "alexnet-owt-7be5be79.pth"
+HOW_TO_GET = (
+    f"LPIPS needs torchvision's AlexNet, {ALEXNET}, 233 MB: fetch torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url once "
+    "and give the file with --lpips"
+)
 HEADS_IN = "functional/image/lpips_models/alex.pth"
 """Where torchmetrics keeps the heads."""
 BATCH = 64

@@ -87,7 +87,7 @@ def test_lpips_is_torchmetrics(lpips_files: tuple[Path, Path]) -> None:
 
 
 def test_wrong_lpips_files_and_small_slices_are_refused(lpips_files: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"does not exist.*fetch https://"):
+    with pytest.raises(ValueError, match=r"does not exist.*fetch torchvision"):
         Lpips(tmp_path / "alexnet.pth")
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(ValueError, match="no file of tensors"):

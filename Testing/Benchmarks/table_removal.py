@@ -22,7 +22,7 @@ from diff2ct.phantom import make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.cases import list_cases, read_case
 from diff2ct_training.framing import SPACING_MM
-from diff2ct_training.table import find_body, without_table
+from diff2ct_training.scanner_table import find_body, without_table
 
 MAX_LEFT, MAX_LOST = 0.01, 0.001
 BOWS, GAPS_MM = {"flat": 0.0, "bowed": 0.0005}, (0.0, 6.0)

@@ -8,7 +8,7 @@ import pytest
 from diff2ct.phantom import make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.quality import COLUMNS, measure
-from diff2ct_training.table import find_body
+from diff2ct_training.scanner_table import find_body
 
 
 def quality(ct: CtVolume, **options: str) -> dict[str, Any]:

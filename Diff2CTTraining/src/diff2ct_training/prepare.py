@@ -27,9 +27,9 @@ from diff2ct_training.parallel import Failed, run_all
 from diff2ct_training.prepare_pictures import write_pictures
 from diff2ct_training.prepare_report import write_reports
 from diff2ct_training.quality import measure
+from diff2ct_training.scanner_table import find_body, without_table
 from diff2ct_training.scans import Rejected, Scan, check_names
 from diff2ct_training.splits import PAPER_SPLIT, SplitRule
-from diff2ct_training.table import find_body, without_table
 from diff2ct_training.warp import Warp, random_warp, warp
 
 VERSION = 1

@@ -14,7 +14,7 @@ from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import HU_PADDING
 from diff2ct_training.ct_spine import BODY_SEMI_MM, find_spine
 from diff2ct_training.framing import CUBE_SIZE, SPACING_MM
-from diff2ct_training.table import TABLE_ML, BodyOutline
+from diff2ct_training.scanner_table import TABLE_ML, BodyOutline
 
 CUBE_MM = CUBE_SIZE * SPACING_MM
 THICK_MM = 3.5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct_training.table import find_body, without_table
+from diff2ct_training.scanner_table import find_body, without_table
 
 GRID = VolumeGrid.centered((60, 110, 130), 4.0)
 _K, _J, _I = np.indices(GRID.size)

@@ -152,35 +152,53 @@ class Reconstruction:
     def _ended(self, cause):
         kind = self._answer.get("event")
         if self._stopReason:
-            outcome = Outcome("cancelled", self._stopReason)
+            self._finish(Outcome("cancelled", self._stopReason))
         elif kind == "done":
-            outcome = self._load()
+            maps = [name for name in MAP_NAMES if name in self._answer["maps"]]
+            self._readNext({}, {"volume": self._answer["output"], **{name: self._answer["maps"][name] for name in maps}})
         elif kind == "error":
-            outcome = Outcome("failed", _("The reconstruction failed. {cause}").format(cause=self._answer["message"]))
+            self._finish(Outcome("failed", _("The reconstruction failed. {cause}").format(cause=self._answer["message"])))
         else:
             cause = cause or _("it ended without a result")
-            outcome = Outcome("failed", _("The reconstruction failed, as its process broke off: {cause}.").format(cause=cause))
+            words = _("The reconstruction failed, as its process broke off: {cause}.")
+            self._finish(Outcome("failed", words.format(cause=cause)))
+
+    def _readNext(self, found, paths):
+        """Read one volume in each turn of the event loop, so that none is held for long; then add all to the scene."""
+        from diff2ct.volume_io import read_volume
+
+        if not self.isRunning:  # abandoned meanwhile
+            return
+        if self._stopReason:
+            self._finish(Outcome("cancelled", self._stopReason))
+            return
+        if not paths:
+            self._finish(self._addToScene(found))
+            return
+        name, *others = paths
+        try:
+            found[name] = read_volume(paths[name])
+        except (ValueError, OSError) as error:
+            self._finish(Outcome("failed", _("The result could not be read: {error}").format(error=error)))
+            return
+        qt.QTimer.singleShot(0, lambda: self._readNext(found, {other: paths[other] for other in others}))
+
+    def _finish(self, outcome):
         TemporaryFolder.remove(self._folder)
         self.outcome = outcome
         if self._onFinished:
             self._onFinished(outcome)
 
-    def _load(self):
+    def _addToScene(self, found):
         answer = self._answer
-        try:
-            from diff2ct.volume_io import read_volume
-
-            volume, provenance = read_volume(answer["output"])
-            maps = {name: read_volume(answer["maps"][name])[0] for name in MAP_NAMES if name in answer["maps"]}
-        except (ValueError, OSError) as error:
-            return Outcome("failed", _("The result could not be read: {error}").format(error=error))
+        (volume, provenance), *_maps = found.values()
         provenance["Sources"] = self._sources
         node = SceneBridge.addHuVolume(
             volume.hu, volume.grid, _("{name} CT (synthetic, not for diagnosis)").format(name=self._name), provenance
         )
         mapNodes = {}
-        for name, values in maps.items():
-            words = MAP_NAMES[name]().format(name=self._name)
+        for name in [name for name in MAP_NAMES if name in found]:
+            values, words = found[name][0], MAP_NAMES[name]().format(name=self._name)
             mapNodes[name] = SceneBridge.addVolume(values.hu, values.grid, words)
             node.SetNodeReferenceID(mapReference(name), mapNodes[name].GetID())
         return Outcome(

@@ -2,7 +2,7 @@
 
 from Diff2CTLib import SceneBridge
 
-MAX_PIXELS = 192  # along the longer side; enough for the eye, for the DRR and for the profiles
+MAX_PIXELS = 160  # along the longer side; enough for the eye, for the DRR and for the profiles
 
 
 class SmallXrays:

@@ -200,10 +200,13 @@ def test_node_selector_creates_and_deletes(node_selector: Any) -> None:
 def test_a_deleted_widget_lets_the_scene_go(node_selector: Any) -> None:
     import slicer
 
+    import host
+
     other = slicer.qMRMLNodeComboBox()
     other.setMRMLScene(slicer.mrmlScene)
     other.delete()
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    assert host.errors == []
 
 
 UI = """<ui version="4.0"><class>Panel</class>

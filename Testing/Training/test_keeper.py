@@ -127,7 +127,7 @@ def test_a_state_of_another_recipe_is_refused_by_file(tmp_path: Path) -> None:
 
 def test_linear_decay_stays_for_half_and_falls_to_zero() -> None:
     run = recipe(num_steps=100, learning_rate=1.0, learning_rate_decay="linear")
-    assert [round(learning_rate(run, step), 3) for step in (1, 50, 75, 100)] == [1.0, 1.0, 0.5, 0.0]
+    assert [round(learning_rate(run, step, step / 100), 3) for step in (1, 50, 75, 100)] == [1.0, 1.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("option", [{"precision": "16-mixed"}, {"learning_rate_decay": "steps"}, {"accumulate": 0}], ids=str)

@@ -130,7 +130,7 @@ def test_an_empty_folder_stops_early(tmp_path: Path) -> None:
 
 def test_learning_rate_warms_up_and_decays() -> None:
     run = replace(default(), num_steps=1000, warmup_steps=100, learning_rate=1.0)
-    rates = [learning_rate(run, s) for s in (1, 50, 100, 500, 1000)]
+    rates = [learning_rate(run, s, s / 1000) for s in (1, 50, 100, 500, 1000)]
     assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4]
     assert rates[4] == pytest.approx(0.05)
-    assert learning_rate(replace(run, learning_rate_decay="constant"), 1000) == 1.0
+    assert learning_rate(replace(run, learning_rate_decay="constant"), 1000, 1.0) == 1.0

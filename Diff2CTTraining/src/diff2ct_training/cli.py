@@ -376,6 +376,7 @@ def train(
     output: Output,
     recipe: Annotated[str, typer.Option(help="One of those that the README lists.")] = "default",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: the recipe's.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train as long as this instead.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per step, over all processes.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Parts that a process takes its share of a batch in.")] = None,
     recompute: Annotated[bool | None, typer.Option("--recompute", help="Activation checkpointing: less memory.")] = None,
@@ -396,10 +397,10 @@ def train(
     from diff2ct_training.train_command import TrainingRequest, run_training
 
     request = TrainingRequest(
-        recipe=recipe, cases=cases, output=output, num_steps=steps, batch_size=batch_size, accumulate=accumulate,
-        activation_checkpointing=recompute, precision=precision, learning_rate=learning_rate, ct_share=ct_share, seed=seed,
-        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, num_workers=workers,
-        start_from=start_from, validation=validation, films=films,
+        recipe=recipe, cases=cases, output=output, num_steps=steps, minutes=minutes, batch_size=batch_size,
+        accumulate=accumulate, activation_checkpointing=recompute, precision=precision, learning_rate=learning_rate,
+        ct_share=ct_share, seed=seed, accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy,
+        num_workers=workers, start_from=start_from, validation=validation, films=films,
     )  # fmt: skip
     with one_line_errors(), progress_bar("training") as update:
         folder = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))

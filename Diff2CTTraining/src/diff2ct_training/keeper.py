@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ LAST, BEST = "checkpoint", "best"
 
 
 class Keeper:
-    """validation: samples to find the best checkpoint by, none to keep only the last.
+    """validation: samples to find the best checkpoint by, none to keep only the last. extra: tensors of the run that are saved
+    with it and put back in place, beside the method's own.
 
     Every process calls every function, as their networks may be shared out among them; only the first one writes.
     """
@@ -33,13 +34,14 @@ class Keeper:
         optimizers: Sequence[torch.optim.Optimizer],
         output: Path,
         validation: Sequence[Sample] = (),
+        extra: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self._recipe, self._method, self._output, self._validation = recipe, method, output, validation
         self._networks = {name: bare(network) for name, network in method.networks.items()}
         self._emas = {name: Ema(self._networks[name], recipe.ema_decay) for name in method.averaged}
         self._best_score = torch.tensor(math.inf)
-        extra = {**method.state, "best_score": self._best_score}
-        self._state = TrainingState(self._networks, self._emas, optimizers, extra)
+        also = {**method.state, "best_score": self._best_score, **(extra or {})}
+        self._state = TrainingState(self._networks, self._emas, optimizers, also)
         self._state_file = output / "state.safetensors"
 
     @property

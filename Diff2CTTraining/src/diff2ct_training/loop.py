@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
 from lightning_fabric.strategies import ModelParallelStrategy
 from lightning_fabric.wrappers import _FabricModule
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diff2ct_training.keeper import Keeper
 from diff2ct_training.method import Method, Sample, bare
+from diff2ct_training.pace import Pace
 from diff2ct_training.recipe import Recipe
 from diff2ct_training.sharding import sharded_strategy, whole
 from diff2ct_training.throughput import Throughput, peak_flops
@@ -42,7 +44,8 @@ def train(
 ) -> Path:
     """Train `recipe` on the folder `data`; returns the folder `output`, which then holds checkpoints, logs and pictures.
 
-    A run that was stopped continues from `output`/state.safetensors with the same samples and noise as if it had not been.
+    A run that was stopped continues from `output`/state.safetensors with the same samples and noise as if it had not been; one
+    that has minutes goes on with those that are left.
     start_from: checkpoint whose weights the networks start with; its config must be the recipe's.
     validation: folder of data that is not trained on: the checkpoint that scores best on it is kept beside the last one.
     Raises ValueError on bad data and FloatingPointError, naming the samples, if a loss or gradient is not finite.
@@ -61,34 +64,42 @@ def train(
     method.networks = {name: fabric.setup_module(network) for name, network in method.networks.items()}
     networks = [bare(network) for network in method.networks.values()]
     optimizers = method.configure_optimizers()
-    keeper = Keeper(recipe, method, optimizers, output, judges)
+    pace = Pace(recipe, fabric)
+    keeper = Keeper(recipe, method, optimizers, output, judges, {"spent": pace.spent})
     first = keeper.resume()
     if fabric.is_global_zero:
         (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
 
     throughput = Throughput(recipe.batch_size, peak_flops(fabric.device, recipe.precision))
-    for step, parts in enumerate(_parts_of_steps(recipe, samples, fabric, first, num_workers), start=first + 1):
-        rate = learning_rate(recipe, step)
+    batches = _batches(recipe, method, samples, pace.steps(first), num_workers)
+    pace.start(first)
+    step, batch = first, next(batches, None)
+    while batch is not None and pace.done < 1:
+        step += 1
+        rate = learning_rate(recipe, step, pace.done)
         torch.manual_seed(_seed_of(recipe, step, fabric.global_rank))
         with throughput.step():
-            values = _accumulate_gradients(method, parts, step)
-        values["gradient_norm"] = _clip_gradients(networks, recipe.gradient_clip)
-        if not math.isfinite(values["gradient_norm"]):
-            raise FloatingPointError(f"step {step}: the gradient is not finite on {_names(parts)}")
+            terms = _accumulate_gradients(method, batch.parts)
+        terms["gradient_norm"] = _clip_gradients(networks, recipe.gradient_clip)
+        following = next(batches, None)  # made while the device computes
+        values = _numbers(terms, fabric)
+        _check_finite(values, step, batch.names)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
         keeper.average(step)
+        pace.tick(step)
 
-        if step % recipe.save_every == 0 or step == recipe.num_steps:
+        if step % recipe.save_every == 0 or pace.done == 1:
             values |= keeper.save(step, throughput.seconds_per_step)
         if step % recipe.picture_every == 0:
-            keeper.picture(step, parts[0][0])
+            keeper.picture(step, batch.first)
         fabric.log_dict({**values, "learning_rate": rate, **throughput.values()}, step=step)
         if on_step is not None and fabric.is_global_zero:
-            on_step(step, recipe.num_steps, values["loss"])
+            on_step(step, pace.expected_steps(step), values["loss"])
+        batch = following
     for logger in fabric.loggers:
         logger.finalize("success")
     return output
@@ -109,9 +120,8 @@ def make_fabric(
     )
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then as `Recipe.learning_rate_decay` says."""
-    done = min(1.0, step / recipe.num_steps)
+def learning_rate(recipe: Recipe, step: int, done: float) -> float:
+    """Linear warm-up over the first steps, then as `Recipe.learning_rate_decay` says; done: share of the run, 0 to 1."""
     warm = min(1.0, step / recipe.warmup_steps) if recipe.warmup_steps else 1.0
     share = {
         "constant": 1.0,
@@ -126,58 +136,104 @@ def _seed_of(recipe: Recipe, step: int, rank: int) -> int:
     return int(np.random.default_rng([recipe.seed, 3, step, rank]).integers(2**62))
 
 
-def _accumulate_gradients(method: Method[Any, Any], parts: Sequence[Sequence[Sample]], step: int) -> dict[str, float]:
+def _accumulate_gradients(method: Method[Any, Any], parts: Sequence[Any]) -> dict[str, torch.Tensor]:
     """Forward and backward passes of one step; processes add up their gradients in the last part only. Returns the means of
-    the logged terms over all parts and processes."""
+    the logged terms over all parts, still on the device."""
     fabric = method.fabric
 
     def backward(loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"step {step}: the loss is {float(loss.detach())} on {_names(parts)}")
         with torch.autocast(fabric.device.type, enabled=False):
             fabric.backward(loss / len(parts))
 
-    values: dict[str, float] = {}
+    sums: dict[str, torch.Tensor] = {}
     for n, part in enumerate(parts, start=1):
-        batch = method.collate(part, fabric.device)
         with ExitStack() as stack:
             for network in method.networks.values():
                 assert isinstance(network, _FabricModule)
                 stack.enter_context(fabric.no_backward_sync(network, enabled=n < len(parts)))
             stack.enter_context(fabric.autocast())
-            terms = method.training_step(batch, backward)
+            terms = method.training_step(part, backward)
         for name, term in terms.items():
-            values[name] = values.get(name, 0.0) + float(term.detach()) / len(parts)
-    if fabric.world_size > 1:
-        means: Any = fabric.all_reduce({name: torch.tensor(value, device=fabric.device) for name, value in values.items()})
-        values = {name: float(mean) for name, mean in means.items()}
-    return values
+            sums[name] = sums.get(name, 0.0) + term.detach().float() / len(parts)
+    return sums
 
 
-def _clip_gradients(networks: Iterable[nn.Module], limit: float) -> float:
+def _clip_gradients(networks: Iterable[nn.Module], limit: float) -> torch.Tensor:
     """Scale the gradients of each network down to the norm `limit`, 0 for none; returns the norm of all before."""
-    norms = (nn.utils.clip_grad_norm_(network.parameters(), limit or math.inf) for network in networks)
-    return math.hypot(*(float(whole(norm)) for norm in norms))
+    norms = [whole(nn.utils.clip_grad_norm_(network.parameters(), limit or math.inf)) for network in networks]
+    return torch.stack([norm.float() for norm in norms]).norm()
 
 
-def _parts_of_steps(
-    recipe: Recipe, samples: Dataset[Any], fabric: Fabric, first_step: int, num_workers: int
-) -> Iterator[list[list[Any]]]:
-    """This process's samples of each step from `first_step` on, in `accumulate` equal parts."""
-    world, rank, size = fabric.world_size, fabric.global_rank, recipe.batch_size
+def _numbers(terms: Mapping[str, torch.Tensor], fabric: Fabric) -> dict[str, float]:
+    """Means over all processes. The one moment of a step in which the device is waited for."""
+    values = torch.stack(list(terms.values()))
+    if fabric.world_size > 1:
+        reduced: Any = fabric.all_reduce(values)
+        values = reduced
+    return dict(zip(terms, values.tolist(), strict=True))
+
+
+def _check_finite(values: Mapping[str, float], step: int, names: str) -> None:
+    """Before the weights change."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            what = "the gradient is not finite" if name == "gradient_norm" else f"{name} is {value}"
+            raise FloatingPointError(f"step {step}: {what} on {names}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """What one step takes, on the device, in `accumulate` parts. first: a sample of it, for pictures. names: of all, for
+    messages."""
+
+    parts: list[Any]
+    first: Sample
+    names: str
+
+
+def _batches(
+    recipe: Recipe, method: Method[Any, Any], samples: Dataset[Any], steps: Iterator[int], num_workers: int
+) -> Iterator[_Batch]:
+    """This process's share of the samples of each of `steps`."""
+    fabric, size = method.fabric, recipe.batch_size
+    world, rank = fabric.world_size, fabric.global_rank
     if size % (world * recipe.accumulate):
         multiple = f"multiples of {world} processes times accumulate = {recipe.accumulate}"
         raise ValueError(f"batch_size: got {size}, accepted are {multiple}")
-    mine = [list(range(n * size, (n + 1) * size))[rank::world] for n in range(first_step, recipe.num_steps)]
     part = size // (world * recipe.accumulate)
-    numbers = [of_step[n : n + part] for of_step in mine for n in range(0, len(of_step), part)]
+    numbers = _SampleNumbers(steps, size, rank, world, part)
+    if num_workers:
+        _allow_open_files()
     loader = iter(DataLoader(samples, batch_sampler=numbers, num_workers=num_workers, collate_fn=list))
-    for _ in mine:
-        yield [next(loader) for _ in range(recipe.accumulate)]
+    while True:
+        lists = list(islice(loader, recipe.accumulate))
+        if not lists:
+            return
+        names = ", ".join(sample.name for of_part in lists for sample in of_part)
+        yield _Batch([method.collate(of_part, fabric.device) for of_part in lists], lists[0][0], names)
 
 
-def _names(parts: Sequence[Sequence[Sample]]) -> str:
-    return ", ".join(sample.name for part in parts for sample in part)
+class _SampleNumbers(Sampler[list[int]]):
+    """Numbers of the samples of each part of each of `steps`."""
+
+    def __init__(self, steps: Iterator[int], size: int, rank: int, world: int, part: int) -> None:
+        self._steps, self._size, self._rank, self._world, self._part = steps, size, rank, world, part
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self._steps:
+            mine = list(range((step - 1) * self._size, step * self._size))[self._rank :: self._world]
+            for n in range(0, len(mine), self._part):
+                yield mine[n : n + self._part]
+
+
+def _allow_open_files() -> None:
+    """Worker processes hand samples over as open files: more than the 1024 that shells allow."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows, which has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loggers(output: Path) -> list[Any]:

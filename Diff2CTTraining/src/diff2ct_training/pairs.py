@@ -10,6 +10,7 @@ import torch
 
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.units import HuMap
+from diff2ct.views import RectifiedViews
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import Acquisition
 
@@ -33,9 +34,19 @@ def make_pair(acquisition: Acquisition, rng: np.random.Generator, slab: int | No
 
 
 def batch_of(pairs: Sequence[Pair], device: torch.device | str = "cpu") -> Pair:
-    """Pairs stacked along a batch axis."""
-    x_0, known = (torch.stack([getattr(p, name) for p in pairs]).to(device) for name in ("x_0", "known"))
-    return Pair(stack_conditions([p.condition for p in pairs], device), x_0, known)
+    """Pairs stacked along a batch axis, in the memory layout that networks like."""
+    x_0, known = (_send(torch.stack([getattr(p, name) for p in pairs]), device) for name in ("x_0", "known"))
+    condition = stack_conditions([p.condition for p in pairs])
+    if isinstance(condition, RectifiedViews):
+        return Pair(RectifiedViews(_send(condition.images, device), _send(condition.ijk_to_plane, device)), x_0, known)
+    return Pair(_send(condition, device), x_0, known)
+
+
+def _send(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """To `device`; to a GPU without waiting for what it is still computing."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _random_slab(cube: VolumeGrid, rng: np.random.Generator, slab: int | None) -> VolumeGrid:

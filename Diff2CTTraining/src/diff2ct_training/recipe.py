@@ -15,8 +15,10 @@ PRECISIONS = ("bf16-mixed", "32-true")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """num_steps: optimiser steps. batch_size: samples per step, over all processes. accumulate: parts that a process takes its
-    share of a batch in, one after the other: less memory, the same step.
+    """num_steps: optimiser steps. minutes: train as long as this instead, with as many steps as there is time for, the learning
+    rate by the clock: how methods are compared at equal time.
+    batch_size: samples per step, over all processes. accumulate: parts that a process takes its share of a batch in, one after
+        the other: less memory, the same step.
 
     learning_rate: after `warmup_steps`. learning_rate_decay: "cosine" falls to a twentieth, "linear" stays for half of the run
         and then falls to zero, "constant" stays.
@@ -27,6 +29,7 @@ class Recipe(ABC):
 
     name: str
     num_steps: int = 20_000
+    minutes: float | None = None
     batch_size: int = 1
     accumulate: int = 1
     learning_rate: float = 3e-4
@@ -45,6 +48,8 @@ class Recipe(ABC):
             raise ValueError(f"learning_rate_decay: got {self.learning_rate_decay!r}, accepted are {', '.join(DECAYS)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: got {self.precision!r}, accepted are {', '.join(PRECISIONS)}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes: got {self.minutes}, accepted is more than 0")
         for name in ("num_steps", "batch_size", "accumulate", "save_every", "picture_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, accepted is 1 or more")

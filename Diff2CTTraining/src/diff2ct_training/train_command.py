@@ -10,7 +10,8 @@ from typing import Any
 from diff2ct.process import tune_allocator
 
 RECIPE_OPTIONS = (
-    "num_steps", "batch_size", "accumulate", "activation_checkpointing", "precision", "learning_rate", "ct_share", "seed",
+    "num_steps", "minutes", "batch_size", "accumulate", "activation_checkpointing", "precision", "learning_rate", "ct_share",
+    "seed",
 )  # fmt: skip
 
 
@@ -27,6 +28,7 @@ class TrainingRequest:
     cases: Path
     output: Path
     num_steps: int | None = None
+    minutes: float | None = None
     batch_size: int | None = None
     accumulate: int | None = None
     activation_checkpointing: bool | None = None

@@ -1,11 +1,12 @@
 """Quality against steps: every sampler with 1 to 1000 steps on held-out phantoms and CTs, one sample each.
 
     .venv/bin/python Testing/Benchmarks/steps.py --output steps [--checkpoint FILE] [--steps 1 2 4 8] [--phantoms 900 901]
-        [--cts CT.nii.gz ...]
+        [--cts CT.nii.gz ...] [--device cuda --batch 8]
 
 Writes `steps.csv`, a row per reconstruction as soon as it is done, and `steps.md`, the means. The same command goes on where it
 was stopped, another one adds to the file; rows of another checkpoint stay, but are not in the table. 250 and 1000 steps take
-minutes per case on a CPU: the small counts come first.
+minutes per case on a CPU: the small counts come first. `--batch N` samples N cases at once, which a GPU wants; each gets the
+volume that it would get alone, and the batch's time divided by N.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ import argparse
 import csv
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
 
 from diff2ct.atomic import replacing_file
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
-from diff2ct.diffusion import SAMPLERS
+from diff2ct.condition import stack_conditions
+from diff2ct.diffusion import SAMPLERS, SampleNoise, predict_x0, trailing_timesteps
 from diff2ct.metrics import evaluate_volume
+from diff2ct.precision import fastest_arithmetic
 from diff2ct.process import best_device, tune_allocator
-from diff2ct.reconstruct import reconstruct
+from diff2ct.reconstruct import condition_of, frontal_and_lateral, grid_around_isocenter, reconstruct, sample_seed
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase, plan_ct, plan_phantom
 
@@ -48,7 +53,12 @@ class Run:
     consistency: bool
 
     def key(self) -> tuple[str, ...]:
-        return tuple(str(value) for value in vars(self).values())
+        return key_of(vars(self))
+
+
+def key_of(row: Mapping[str, object]) -> tuple[str, ...]:
+    """The key of the run that a row is of."""
+    return tuple(str(row[name]) for name in Run.__dataclass_fields__)
 
 
 def main() -> int:
@@ -61,12 +71,17 @@ def main() -> int:
     parser.add_argument("--cts", type=Path, nargs="*", default=(), help="never trained on")
     parser.add_argument("--consistency", action="store_true", help="move the volumes toward the X-rays, the default elsewhere")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: the fastest here")
+    parser.add_argument("--batch", type=int, default=1, help="cases sampled at once; without --consistency")
     parser.add_argument("--threads", type=int, help="default: all cores")
     options = parser.parse_args()
     tune_allocator()
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = best_device()
+    if options.batch < 1 or (options.batch > 1 and options.consistency):
+        accepted = "1 with --consistency" if options.consistency else "1 or more"
+        parser.error(f"--batch: got {options.batch}, accepted is {accepted}")
+    device = options.device or best_device()
     checkpoint = load_checkpoint(options.checkpoint, device=device)
     if checkpoint.diffusion is None:
         parser.error(f"--checkpoint: {options.checkpoint} reconstructs in one pass, accepted is a diffusion model")
@@ -76,29 +91,53 @@ def main() -> int:
     planned = [plan_phantom(seed, checkpoint.grid, setup) for seed in options.phantoms]
     planned += [plan_ct(path, checkpoint.grid, setup) for path in options.cts]
 
-    wanted: list[tuple[Run, PlannedCase]] = []
+    where = "" if device == "cpu" else f", on {device}"
+    wanted: list[list[tuple[Run, PlannedCase]]] = []
     for num_steps in sorted(options.steps):
-        for case in planned:
-            made_by = f"checkpoint {checkpoint.sha256[:16]}, {case.identity}"
-            for sampler in options.samplers:
+        for sampler in options.samplers:
+            wanted.append([])
+            for case in planned:
+                made_by = f"checkpoint {checkpoint.sha256[:16]}, {case.identity}{where}"
                 run = Run(made_by, case.dataset, case.name, sampler, num_steps, options.seed, options.consistency)
-                wanted.append((run, case))
+                wanted[-1].append((run, case))
     rows, made = read(file), {}
-    for number, (run, case) in enumerate(wanted, start=1):
-        if run.key() not in rows:
-            made[case.name] = made.get(case.name) or case.make()
-            rows[run.key()] = score(run, made[case.name], checkpoint, device)
+    for number, alike in enumerate(wanted, start=1):
+        missing = [(run, case) for run, case in alike if run.key() not in rows]
+        for first in range(0, len(missing), options.batch):
+            runs, cases = zip(*missing[first : first + options.batch], strict=True)
+            for case in cases:
+                made[case.name] = made.get(case.name) or case.make()
+            for row in score(runs, [made[case.name] for case in cases], checkpoint, device):
+                rows[key_of(row)] = row
+                shown = ", ".join(f"{name} {row[name]:.3f}" for name in METRICS[:3])
+                print(f"{number}/{len(wanted)} {row['case']} {row['sampler']} {row['num_steps']}: {shown}", flush=True)
             write(rows, file)
-            shown = ", ".join(f"{name} {rows[run.key()][name]:.3f}" for name in METRICS[:3])
-            print(f"{number}/{len(wanted)} {run.case} {run.sampler} {run.num_steps}: {shown}", flush=True)
-    text = report([rows[run.key()] for run, _ in wanted])
+    text = report([rows[run.key()] for alike in wanted for run, _ in alike])
     (options.output / "steps.md").write_text(text)
     print(text)
     return 0
 
 
-def score(run: Run, case: EvaluationCase, checkpoint: Checkpoint, device: str) -> dict[str, float | str]:
+def score(
+    runs: Sequence[Run], cases: Sequence[EvaluationCase], checkpoint: Checkpoint, device: str
+) -> list[dict[str, float | str]]:
+    """A row for each of several runs that differ in their case only."""
     start = time.perf_counter()
+    volumes = (
+        sample_together(runs[0], cases, checkpoint, device)
+        if len(runs) > 1
+        else [sample(runs[0], cases[0], checkpoint, device)]
+    )
+    seconds = (time.perf_counter() - start) / len(runs)
+    rows = []
+    for run, case, hu in zip(runs, cases, volumes, strict=True):
+        scores = evaluate_volume(*(torch.from_numpy(a) for a in (hu, case.truth.hu, case.mask)))
+        rows.append({**vars(run), "seconds": seconds, **{name: scores[name] for name in METRICS}})
+    return rows
+
+
+def sample(run: Run, case: EvaluationCase, checkpoint: Checkpoint, device: str) -> np.ndarray:
+    """(D, H, W) HU."""
     result = reconstruct(
         case.radiographs,
         checkpoint,
@@ -108,9 +147,23 @@ def score(run: Run, case: EvaluationCase, checkpoint: Checkpoint, device: str) -
         consistency=None if run.consistency else False,
         device=device,
     )
-    seconds = time.perf_counter() - start
-    scores = evaluate_volume(*(torch.from_numpy(a) for a in (result.volume.hu, case.truth.hu, case.mask)))
-    return {**vars(run), "seconds": seconds, **{name: scores[name] for name in METRICS}}
+    return result.volume.hu
+
+
+def sample_together(run: Run, cases: Sequence[EvaluationCase], checkpoint: Checkpoint, device: str) -> np.ndarray:
+    """(B, D, H, W) HU: what `sample` gives without data consistency, as noise depends on a sample's seed alone."""
+    conditions, diffusion, network = [], checkpoint.diffusion, checkpoint.network
+    for case in cases:
+        pair = frontal_and_lateral(case.radiographs)
+        grid = grid_around_isocenter(checkpoint.grid, pair)
+        conditions.append(condition_of(pair, checkpoint.condition, grid, device)[0])
+    noise = SampleNoise([sample_seed(run.seed, 0)] * len(cases), (1, *checkpoint.grid.size), device)
+    times = trailing_timesteps(diffusion.num_timesteps, run.num_steps)
+    with torch.inference_mode(), fastest_arithmetic(device):
+        embedded = network.embed_condition(stack_conditions(conditions, device), checkpoint.grid.size)
+        denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), diffusion)
+        x_0 = SAMPLERS[run.sampler](denoiser, diffusion.alpha_bar, times, noise)
+        return checkpoint.hu_map.to_hu(x_0[:, 0].float()).cpu().numpy()
 
 
 def read(file: Path) -> dict[tuple[str, ...], dict[str, float | str]]:
@@ -120,12 +173,7 @@ def read(file: Path) -> dict[tuple[str, ...], dict[str, float | str]]:
     with file.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     numbers = ("seconds", *METRICS)
-    return {
-        tuple(row[name] for name in Run.__dataclass_fields__): {
-            name: float(value) if name in numbers else value for name, value in row.items()
-        }
-        for row in rows
-    }
+    return {key_of(row): {name: float(value) if name in numbers else value for name, value in row.items()} for row in rows}
 
 
 def write(rows: dict[tuple[str, ...], dict[str, float | str]], file: Path) -> None:

@@ -1,11 +1,17 @@
 """What the benchmarks write down. Nothing is timed here."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from Benchmarks import steps
 from Benchmarks.harness import Seconds, Section, Settings, Unavailable, race
+
+from diff2ct.volume import CtVolume
+from diff2ct_training.evaluation.cases import EvaluationCase
+from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs
 
 
 def test_ratio_is_the_median_of_rounds() -> None:
@@ -51,3 +57,16 @@ def test_table_of_steps_compares_with_the_most_steps() -> None:
     lines = steps.report(rows).splitlines()
     assert "| ddim | 1 | 1 |" in lines[4] and "| 100.0 |" in lines[4]  # 0.4 of 0.4, the mean of 0.5 and 0.3
     assert "| nan |" in lines[4] and "| ddim | 50 | 2 |" in lines[5]
+
+
+def test_cases_sampled_together_get_the_volumes_they_get_alone() -> None:
+    checkpoint, bodies = tiny_checkpoint(), (tiny_body(), CtVolume(np.full(GRID.size, -400.0), GRID))
+    cases = [
+        EvaluationCase("phantoms", str(n), tuple(tiny_radiographs(body)), body, np.ones(GRID.size, bool))
+        for n, body in enumerate(bodies)
+    ]
+    run = replace(row("0", 3)[0], sampler="ddpm", seed=4)
+    alone = np.stack([steps.sample(run, case, checkpoint, "cpu") for case in cases])
+    together = steps.sample_together(run, cases, checkpoint, "cpu")
+    np.testing.assert_allclose(together, alone, atol=0.02 * np.abs(alone[1] - alone[0]).max())
+    assert len({values["seconds"] for values in steps.score((run, run), cases, checkpoint, "cpu")}) == 1

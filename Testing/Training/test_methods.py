@@ -75,9 +75,9 @@ def test_two_steps_leave_a_checkpoint_that_reconstructs(name: str, cases: Path, 
         assert steps[-1] == (4, 4) and result.sd_hu is not None
 
 
-@pytest.mark.parametrize("name", ["psr", "x2ct-gan"])
+@pytest.mark.parametrize("name", ["psr", "x2ct-gan", "distilled"])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(name: str, cases: Path, tmp_path: Path) -> None:
-    """With what a denoiser has not: batch norm, dropout, a second network with its own optimiser."""
+    """With what a denoiser has not: batch norm, dropout, a second network with its own optimiser, a teacher."""
     recipe = tiny_recipe(name, num_steps=4, save_every=2)
     if name == "x2ct-gan":
         recipe = replace(recipe, network=replace(recipe.network, dropout=0.5))
@@ -98,7 +98,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(name: str, cases: Path, tmp
         np.testing.assert_allclose(logged(resumed, term)[-2:], logged(whole, term)[-2:], rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cnn3d", "paper"])
+@pytest.mark.parametrize("name", ["cnn3d", "paper", "distilled"])
 def test_accumulation_and_recomputation_change_memory_and_not_the_step(name: str, cases: Path, tmp_path: Path) -> None:
     once = train(tiny_recipe(name, batch_size=2), cases, tmp_path / "once")
     parts = train(tiny_recipe(name, batch_size=2, accumulate=2, activation_checkpointing=True), cases, tmp_path / "parts")

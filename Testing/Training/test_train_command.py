@@ -14,6 +14,7 @@ from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.cli import main
 from tiny import tiny_body
+from tiny_recipes import tiny_teacher
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +41,25 @@ def test_options_change_the_recipe_and_a_run_goes_on(cases: Path, tmp_path: Path
     assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").provenance["steps"] == 2
 
 
+def test_a_student_takes_after_the_teacher_that_is_named(cases: Path, tmp_path: Path) -> None:
+    """Its network and grid are not those of the recipe."""
+    result = train(
+        "--recipe", "distilled", "--teacher", tiny_teacher(), "--steps", 1, "--precision", "32-true", "--cases", cases,
+        "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    student, teacher = (load_checkpoint(f) for f in (tmp_path / "run" / "checkpoint.safetensors", tiny_teacher()))
+    assert student.network.config == teacher.network.config and student.grid == teacher.grid
+    assert student.provenance["teacher"]["sha256"] == teacher.sha256
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--recipe", "resnet"], "accepted are default, paper, psr"),
         (["--recipe", "cyclegan", "--ct-share", 0.5], "--ct-share: the recipe 'cyclegan' has no such thing"),
+        (["--recipe", "default", "--teacher", "a"], "--teacher: the recipe 'default' has no such thing"),
+        (["--recipe", "distilled", "--teacher", "nowhere"], "nowhere is not a file"),
         (["--recipe", "debug", "--accumulate", 3], "accumulate = 3"),
         (["--recipe", "debug", "--precision", "16-mixed"], "precision"),
         (["--recipe", "psr"], "has voxels of"),

@@ -384,6 +384,9 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     ct_share: Annotated[float | None, typer.Option(help="Share of samples from CTs. Default: the recipe's.")] = None,
     films: Annotated[Path | None, typer.Option(help="With the recipe cyclegan: the folder that `films` wrote.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="With the recipe distilled: the checkpoint to learn from. Default: the embedded one.")
+    ] = None,
     validation: Annotated[Path | None, typer.Option(help="Cases to choose the best checkpoint by.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="Checkpoint whose weights to start with.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
@@ -400,7 +403,7 @@ def train(
         recipe=recipe, cases=cases, output=output, num_steps=steps, minutes=minutes, batch_size=batch_size,
         accumulate=accumulate, activation_checkpointing=recompute, precision=precision, learning_rate=learning_rate,
         ct_share=ct_share, seed=seed, accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy,
-        num_workers=workers, start_from=start_from, validation=validation, films=films,
+        num_workers=workers, start_from=start_from, validation=validation, films=films, teacher=teacher,
     )  # fmt: skip
     with one_line_errors(), progress_bar("training") as update:
         folder = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))

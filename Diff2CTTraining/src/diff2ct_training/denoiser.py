@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,13 +11,14 @@ from torch import nn
 
 from diff2ct.condition import condition_channels
 from diff2ct.diffusion import (
+    SAMPLERS,
     Diffusion,
     SampleNoise,
     Sampling,
     add_noise,
+    eps_from_x0,
     network_input,
     predict_x0,
-    sample_dpm_solver,
     trailing_timesteps,
     v_target,
     x0_from,
@@ -82,12 +83,16 @@ class DenoiserMethod(VolumeMethod):
 
     def estimates(self, batch: VolumeBatch) -> list[torch.Tensor]:
         """From one step, and a full sample; always with the same noise."""
+        return self.samples_of(batch, Sampling(num_steps=min(SAMPLE_STEPS, self.recipe.diffusion.num_timesteps)))
+
+    def samples_of(self, batch: VolumeBatch, sampling: Sampling) -> list[torch.Tensor]:
+        """Samples (B, 1, D, H, W) of a batch in one step and as `sampling` says; always with the same noise."""
         diffusion, network = self.recipe.diffusion, bare(self.network)
         denoiser = predict_x0(lambda x, t: network(x, t, batch.condition), diffusion)
-        last = diffusion.num_timesteps
-        times = ([last], trailing_timesteps(last, min(SAMPLE_STEPS, last)))
+        times = [trailing_timesteps(diffusion.num_timesteps, count) for count in (1, sampling.num_steps)]
         noise = (SampleNoise(range(len(batch.x_0)), tuple(batch.x_0.shape[1:]), batch.x_0.device) for _ in times)
-        return [sample_dpm_solver(denoiser, diffusion.alpha_bar, t, n) for t, n in zip(times, noise, strict=True)]
+        draw = SAMPLERS[sampling.sampler]
+        return [draw(denoiser, diffusion.alpha_bar, t, n) for t, n in zip(times, noise, strict=True)]
 
 
 def draw_noise(seeds: Sequence[int], batch: Pair, num_timesteps: int, power: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,14 +112,23 @@ def draw_noise(seeds: Sequence[int], batch: Pair, num_timesteps: int, power: flo
 
 
 def denoising_loss(
-    network: nn.Module, batch: Pair, t: torch.Tensor, eps: torch.Tensor, recipe: DenoiserRecipe
+    network: nn.Module,
+    batch: Pair,
+    t: torch.Tensor,
+    eps: torch.Tensor,
+    recipe: DenoiserRecipe,
+    told: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Loss terms by name; "loss" is what to minimise, "mse" the plain error of the prediction."""
+    """Loss terms by name; "loss" is what to minimise, "mse" the plain error of the prediction. told: x_t -> the x_0 that the
+    network is told x_t comes from, None for the true one."""
     diffusion = recipe.diffusion
-    alpha_bar = diffusion.alpha_bar.to(t.device)[t].float().view(-1, 1, 1, 1, 1)
-    x_t = add_noise(batch.x_0, eps, alpha_bar)
+    alpha_bar = alpha_bar_at(diffusion, t)
+    x_t, x_0 = add_noise(batch.x_0, eps, alpha_bar), batch.x_0
+    if told is not None:
+        x_0 = told(x_t)
+        eps = eps_from_x0(x_0, x_t, alpha_bar)
     output = network(network_input(diffusion, x_t, alpha_bar), t, batch.condition).float()
-    error = output - _target(diffusion, batch.x_0, eps, alpha_bar)
+    error = output - _target(diffusion, x_0, eps, alpha_bar)
     weight = _weight(diffusion.prediction, alpha_bar.flatten(), recipe.loss_weight_limit)
     terms = {"mse": weighted_mse(error.detach(), torch.ones_like(weight), batch.known)}
     terms["loss"] = weighted_mse(error, weight, batch.known)
@@ -122,11 +136,16 @@ def denoising_loss(
         terms["projection"] = axis_projection_loss(error * batch.known, weight, recipe.projection_reduction)
         terms["loss"] = terms["loss"] + recipe.projection_weight * terms["projection"]
     if recipe.body_window_weight > 0:
-        x_0 = x0_from(diffusion.prediction, output, x_t, alpha_bar)
-        body_error = body_window(recipe.hu_map.to_hu(x_0)) - body_window(recipe.hu_map.to_hu(batch.x_0))
+        predicted = x0_from(diffusion.prediction, output, x_t, alpha_bar)
+        body_error = body_window(recipe.hu_map.to_hu(predicted)) - body_window(recipe.hu_map.to_hu(x_0))
         terms["body"] = weighted_mse(body_error, weight, batch.known)
         terms["loss"] = terms["loss"] + recipe.body_window_weight * terms["body"]
     return terms
+
+
+def alpha_bar_at(diffusion: Diffusion, t: torch.Tensor) -> torch.Tensor:
+    """alpha_bar of the times t (B,), float32 (B, 1, 1, 1, 1) on their device."""
+    return diffusion.alpha_bar.float().to(t.device)[t].view(-1, 1, 1, 1, 1)
 
 
 def body_window(hu: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from diff2ct.condition import VIEW_CHANNELS
 from diff2ct.diffusion import PAPER, Diffusion, Sampling
@@ -13,6 +14,7 @@ from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import AcquisitionConfig
 from diff2ct_training.cyclegan import CycleGanRecipe
 from diff2ct_training.denoiser import DenoiserRecipe
+from diff2ct_training.distillation import DistillationRecipe
 from diff2ct_training.recipe import Recipe
 from diff2ct_training.regressor import RegressorRecipe
 from diff2ct_training.x2ct_gan import X2ctGanRecipe
@@ -38,6 +40,14 @@ def default() -> DenoiserRecipe:
         projection_weight=1.0,
         body_window_weight=3.0,
     )
+
+
+def distilled() -> DistillationRecipe:
+    """A student of the embedded checkpoint, or of another one, that is sampled in 4 steps: each is told 4 of its teacher's."""
+    teachers = default()
+    same: dict[str, Any] = {field.name: getattr(teachers, field.name) for field in fields(teachers)}
+    different = {"name": "distilled", "num_steps": 4_000, "learning_rate": 3e-4, "time_power": 1.0}
+    return DistillationRecipe(**{**same, **different})
 
 
 def paper() -> DenoiserRecipe:
@@ -138,6 +148,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "cnn3d": cnn3d,
     "x2ct-gan": x2ct_gan,
     "cyclegan": cyclegan,
+    "distilled": distilled,
     "debug": debug,
 }
 

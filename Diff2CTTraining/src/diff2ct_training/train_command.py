@@ -18,7 +18,8 @@ RECIPE_OPTIONS = (
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     """recipe: a name of `recipes.RECIPES`; num_steps to seed: of `Recipe` and its kinds, None leaves what the recipe says.
-    films: real X-rays that `prepare_films` wrote, for the recipe that needs them.
+    films: real X-rays that `prepare_films` wrote, for the recipe that needs them. teacher: checkpoint to learn from, for the
+        recipe that has one; None is the embedded one.
 
     accelerator, devices, num_nodes, strategy: as Lightning Fabric takes them; "fsdp" shares the weights out among processes.
     start_from: checkpoint to start the weights from. validation: cases to choose the best checkpoint by.
@@ -36,6 +37,7 @@ class TrainingRequest:
     learning_rate: float | None = None
     ct_share: float | None = None
     films: Path | None = None
+    teacher: Path | None = None
     seed: int | None = None
     accelerator: str = "auto"
     devices: int = 1
@@ -49,16 +51,21 @@ class TrainingRequest:
 def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], None] | None = None) -> Path:
     """Train, or go on with the run that `output` holds; returns `output`."""
     tune_allocator()
+    from diff2ct_training.distillation import DistillationRecipe, taught_by
     from diff2ct_training.loop import make_fabric, train
     from diff2ct_training.recipes import recipe_named
 
     changes: dict[str, Any] = {name: getattr(request, name) for name in RECIPE_OPTIONS}
-    changes["films"] = None if request.films is None else str(request.films)
+    for name in ("films", "teacher"):
+        path = getattr(request, name)
+        changes[name] = None if path is None else str(path)
     recipe = recipe_named(request.recipe)
     wanted = {k: v for k, v in changes.items() if v is not None}
     for name in wanted:
         if not hasattr(recipe, name):
             raise ValueError(f"--{name.replace('_', '-')}: the recipe {recipe.name!r} has no such thing")
+    if isinstance(recipe, DistillationRecipe) and request.teacher is not None:
+        recipe = taught_by(recipe, wanted["teacher"])
     recipe = replace(recipe, **wanted)
     fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes, request.strategy)
     fabric.launch()

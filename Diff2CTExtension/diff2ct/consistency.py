@@ -150,7 +150,7 @@ def fit_intensity(view: MeasuredView, projected: Tensor, remainder_modes: int) -
         gain = rough * float(_least_deviation(torch.stack([seen, torch.ones_like(seen)], dim=1), image / rough)[0])
         if not gain > 0:
             return gain, torch.zeros_like(projected)
-    modes = _cosines(view.image.shape, remainder_modes).to(view.image.device)
+    modes = _cosines(view.image.shape, remainder_modes, view.image.device)
     weights = _least_deviation(modes[:, used].T, image / gain - seen)
     return gain, (modes.flatten(1).T @ weights).view(view.image.shape).to(projected)
 
@@ -240,7 +240,7 @@ def conjugate_gradients(
 
 class StepCorrection:
     """(x_0, t) -> x_0 for a sampler: every estimate corrected with weight alpha_bar_t / alpha_bar of the last step, none at
-    zero SNR. `uncorrected_hu` is the last estimate as the network gave it."""
+    zero SNR. `uncorrected_hu` (B, D, H, W) is the last estimate as the network gave it."""
 
     def __init__(
         self,
@@ -258,16 +258,18 @@ class StepCorrection:
         self.uncorrected_hu: Tensor | None = None
 
     def __call__(self, x_0: Tensor, t: int) -> Tensor:
-        """x_0: (1, 1, D, H, W) network units."""
+        """x_0: (B, 1, D, H, W) network units."""
         # the projector of a tilted view differentiates inside, which inference mode forbids
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(x_0.device.type, enabled=False):
-            hu = self.uncorrected_hu = self._hu_map.to_hu(x_0[0, 0].float().clone())
+            self.uncorrected_hu = self._hu_map.to_hu(x_0[:, 0].float().clone())
             if self._weights[t] == 0 or not self._views:
                 return x_0
-            hu = hu.to(self._views[0].image.device)
-            error = expected_error(hu, None, self._calibration)
-            hu, _ = correct_volume(hu, error, self._grid, self._views, self._options, weight=self._weights[t])
-            return self._hu_map.to_x(hu)[None, None].to(x_0)
+            volumes = [self._corrected(hu, t) for hu in self.uncorrected_hu.to(self._views[0].image.device)]
+            return self._hu_map.to_x(torch.stack(volumes))[:, None].to(x_0)
+
+    def _corrected(self, hu: Tensor, t: int) -> Tensor:
+        error = expected_error(hu, None, self._calibration)
+        return correct_volume(hu, error, self._grid, self._views, self._options, weight=self._weights[t])[0]
 
 
 def _ray_axis(grid: VolumeGrid, beam: Beam) -> int:
@@ -283,16 +285,16 @@ def _least_deviation(columns: Tensor, target: Tensor) -> Tensor:
     for _ in range(_ROBUST_ROUNDS):
         weighted = columns * share[:, None]
         # around the last solution, so that the ridge does not pull an exact fit away
-        weights = weights + torch.linalg.solve(columns.T @ weighted + ridge, weighted.T @ (target - columns @ weights))
+        normal, wanted = columns.T @ weighted + ridge, weighted.T @ (target - columns @ weights)
+        weights = weights + torch.linalg.solve(normal.cpu(), wanted.cpu()).to(weights)  # too small a system for a GPU
         share = _ROBUST_SCALE / (target - columns @ weights).abs().clamp(min=_ROBUST_SCALE)
     return weights
 
 
-def _cosines(shape: Sequence[int], count: int) -> Tensor:
+def _cosines(shape: Sequence[int], count: int, device: torch.device) -> Tensor:
     """(n, Hd, Wd) float64: products of the `count` longest cosines along rows and columns, within a quarter ellipse."""
-    rows, columns = (
-        torch.cos(math.pi * torch.arange(count, dtype=torch.float64)[:, None] * (torch.arange(n) + 0.5) / n) for n in shape
-    )
+    orders = torch.arange(count, dtype=torch.float64, device=device)[:, None]
+    rows, columns = (torch.cos(math.pi * orders * (torch.arange(n, device=device) + 0.5) / n) for n in shape)
     pairs = [(a, b) for a in range(count) for b in range(count) if a * a + b * b < count * count]
     return torch.stack([rows[a][:, None] * columns[b] for a, b in pairs])
 

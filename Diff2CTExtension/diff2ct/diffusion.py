@@ -8,11 +8,14 @@ has entries. Randomness is per sample: the same seed gives the same sample whate
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+
+_log = logging.getLogger(__name__)
 
 Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
 """(x_t (B, C, D, H, W), t) -> estimate of x_0, same shape."""
@@ -169,15 +172,23 @@ def trailing_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
 
 
 class SampleNoise:
-    """Gaussian noise for a batch, one generator per sample, drawn on the CPU: independent of batch size and device."""
+    """Gaussian noise for a batch, one generator per sample, drawn on the CPU: independent of batch size and device. To a GPU it
+    goes through page-locked memory, so that what was asked of the GPU before goes on meanwhile."""
 
     def __init__(self, seeds: Sequence[int], shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         self._generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        self._shape, self._device = shape, device
+        self._shape, self._device = shape, torch.device(device)
 
     def __call__(self) -> torch.Tensor:
         """(B, *shape) float32."""
-        return torch.stack([torch.randn(self._shape, generator=g) for g in self._generators]).to(self._device)
+        noise = torch.stack([torch.randn(self._shape, generator=g) for g in self._generators])
+        if self._device.type != "cuda":
+            return noise.to(self._device)
+        try:
+            noise = noise.pin_memory()
+        except RuntimeError as error:  # the system limits what may be locked
+            _log.warning("noise goes to the GPU the slow way: %s", error)
+        return noise.to(self._device, non_blocking=True)
 
 
 # Samplers

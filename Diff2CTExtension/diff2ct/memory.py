@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -16,32 +17,57 @@ embedded one."""
 _FIXED_BYTES = 400_000_000
 """Radiographs, what is looked up of them, the comparison with the X-rays: about 350 MB measured at 128^3."""
 _VOLUMES_PER_SAMPLE = 3  # the sample, its place among all samples, and in their mean and SD
+_VOLUMES_IN_SAMPLER = 8  # x_t, its noise, two estimates and what comes between them
+_MOST_AT_ONCE = 8  # a GPU is busy by then, and progress and cancelling stay fine
+_LEFT_FREE = 0.2  # of a GPU, for what else runs on it and for the workspace of convolutions
+
+
+def samples_at_once(network: torch.nn.Module, size: tuple[int, int, int], num_samples: int, device: str) -> int:
+    """How many of `num_samples` volumes of `size` (D, H, W) to draw together: on a GPU as many as fit, in equal shares;
+    elsewhere one, as nothing is gained by more. MemoryError as `check_memory`."""
+    check_memory(network, size, num_samples, device)
+    if torch.device(device).type != "cuda" or num_samples == 1:
+        return 1
+    free = free_bytes(device)
+    for count in range(min(num_samples, _MOST_AT_ONCE), 1, -1):
+        needed = needed_bytes(network, size, num_samples, device, at_once=count)
+        if needed is not None and free is not None and needed <= (1 - _LEFT_FREE) * free:
+            return math.ceil(num_samples / math.ceil(num_samples / count))
+    return 1
 
 
 def check_memory(network: torch.nn.Module, size: tuple[int, int, int], num_samples: int, device: str) -> None:
     """MemoryError, with both figures, if `num_samples` volumes of `size` (D, H, W) need more than is free on `device`.
 
-    Samples are drawn one after the other, so their number hardly matters. Nothing happens where either figure is not known.
+    Samples can be drawn one after the other, so their number hardly matters. Nothing happens where either figure is not known.
     """
     needed, free = needed_bytes(network, size, num_samples, device), free_bytes(device)
     if needed is not None and free is not None and needed > free:
         raise MemoryError(f"this reconstruction needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on {device}")
 
 
-def needed_bytes(network: torch.nn.Module, size: tuple[int, int, int], num_samples: int, device: str) -> int | None:
-    """About what a reconstruction allocates beyond the loaded network; None for networks other than the denoiser."""
+def needed_bytes(
+    network: torch.nn.Module, size: tuple[int, int, int], num_samples: int, device: str, *, at_once: int = 1
+) -> int | None:
+    """About what a reconstruction that draws `at_once` samples together allocates on `device` beyond the loaded network; None
+    for networks other than the denoiser."""
     if not isinstance(network, X2NoiseNet):
         return None
     voxels, config = size[0] * size[1] * size[2], network.config
     feature_map = config.widths[0] * (voxels // 8**config.haar_levels) * fastest_dtype(device).itemsize
-    return _FIXED_BYTES + _MAPS * feature_map + _VOLUMES_PER_SAMPLE * num_samples * voxels * 4
+    on_cpu = torch.device(device).type == "cpu"  # where finished samples are kept
+    volumes = _VOLUMES_PER_SAMPLE * num_samples if on_cpu else _VOLUMES_IN_SAMPLER * at_once
+    return _FIXED_BYTES + _MAPS * feature_map * at_once + volumes * voxels * 4
 
 
 def free_bytes(device: str) -> int | None:
     """Memory that can be had on `device` now; None if it cannot be told."""
     kind = torch.device(device).type
     if kind == "cuda":
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+        index = torch.device(device).index
+        index = torch.cuda.current_device() if index is None else index  # torch 2.2 wants a number
+        unused = torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)  # kept by torch for us
+        return int(torch.cuda.mem_get_info(index)[0]) + unused
     if kind != "cpu" or sys.platform != "linux":
         return None
     lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+_CAST_BY_AUTOCAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_FIRST_WITH_BF16 = (8, 0)  # compute capability, Ampere; torch calls older GPUs able too, but they emulate it slowly
 
 
 @lru_cache(maxsize=4)
@@ -15,7 +21,7 @@ def fastest_dtype(device: str) -> torch.dtype:
     """bfloat16 or float32, whichever runs a convolution of the network's size faster on `device`; takes about 0.1 s once."""
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= _FIRST_WITH_BF16 else torch.float32
     if kind != "cpu":
         return torch.float32
     seconds = {dtype: _seconds_of_convolution(dtype) for dtype in (torch.float32, torch.bfloat16)}
@@ -27,6 +33,20 @@ def fastest_arithmetic(device: str) -> AbstractContextManager[Any]:
     if fastest_dtype(device) == torch.float32:
         return nullcontext()  # torch.autocast to float32 would only warn
     return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def cast_once(network: NetworkT, device: str) -> NetworkT:
+    """`network` for many calls in `fastest_arithmetic`: autocast would cast the weights of every layer anew at each call, here
+    they are cast already. Same results; what is not cast is shared, and where float32 is fastest it is `network` itself."""
+    dtype = fastest_dtype(device)
+    if dtype == torch.float32:
+        return network
+    copies: dict[int, Any] = {}
+    for layer in network.modules():
+        for parameter in layer.parameters(recurse=False):
+            cast = isinstance(layer, _CAST_BY_AUTOCAST)
+            copies[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=False) if cast else parameter
+    return deepcopy(network, copies)
 
 
 @torch.no_grad()

@@ -80,8 +80,8 @@ class _SeparableChunk:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Where each ray meets each plane: position(s) = start + s * step, in voxels, and the length of ray per plane; all (H, W)
-    float64.
+    """Where each ray meets each plane: position(s) = start + s * step, in voxels, and the length of ray per plane; all (H, W),
+    float64 on the CPU as they are made.
 
     separable: the sparse matrices of the separable path, () where the beam does not allow it.
     """
@@ -122,12 +122,11 @@ def _cached_plan(
     dtype: torch.dtype,
     device: torch.device,
 ) -> _Plan:
-    """The plan of one geometry; its sparse matrices are of `dtype` and on `device`."""
+    """The plan of one geometry; its sparse matrices and lengths are of `dtype` and on `device`."""
     pose = None if pose_key is None else torch.tensor(pose_key, dtype=torch.float64).reshape(4, 4)
     plan = _plan(grid, beam, pose)
-    if not (separable and _is_separable(plan)):
-        return plan
-    return replace(plan, separable=tuple(_separable_chunks(plan, dtype, device)))
+    matrices = tuple(_separable_chunks(plan, dtype, device)) if separable and _is_separable(plan) else ()
+    return replace(plan, separable=matrices, length_mm=plan.length_mm.to(dtype).to(device))
 
 
 def _plan(grid: VolumeGrid, beam: Beam, pose: torch.Tensor | None) -> _Plan:
@@ -287,8 +286,10 @@ def _general_chunks(plan: _Plan, like: torch.Tensor) -> Iterator[tuple[slice, to
     start = torch.stack([(2 * plan.p_start + 1) / num_p - 1, (2 * plan.r_start + 1) / num_r - 1], dim=-1).to(like)
     step = torch.stack([2 * plan.p_step / num_p, 2 * plan.r_step / num_r], dim=-1).to(like)
     at_a_time = max(1, _COORDINATE_BYTES // (start.numel() * like.element_size()))
-    for planes in torch.arange(plan.srp[0], dtype=torch.float64).split(at_a_time):
-        yield slice(int(planes[0]), int(planes[-1]) + 1), start + planes.to(like)[:, None, None, None] * step
+    for first in range(0, plan.srp[0], at_a_time):
+        last = min(first + at_a_time, plan.srp[0])
+        planes = torch.arange(first, last, dtype=like.dtype, device=like.device)
+        yield slice(first, last), start + planes[:, None, None, None] * step
 
 
 def _sample_planes(planes: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

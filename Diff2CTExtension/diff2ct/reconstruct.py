@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,12 +14,13 @@ import torch
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
+from diff2ct.cuda_graph import PAYS_FROM, Network, RecordedNetwork
 from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, corrected, predict_x0, trailing_timesteps
 from diff2ct.maps import DEFAULT_LEVEL, check_maps
-from diff2ct.memory import check_memory
+from diff2ct.memory import samples_at_once
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
-from diff2ct.precision import fastest_arithmetic
+from diff2ct.precision import cast_once, fastest_arithmetic
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.translator import Translator, translate
@@ -115,7 +118,7 @@ def reconstruct(
     pair = frontal_and_lateral(radiographs)
     options = default_consistency(pair, checkpoint) if consistency is None else checked_consistency(consistency, checkpoint)
     grid = grid_around_isocenter(checkpoint.grid, pair)
-    check_memory(checkpoint.network, grid.size, num_samples, device)
+    at_once = samples_at_once(checkpoint.network, grid.size, num_samples, device)
     seen = pair if translator is None else _in_drr_style(pair, translator)
     condition = condition_of(seen, checkpoint.condition, grid, device)
     corrects_on = device if torch.device(device).type == "cuda" else "cpu"  # MPS has no float64
@@ -124,19 +127,20 @@ def reconstruct(
     samples, uncorrected = [], []
     with torch.inference_mode(), fastest_arithmetic(device):
         correction = _step_correction(checkpoint, grid, num_steps, views, options)
-        draw = _sampling(checkpoint, condition, grid, sampling, device, correction)
-        for n in range(num_samples):
-            x_0 = draw(sample_seed(seed, n), _counting(on_step, n, num_samples), is_cancelled)
-            samples.append(checkpoint.hu_map.to_hu(x_0[0, 0].float()).cpu().numpy())
+        draw = _sampling(checkpoint, condition, grid, sampling, device, correction, math.ceil(num_samples / at_once))
+        for done in range(0, num_samples, at_once):
+            seeds = [sample_seed(seed, n) for n in range(done, min(done + at_once, num_samples))]
+            x_0 = draw(seeds, _counting(on_step, done, len(seeds), num_samples, device), is_cancelled)
+            samples.append(checkpoint.hu_map.to_hu(x_0[:, 0].float()).cpu().numpy())
             if correction is not None and correction.uncorrected_hu is not None:
                 uncorrected.append(correction.uncorrected_hu.cpu().numpy())
 
-    samples_hu = np.stack(samples)
+    samples_hu = np.concatenate(samples)
     sd_hu = samples_hu.std(0, ddof=1) if num_samples > 1 else None
     volume = before = CtVolume(samples_hu.mean(0), grid)
     error_hu = error_of(volume, sd_hu, checkpoint.calibration)
     if uncorrected:
-        before = CtVolume(np.mean(uncorrected, axis=0), grid)
+        before = CtVolume(np.concatenate(uncorrected).mean(0), grid)
     elif options is not None and error_hu is not None:
         hu, error = (torch.from_numpy(a).to(corrects_on) for a in (volume.hu, error_hu))
         volume = CtVolume(correct_volume(hu, error, grid, views, options)[0].cpu().numpy(), grid)
@@ -207,12 +211,13 @@ def _sampling(
     sampling: Sampling,
     device: str,
     correction: StepCorrection | None,
-) -> Callable[[int, OnStep | None, Callable[[], bool] | None], torch.Tensor]:
-    """(seed, on_step, is_cancelled) -> x_0 (1, 1, D, H, W), one sample. What all samples share is computed here, once."""
+    num_batches: int,
+) -> Callable[[Sequence[int], OnStep | None, Callable[[], bool] | None], torch.Tensor]:
+    """(seeds, on_step, is_cancelled) -> x_0 (B, 1, D, H, W), a sample per seed. What all share is computed here, once."""
     network, diffusion = checkpoint.network, checkpoint.diffusion
     if not isinstance(network, X2NoiseNet) or diffusion is None:
 
-        def predict(seed: int, on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
+        def predict(seeds: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
             if is_cancelled is not None and is_cancelled():
                 raise Cancelled("cancelled before the only step")
             x_0 = network(condition)
@@ -222,14 +227,18 @@ def _sampling(
 
         return predict
 
-    embedded = network.embed_condition(condition, grid.size)
-    denoiser = predict_x0(lambda x, t: network.denoise(x, t, embedded), diffusion)
+    denoising = cast_once(network, device)
+    embedded = denoising.embed_condition(condition, grid.size)
+    step: Network = partial(denoising.denoise, embedded_condition=embedded)
+    if torch.device(device).type == "cuda" and num_batches * sampling.num_steps >= PAYS_FROM:
+        step = RecordedNetwork(step)
+    denoiser = predict_x0(step, diffusion)
     if correction is not None:
         denoiser = corrected(denoiser, correction)
     timesteps, draw = trailing_timesteps(diffusion.num_timesteps, sampling.num_steps), SAMPLERS[sampling.sampler]
 
-    def sample(seed: int, on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
-        noise = SampleNoise([seed], (1, *grid.size), device)
+    def sample(seeds: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
+        noise = SampleNoise(seeds, (1, *grid.size), device)
         return draw(denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
 
     return sample
@@ -281,7 +290,13 @@ def sample_seed(seed: int, n: int) -> int:
     return seed + n * 1_000_003
 
 
-def _counting(on_step: OnStep | None, n: int, num_samples: int) -> OnStep | None:
-    if on_step is None:
-        return None
-    return lambda done, steps: on_step(n * steps + done, num_samples * steps)
+def _counting(on_step: OnStep | None, samples_done: int, batch: int, num_samples: int, device: str) -> OnStep:
+    """Tells the steps of all samples, each once it is done: a GPU is asked for them long before, and could not be cancelled."""
+
+    def count(done: int, steps: int) -> None:
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+        if on_step is not None:
+            on_step(samples_done * steps + batch * done, num_samples * steps)
+
+    return count

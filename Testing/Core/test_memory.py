@@ -43,6 +43,26 @@ def test_nothing_happens_where_memory_is_enough_or_unknown(monkeypatch: pytest.M
     memory.check_memory(torch.nn.Identity(), CUBE, 1, "cpu")
 
 
+@pytest.mark.parametrize(
+    ("free", "num_samples", "at_once"), [(80e9, 1, 1), (80e9, 4, 4), (80e9, 10, 5), (1.6e9, 10, 3), (0.75e9, 10, 1)]
+)
+def test_a_gpu_draws_as_many_samples_together_as_fit(
+    free: float, num_samples: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_checkpoint().network
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(free))
+    monkeypatch.setattr(memory, "fastest_dtype", lambda device: torch.bfloat16)
+    assert memory.samples_at_once(network, CUBE, num_samples, "cuda") == at_once
+    assert memory.samples_at_once(network, CUBE, 1, "cpu") == 1
+
+
+def test_too_small_a_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 300_000_000)
+    monkeypatch.setattr(memory, "fastest_dtype", lambda device: torch.bfloat16)
+    with pytest.raises(MemoryError, match="are free on cuda"):
+        memory.samples_at_once(load_checkpoint().network, CUBE, 4, "cuda")
+
+
 def test_limit_of_a_container(tmp_path: Path) -> None:
     assert memory._left_in_container(tmp_path) is None
     for name, text in (("memory.max", "max\n"), ("memory.current", "700\n"), ("memory.stat", "anon 500\ninactive_file 150\n")):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diff2ct import precision
+from tiny import tiny_checkpoint
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -24,3 +25,20 @@ def test_the_faster_dtype_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(precision, "_seconds_of_convolution", lambda dtype, slow=slow: 2.0 if dtype == slow else 1.0)
         assert precision.fastest_dtype("cpu") == fast
     precision.fastest_dtype.cache_clear()
+
+
+def test_weights_that_are_cast_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "fastest_dtype", lambda device: torch.bfloat16)
+    network = tiny_checkpoint().network.channels_last()
+    x, t, condition = torch.randn(2, 1, 16, 16, 16), torch.tensor([3, 500]), torch.randn(2, 13, 16, 16, 16)
+    with torch.inference_mode(), precision.fastest_arithmetic("cpu"):
+        cast = precision.cast_once(network, "cpu")
+        assert torch.equal(cast(x, t, condition), network(x, t, condition))
+    assert cast.enter.weight.dtype == torch.bfloat16 and network.enter.weight.dtype == torch.float32
+    assert cast.leave_norm.scale is network.leave_norm.scale
+
+
+def test_where_float32_is_fastest_nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "fastest_dtype", lambda device: torch.float32)
+    network = tiny_checkpoint().network
+    assert precision.cast_once(network, "cpu") is network

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from diff2ct import precision
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
+from diff2ct.consistency import Consistency
 from diff2ct.diffusion import Cancelled, Sampling
 from diff2ct.geometry import ConeBeam, View
 from diff2ct.phantom import make_phantom
@@ -14,7 +16,7 @@ from diff2ct.reconstruct import frontal_and_lateral, reconstruct, reproject, sam
 from diff2ct.translator import translate
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume
-from tiny import GRID, tiny_body, tiny_checkpoint, tiny_radiographs, tiny_translator
+from tiny import GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,26 @@ def test_same_seed_same_volume_whatever_the_number_of_samples(checkpoint: Checkp
     np.testing.assert_array_equal(singles[0], one)
     np.testing.assert_allclose(several.volume.hu, np.mean(singles, axis=0), atol=1e-3)
     np.testing.assert_allclose(several.sd_hu, np.std(singles, axis=0, ddof=1), atol=1e-2)
+
+
+@pytest.mark.parametrize("sampler", ["dpm-solver", "ddpm"])
+def test_samples_drawn_together_are_those_drawn_one_by_one(
+    checkpoint: Checkpoint, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, found, seen = tiny_radiographs(tiny_body()), [], []
+    monkeypatch.setattr(precision, "fastest_dtype", lambda device: torch.float32)
+    calibrated = replace(checkpoint, calibration=tiny_calibration())
+    for at_once in (1, 2, 3):
+        monkeypatch.setattr("diff2ct.reconstruct.samples_at_once", lambda *_, count=at_once: count)
+        result = reconstruct(
+            pair, calibrated, num_steps=2, num_samples=3, sampler=sampler, consistency=Consistency(when="steps"),
+            on_step=lambda done, steps: seen.append((done, steps)),
+        )  # fmt: skip
+        found.append(result)
+    for together in found[1:]:
+        np.testing.assert_allclose(together.samples_hu, found[0].samples_hu, atol=0.05)
+        assert together.reprojection_before[0] == pytest.approx(found[0].reprojection_before[0], abs=1e-5)
+    assert seen[6:] == [(2, 6), (4, 6), (5, 6), (6, 6), (3, 6), (6, 6)]
 
 
 def test_order_of_the_views_does_not_matter(checkpoint: Checkpoint) -> None:

@@ -84,5 +84,16 @@ def zero(layer: nn.Module) -> nn.Module:
 
 def double(x: torch.Tensor, *, planar: bool = False) -> torch.Tensor:
     """Nearest-neighbour upsampling by 2, of rows and columns only if planar, in the dtype of x (autocast would widen it)."""
+    if x.device.type == "cuda":
+        return _double_channels_last(x, planar)
     with torch.autocast(x.device.type, enabled=False):
         return interpolate(x, scale_factor=(1.0, 2.0, 2.0) if planar else (2.0, 2.0, 2.0), mode="nearest")
+
+
+def _double_channels_last(x: torch.Tensor, planar: bool) -> torch.Tensor:
+    """The same in one copy: torch's kernel for CUDA goes through channels-first and back."""
+    depth, height, width = x.shape[2:]
+    planes = 1 if planar else 2
+    sites = x.permute(0, 2, 3, 4, 1)[:, :, None, :, None, :, None]  # (B, D, 1, H, 1, W, 1, C)
+    repeated = sites.expand(-1, -1, planes, -1, 2, -1, 2, -1)
+    return repeated.reshape(x.shape[0], planes * depth, 2 * height, 2 * width, x.shape[1]).permute(0, 4, 1, 2, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 
@@ -25,11 +27,17 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
 
     The matrix is symmetric and orthonormal and so its own inverse. In the dtype of x, whatever the caller's autocast.
     """
-    pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=x.dtype, device=x.device)
-    signs = torch.kron(torch.kron(pair, pair), pair)
     with torch.autocast(x.device.type, enabled=False):
-        mixed = signs @ x.unflatten(1, (-1, 8)).flatten(3)  # the factor apart, so that equal samples cancel exactly
-        return (mixed * 8**-0.5).reshape(x.shape)
+        mixed = _signs(x.dtype, x.device) @ x.unflatten(1, (-1, 8)).flatten(3)
+        return (mixed * 8**-0.5).reshape(x.shape)  # the factor apart, so that equal samples cancel exactly
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # training may need what inference made
+def _signs(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(8, 8) of 1 and -1. Kept, as a GPU would wait for each copy, and a recorded CUDA graph allows none."""
+    pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=dtype, device=device)
+    return torch.kron(torch.kron(pair, pair), pair)
 
 
 def space_to_depth(x: torch.Tensor, levels: int = 1) -> torch.Tensor:

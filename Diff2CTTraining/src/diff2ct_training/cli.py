@@ -222,6 +222,7 @@ def evaluate(
     consistency: ConsistencyOption = None,
     mean_phantoms: Annotated[int, typer.Option(help="Training phantoms of train-mean and nearest-neighbour.")] = 32,
     device: Device = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes; they may share a GPU.")] = 1,
     keep_volumes: Annotated[bool, typer.Option("--keep-volumes", help="Write every reconstruction into volumes/.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
 ) -> None:
@@ -235,7 +236,7 @@ def evaluate(
         label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()),
         methods=tuple(methods or ()), labels=labels, predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
         lpips=lpips, inception=inception, num_steps=steps, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
-        consistency=consistency, device=device, keep_volumes=keep_volumes, overwrite=overwrite,
+        consistency=consistency, device=device, workers=workers, keep_volumes=keep_volumes, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("evaluation") as update:
         summary = run_evaluation(request, on_progress=update)

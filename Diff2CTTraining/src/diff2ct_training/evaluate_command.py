@@ -15,6 +15,7 @@ from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PlannedCase, plan_ct, plan_phantom, plan_prepared
 from diff2ct_training.evaluation.methods import (
     BASELINES,
+    CheckpointUse,
     PlannedMethod,
     describe_sampling,
     plan_baseline,
@@ -40,7 +41,7 @@ class EvaluationRequest:
     labels: folder with label maps of the CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions.
     label_scheme: the numbers in both. compat, lpips, inception: `ScoringOptions`. num_mean_phantoms: how many training phantoms
     make the train-mean and are neighbours. overwrite: keep nothing of an earlier evaluation in the same folder.
-    keep_volumes: write every reconstruction. Others: `diff2ct.reconstruct`.
+    keep_volumes: write every reconstruction. workers: processes; several may share a GPU. Others: `diff2ct.reconstruct`.
     """
 
     output: Path
@@ -64,6 +65,7 @@ class EvaluationRequest:
     device: str = "cpu"
     overwrite: bool = False
     keep_volumes: bool = False
+    workers: int = 1
 
 
 def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, str], None]) -> str:
@@ -80,11 +82,13 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
     check_names("--method", request.methods, known)
     check_names("--predicted-labels", tuple(scoring.predicted_labels), known)
     wanted = request.methods or known
-    checkpoints = {name: load_checkpoint(file, device=request.device) for name, file in files.items() if name in wanted}
+    checkpoints = {name: load_checkpoint(file) for name, file in files.items() if name in wanted}
+    uses = {name: checkpoint_use(files[name], request) for name in checkpoints}
     grid = next((checkpoint.grid for checkpoint in checkpoints.values()), VolumeGrid.centered())
     setup = BiplanarSetup()
     cases = plan_cases(request, grid, setup)
-    methods = {name: plan_method(name, checkpoints, grid, request) for name in wanted}
+    methods = {name: plan_checkpoint(checkpoint, uses[name]) for name, checkpoint in checkpoints.items()}
+    methods = {name: methods.get(name) or plan_method(name, grid, request) for name in wanted}
     total, done = len(cases) * len(methods), 0
 
     def count(case: str, method: str) -> None:
@@ -93,8 +97,8 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         on_progress(done, total, f"{case}, {method}")
 
     evaluate(
-        cases, methods, request.output, scoring=scoring, settings=settings_of(request, checkpoints, setup),
-        afresh=request.overwrite, keep_volumes=request.keep_volumes, on_result=count,
+        cases, methods, request.output, scoring=scoring, settings=settings_of(request, checkpoints, uses, setup),
+        afresh=request.overwrite, keep_volumes=request.keep_volumes, workers=request.workers, on_result=count,
     )  # fmt: skip
     return (request.output / "summary.md").read_text(encoding="utf-8")
 
@@ -114,20 +118,21 @@ def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetu
     return cases
 
 
-def plan_method(
-    name: str, checkpoints: Mapping[str, Checkpoint], grid: VolumeGrid, request: EvaluationRequest
-) -> PlannedMethod:
-    """The method called `name`; checkpoints of another grid than `grid` are resampled to it."""
-    if name in checkpoints:
-        return plan_checkpoint(
-            checkpoints[name], num_steps=request.num_steps, num_samples=request.num_samples, seed=request.seed,
-            device=request.device, consistency=request.consistency,
-        )  # fmt: skip
+def checkpoint_use(file: Path | None, request: EvaluationRequest) -> CheckpointUse:
+    return CheckpointUse(
+        file=file, num_steps=request.num_steps, num_samples=request.num_samples, seed=request.seed,
+        consistency=request.consistency, device=request.device,
+    )  # fmt: skip
+
+
+def plan_method(name: str, grid: VolumeGrid, request: EvaluationRequest) -> PlannedMethod:
+    """The method called `name`, no checkpoint."""
     if name == TRAIN_MEAN:
-        return plan_train_mean(request.num_mean_phantoms, grid)
+        return plan_train_mean(request.num_mean_phantoms, grid, workers=request.workers)
     if name == NEAREST:
         prepared = [] if request.cases is None else list_cases(request.cases)
-        return plan_nearest_neighbour(request.num_mean_phantoms, [f for f in prepared if describe_case(f)["split"] == "train"])
+        known = [file for file in prepared if describe_case(file)["split"] == "train"]
+        return plan_nearest_neighbour(request.num_mean_phantoms, known, workers=request.workers)
     return plan_baseline(name)
 
 
@@ -144,12 +149,15 @@ def scoring_options(request: EvaluationRequest) -> ScoringOptions:
 
 
 def settings_of(
-    request: EvaluationRequest, checkpoints: Mapping[str, Checkpoint], setup: BiplanarSetup
+    request: EvaluationRequest,
+    checkpoints: Mapping[str, Checkpoint],
+    uses: Mapping[str, CheckpointUse],
+    setup: BiplanarSetup,
 ) -> list[tuple[str, str]]:
     """How the numbers were made."""
     lines = []
     for name, checkpoint in checkpoints.items():
-        how = describe_sampling(checkpoint, request.num_steps, request.num_samples, request.seed)
+        how = describe_sampling(checkpoint, uses[name])
         how += ", no data consistency" if request.consistency is False or checkpoint.calibration is None else ""
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
     phantoms = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"

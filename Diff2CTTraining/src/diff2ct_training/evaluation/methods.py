@@ -13,8 +13,10 @@ import torch
 
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
+from diff2ct.diffusion import Sampling, trailing_timesteps
 from diff2ct.metrics import body_mask
 from diff2ct.reconstruct import Reconstruction, reconstruct
+from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training import baselines
 from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, EvaluationCase
@@ -62,39 +64,53 @@ def _itself(method: Method) -> Method:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointUse:
-    """A checkpoint's file, None for the embedded one, and how it is run, as `reconstruct` says."""
+    """A checkpoint's file, None for the embedded one, and how it is run, as `reconstruct` says. translator: a file too."""
 
     file: Path | None = None
     num_steps: int | None = None
+    sampler: str | None = None
     num_samples: int = 1
     seed: int = 0
     consistency: bool | None = None
+    translator: Path | None = None
     device: str = "cpu"
 
+    def sampling_of(self, checkpoint: Checkpoint) -> Sampling:
+        """How it is sampled, what is not said here as the checkpoint says. Raises ValueError where that cannot be."""
+        usual = checkpoint.sampling
+        num_steps = usual.num_steps if self.num_steps is None else self.num_steps
+        if checkpoint.diffusion is not None:
+            trailing_timesteps(checkpoint.diffusion.num_timesteps, num_steps)  # refuses too many
+        return Sampling(sampler=self.sampler or usual.sampler, num_steps=num_steps)
 
-def plan_checkpoint(checkpoint: Checkpoint, use: CheckpointUse) -> PlannedMethod:
+
+def plan_checkpoint(checkpoint: Checkpoint, use: CheckpointUse, translator: Translator | None = None) -> PlannedMethod:
     """The whole inference path that the module and the command line run, for any checkpoint that `reconstruct` takes.
 
-    checkpoint: of `use.file`, on any device; each process that runs the method loads its own.
+    checkpoint, translator: of the files that `use` names, on any device; each process that runs the method loads its own.
     """
     sampling = describe_sampling(checkpoint, use)
     calibration = "" if checkpoint.calibration is None else f", calibrated {hash_of(checkpoint.calibration)}"
     consistent = "" if not calibration or use.consistency is False else f", {Consistency()}"
-    identity = f"checkpoint {checkpoint.sha256[:16]}{calibration}{consistent}, {sampling}, on {use.device}"
-    build = partial(checkpoint_method, use, checkpoint.sha256)
+    style = "" if translator is None else f", X-rays through translator {translator.sha256[:16]}"
+    identity = f"checkpoint {checkpoint.sha256[:16]}{calibration}{consistent}, {sampling}{style}, on {use.device}"
+    build = partial(checkpoint_method, use, checkpoint.sha256, "" if translator is None else translator.sha256)
     return PlannedMethod(identity, build, 1 if checkpoint.in_one_pass else use.num_samples)
 
 
-def checkpoint_method(use: CheckpointUse, sha256: str) -> Method:
-    """sha256: of the file when it was planned; ValueError if it has become another one since."""
+def checkpoint_method(use: CheckpointUse, sha256: str, translator_sha256: str = "") -> Method:
+    """sha256: of the files when they were planned; ValueError if one has become another since."""
     checkpoint = load_checkpoint(use.file, device=use.device)
+    translator = None if use.translator is None else load_translator(use.translator, device=use.device)
     if checkpoint.sha256 != sha256:
         raise ValueError(f"checkpoint: {use.file} was written anew while it was being evaluated")
+    if translator is not None and translator.sha256 != translator_sha256:
+        raise ValueError(f"translator: {use.translator} was written anew while it was being used")
 
     def method(case: EvaluationCase) -> Prediction:
         result = reconstruct(
             case.radiographs, checkpoint, num_steps=use.num_steps, num_samples=use.num_samples, seed=use.seed,
-            device=use.device, consistency=use.consistency,
+            sampler=use.sampler, consistency=use.consistency, translator=translator, device=use.device,
         )  # fmt: skip
         return _prediction(result, case.grid)
 
@@ -105,8 +121,8 @@ def describe_sampling(checkpoint: Checkpoint, use: CheckpointUse) -> str:
     """How a checkpoint is run, in words."""
     if checkpoint.in_one_pass:
         return "one pass"
-    steps = use.num_steps or checkpoint.sampling.num_steps
-    return f"{checkpoint.sampling.sampler}, {steps} steps, {use.num_samples} samples, seed {use.seed}"
+    sampling = use.sampling_of(checkpoint)
+    return f"{sampling.sampler}, {sampling.num_steps} steps, {use.num_samples} samples, seed {use.seed}"
 
 
 def _prediction(result: Reconstruction, grid: VolumeGrid) -> Prediction:

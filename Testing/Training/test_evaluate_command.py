@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from diff2ct.translator import load_translator, save_translator
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import write_volume
 from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoints, run_evaluation
+from diff2ct_training.evaluation import run
+from diff2ct_training.evaluation.methods import CheckpointUse, checkpoint_method
+from tiny import tiny_translator
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -24,7 +31,7 @@ def test_command_evaluates_checkpoints_and_baseline(tiny_checkpoint: Path, trunk
     request = EvaluationRequest(
         output=tmp_path / "out", num_phantoms=0, cts=(tmp_path / "cts",),
         checkpoints=(f"tiny={tiny_checkpoint}", f"again={tiny_checkpoint}"), methods=("tiny", "again", "flat-body"),
-        num_steps=2,
+        steps=("2",),
     )  # fmt: skip
     progress: list[tuple[int, int, str]] = []
     summary = run_evaluation(request, lambda *p: progress.append(p))
@@ -37,6 +44,94 @@ def test_command_evaluates_checkpoints_and_baseline(tiny_checkpoint: Path, trunk
     after = {row["method"]: row for row in read_csv(tmp_path / "out" / "per_case.csv")}
     assert after["tiny"]["made_by"] != before[0]["made_by"] and "tiny, one sample" in after
     assert after["flat-body"]["seconds"] == before[2]["seconds"]  # the number of samples is nothing to a baseline
+
+
+@pytest.fixture()
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all the rest."""
+    monkeypatch.setattr(run, "write_report", lambda results, *others: (results.output / "summary.md").write_text(""))
+
+
+@pytest.fixture()
+def as_many_threads_as_one_of_two_processes() -> Iterator[None]:
+    """Sums, and so the last digits, depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("no_report", "as_many_threads_as_one_of_two_processes")
+def test_two_processes_find_what_one_finds(tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path) -> None:
+    for n in (1, 2):
+        write_volume(CtVolume(trunk.hu + 10 * n, trunk.grid), tmp_path / f"trunk_{n}.nrrd")
+    request = EvaluationRequest(
+        output=tmp_path / "one", num_phantoms=0, cts=(tmp_path / "trunk_1.nrrd", tmp_path / "trunk_2.nrrd"),
+        checkpoints=(f"tiny={tiny_checkpoint}",), methods=("tiny", "train-mean", "flat-body"), steps=("2",), num_samples=2,
+        num_mean_phantoms=2,
+    )  # fmt: skip
+    progress: list[tuple[int, int, str]] = []
+    for name, workers in (("one", 1), ("two", 2)):
+        changed = replace(request, output=tmp_path / name, workers=workers, keep_volumes=workers == 2)
+        run_evaluation(changed, lambda *p: progress.append(p))
+    assert [done for done, _, _ in progress] == [*range(1, 7), *range(1, 7)]
+    rows, of_two = (read_csv(tmp_path / name / "per_case.csv") for name in ("one", "two"))
+    assert len(rows) == len(of_two) == 8  # two of the checkpoint: the mean of its samples and the first of them
+    assert [{**row, "seconds": ""} for row in rows] == [{**row, "seconds": ""} for row in of_two]
+    files = [sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n / "results").rglob("*.npz")) for n in ("one", "two")]
+    assert files[0] == files[1] and len(files[0]) == 10
+    assert len(list((tmp_path / "two" / "volumes").rglob("*.nrrd"))) == 6
+    run_evaluation(replace(request, output=tmp_path / "two", workers=2), lambda *p: progress.append(p))
+    assert [done for done, _, _ in progress[12:]] == [*range(1, 7)]  # those that are there count too
+    assert read_csv(tmp_path / "two" / "per_case.csv") == of_two
+
+
+def test_what_is_wrong_in_a_process_is_told(tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path) -> None:
+    for n in (1, 2):
+        write_volume(trunk, tmp_path / f"trunk_{n}.nrrd")
+    request = EvaluationRequest(
+        output=tmp_path / "out", num_phantoms=0, cts=(tmp_path,), checkpoints=(str(tiny_checkpoint),), methods=("diff2ct",),
+        steps=("2",), consistency=True, workers=2,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="consistency: accepted with a calibrated checkpoint"):
+        run_evaluation(request, lambda *p: None)
+
+
+def test_checkpoints_are_run_each_in_its_own_way(
+    tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        run, "write_report", lambda results, keys, s: (settings.extend(s), (results.output / "summary.md").write_text(""))
+    )
+    write_volume(trunk, tmp_path / "trunk.nrrd")
+    request = EvaluationRequest(
+        output=tmp_path / "out", num_phantoms=0, cts=(tmp_path / "trunk.nrrd",),
+        checkpoints=(f"a={tiny_checkpoint}", f"b={tiny_checkpoint}", f"c={tiny_checkpoint}"), methods=("a", "b", "c"),
+        steps=("2", "b=3"), samplers=("a=ddpm",),
+    )  # fmt: skip
+    run_evaluation(request, lambda *p: None)
+    rows = read_csv(tmp_path / "out" / "per_case.csv")
+    for row, how in zip(rows, ("ddpm, 2 steps", "dpm-solver, 3 steps", "dpm-solver, 2 steps"), strict=True):
+        assert how in row["made_by"]
+    assert len({row["mae_hu_whole"] for row in rows}) == 3
+
+    save_translator(tmp_path / "t.safetensors", tiny_translator())
+    settings.clear()
+    run_evaluation(replace(request, translator=tmp_path / "t.safetensors"), lambda *p: None)
+    translated = read_csv(tmp_path / "out" / "per_case.csv")
+    sha256 = load_translator(tmp_path / "t.safetensors").sha256
+    assert ("X-ray style", f"of checkpoints, real to DRR by translator t.safetensors {sha256[:12]}") in settings
+    for row, before in zip(translated, rows, strict=True):
+        assert f"translator {sha256[:16]}" in row["made_by"] and row["mae_hu_whole"] != before["mae_hu_whole"]
+    save_translator(tmp_path / "wrong.safetensors", tiny_translator("drr_to_real"))
+    with pytest.raises(ValueError, match="accepted is real_to_drr"):
+        run_evaluation(replace(request, translator=tmp_path / "wrong.safetensors"), lambda *p: None)
+
+
+def test_a_checkpoint_that_changes_meanwhile_is_refused(tiny_checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="written anew"):
+        checkpoint_method(CheckpointUse(file=tiny_checkpoint), "of another file")
 
 
 def test_command_does_not_write_over_foreign_results(tmp_path: Path) -> None:
@@ -57,6 +152,13 @@ def test_command_does_not_write_over_foreign_results(tmp_path: Path) -> None:
         ({"predicted_labels": ("diff2ct",)}, "METHOD=FOLDER"),
         ({"predicted_labels": ("magic=.",)}, "magic"),
         ({"inception": Path("nowhere.pt"), "methods": ("flat-body",)}, "FID and KID need"),
+        ({"steps": ("0",)}, "--steps: got '0', accepted is a count"),
+        ({"steps": ("diff2ct=1001",)}, "num_steps: got 1001, accepted is 1 to 1000"),
+        ({"steps": ("2", "3")}, "--steps: got '2' and '3' for all"),
+        ({"steps": ("magic=2",)}, "--steps: got 'magic', accepted are diff2ct"),
+        ({"samplers": ("euler",)}, "--sampler: got 'euler', accepted are ddpm, ddim, dpm-solver"),
+        ({"translator": Path("nowhere.safetensors")}, "nowhere"),
+        ({"workers": 0, "methods": ("flat-body",)}, "--workers: got 0"),
         ({"lpips": Path("nowhere.pth"), "methods": ("flat-body",)}, "LPIPS needs"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from diff2ct.units import HU_AIR, HU_WINDOW, MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.acquisitions import coarsened
 from diff2ct_training.cases import read_case
+from diff2ct_training.parallel import results_in_order
 
 SOFT_TISSUE_HU = 40.0
 NEIGHBOUR_MM = 4.0
@@ -35,19 +37,22 @@ SILHOUETTE_FRACTION = 0.02
 """Share of the image's range above air that counts as body: about 5 mm of tissue in a 250 mm thick patient."""
 
 
-def train_mean(seeds: Iterable[int], grid: VolumeGrid, on_phantom: Callable[[], None] | None = None) -> np.ndarray:
+def train_mean(seeds: Iterable[int], grid: VolumeGrid, *, workers: int = 1) -> np.ndarray:
     """The voxelwise mean of training phantoms, whatever the radiographs show. `grid` is centred on the phantoms' isocentre."""
-    from diff2ct.phantom import make_phantom
-
     total, count = np.zeros(grid.size, dtype=np.float64), 0
-    for seed in seeds:
-        total += make_phantom(seed).render(grid).hu.hu
+    for hu in results_in_order(partial(phantom_hu, grid=grid), list(seeds), workers):
+        total += hu
         count += 1
-        if on_phantom is not None:
-            on_phantom()
     if not count:
         raise ValueError("seeds: got none, accepted is at least one training phantom")
     return (total / count).astype(np.float32)
+
+
+def phantom_hu(seed: int, grid: VolumeGrid) -> np.ndarray:
+    """HU (D, H, W) float32 of a phantom on any grid of its frame."""
+    from diff2ct.phantom import make_phantom
+
+    return make_phantom(seed).render(grid).hu.hu
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,35 +65,35 @@ class Neighbour:
     on_grid: Callable[[VolumeGrid], np.ndarray]
 
 
-def phantom_neighbours(seeds: Iterable[int], on_phantom: Callable[[], None] | None = None) -> list[Neighbour]:
-    """Training phantoms."""
+def phantom_neighbours(seeds: Iterable[int], *, workers: int = 1) -> list[Neighbour]:
+    """Training phantoms, in their order."""
+    return list(results_in_order(_phantom_neighbour, list(seeds), workers))
+
+
+def case_neighbours(files: Iterable[Path], *, workers: int = 1) -> list[Neighbour]:
+    """Prepared cases, by their JSON files."""
+    return list(results_in_order(_case_neighbour, list(files), workers))
+
+
+def _phantom_neighbour(seed: int) -> Neighbour:
     from diff2ct.phantom import make_phantom
 
-    def neighbour(seed: int) -> Neighbour:
-        phantom = make_phantom(seed)
-        body = phantom.render(phantom.body_grid(NEIGHBOUR_MM)).hu
-        if on_phantom is not None:
-            on_phantom()
-        return Neighbour(f"phantom {seed}", body, lambda grid: phantom.render(grid).hu.hu)
-
-    return [neighbour(seed) for seed in seeds]
+    phantom = make_phantom(seed)
+    return Neighbour(f"phantom {seed}", phantom.render(phantom.body_grid(NEIGHBOUR_MM)).hu, partial(phantom_hu, seed))
 
 
-def case_neighbours(files: Iterable[Path]) -> list[Neighbour]:
-    """Prepared cases, by their JSON files."""
+def _case_neighbour(file: Path) -> Neighbour:
+    case = read_case(file)
+    coarse = coarsened(case, VolumeGrid.centered(1, NEIGHBOUR_MM))
+    body = CtVolume(np.asarray(coarse.hu, np.float32), moved(coarse.grid, -np.array(case.center_lps)))
+    return Neighbour(case.name, body, partial(_case_hu, file))
+
+
+def _case_hu(file: Path, grid: VolumeGrid) -> np.ndarray:
     from diff2ct.volume_io import resample
 
-    def neighbour(file: Path) -> Neighbour:
-        case = read_case(file)
-        coarse = coarsened(case, VolumeGrid.centered(1, NEIGHBOUR_MM))
-        away = -np.array(case.center_lps)
-
-        def on_grid(grid: VolumeGrid) -> np.ndarray:
-            return resample(CtVolume(np.asarray(case.hu, np.float32), moved(case.grid, away)), grid).hu
-
-        return Neighbour(case.name, CtVolume(np.asarray(coarse.hu, np.float32), moved(coarse.grid, away)), on_grid)
-
-    return [neighbour(file) for file in files]
+    case = read_case(file)
+    return resample(CtVolume(np.asarray(case.hu, np.float32), moved(case.grid, -np.array(case.center_lps))), grid).hu
 
 
 def nearest_neighbour(radiographs: Sequence[Radiograph], grid: VolumeGrid, neighbours: Sequence[Neighbour]) -> np.ndarray:

@@ -216,12 +216,23 @@ def evaluate(
     ] = None,
     lpips: Annotated[Path | None, typer.Option(help="AlexNet weights for LPIPS, see the README.")] = None,
     inception: Annotated[Path | None, typer.Option(help="Inception-v3 for FID and KID, see the README.")] = None,
-    steps: Steps = None,
+    steps: Annotated[
+        list[str] | None,
+        typer.Option(help="Denoising steps: COUNT, or NAME=COUNT of one checkpoint; repeatable. Default: the checkpoint's."),
+    ] = None,
+    samplers: Annotated[
+        list[str] | None,
+        typer.Option("--sampler", help="dpm-solver, ddim, ddpm, or NAME=... of one checkpoint. Default: the checkpoint's."),
+    ] = None,
+    translator: Annotated[
+        Path | None, typer.Option(help="Real-to-DRR translator (.safetensors) that the checkpoints' X-rays go through first.")
+    ] = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
     consistency: ConsistencyOption = None,
     mean_phantoms: Annotated[int, typer.Option(help="Training phantoms of train-mean and nearest-neighbour.")] = 32,
     device: Device = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes; they may share a GPU.")] = 1,
     keep_volumes: Annotated[bool, typer.Option("--keep-volumes", help="Write every reconstruction into volumes/.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
 ) -> None:
@@ -234,8 +245,9 @@ def evaluate(
         output=output, num_phantoms=phantoms, cts=tuple(cts or ()), cases=cases, split=None if split == "all" else split,
         label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()),
         methods=tuple(methods or ()), labels=labels, predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
-        lpips=lpips, inception=inception, num_steps=steps, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
-        consistency=consistency, device=device, keep_volumes=keep_volumes, overwrite=overwrite,
+        lpips=lpips, inception=inception, steps=tuple(steps or ()), samplers=tuple(samplers or ()),
+        translator=translator, num_samples=samples, seed=seed, num_mean_phantoms=mean_phantoms,
+        consistency=consistency, device=device, workers=workers, keep_volumes=keep_volumes, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("evaluation") as update:
         summary = run_evaluation(request, on_progress=update)

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from diff2ct import __version__
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
+from diff2ct.diffusion import SAMPLERS
 from diff2ct.process import check_device, tune_allocator
+from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PlannedCase, plan_ct, plan_phantom, plan_prepared
 from diff2ct_training.evaluation.methods import (
     BASELINES,
+    CheckpointUse,
     PlannedMethod,
     describe_sampling,
     plan_baseline,
@@ -37,10 +40,12 @@ TRAIN_MEAN, NEAREST = "train-mean", "nearest-neighbour"
 class EvaluationRequest:
     """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. cases: a folder that `diff2ct prepare` wrote; split: which of
     them, None for all. checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all.
+    steps, samplers: VALUE for all checkpoints, NAME=VALUE for one, none for what each checkpoint says. translator: real-to-DRR
+    translator that the X-rays go through before checkpoints see them.
     labels: folder with label maps of the CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions.
     label_scheme: the numbers in both. compat, lpips, inception: `ScoringOptions`. num_mean_phantoms: how many training phantoms
     make the train-mean and are neighbours. overwrite: keep nothing of an earlier evaluation in the same folder.
-    keep_volumes: write every reconstruction. Others: `diff2ct.reconstruct`.
+    keep_volumes: write every reconstruction. workers: processes; several may share a GPU. Others: `diff2ct.reconstruct`.
     """
 
     output: Path
@@ -56,7 +61,9 @@ class EvaluationRequest:
     compat: tuple[str, ...] = ()
     lpips: Path | None = None
     inception: Path | None = None
-    num_steps: int | None = None
+    steps: tuple[str, ...] = ()
+    samplers: tuple[str, ...] = ()
+    translator: Path | None = None
     num_samples: int = 1
     seed: int = 0
     consistency: bool | None = None
@@ -64,6 +71,7 @@ class EvaluationRequest:
     device: str = "cpu"
     overwrite: bool = False
     keep_volumes: bool = False
+    workers: int = 1
 
 
 def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, str], None]) -> str:
@@ -80,11 +88,14 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
     check_names("--method", request.methods, known)
     check_names("--predicted-labels", tuple(scoring.predicted_labels), known)
     wanted = request.methods or known
-    checkpoints = {name: load_checkpoint(file, device=request.device) for name, file in files.items() if name in wanted}
+    checkpoints = {name: load_checkpoint(file) for name, file in files.items() if name in wanted}
+    translator = None if request.translator is None else load_translator(request.translator, direction="real_to_drr")
+    uses = checkpoint_uses(files, request)
     grid = next((checkpoint.grid for checkpoint in checkpoints.values()), VolumeGrid.centered())
     setup = BiplanarSetup()
     cases = plan_cases(request, grid, setup)
-    methods = {name: plan_method(name, checkpoints, grid, request) for name in wanted}
+    methods = {name: plan_checkpoint(checkpoint, uses[name], translator) for name, checkpoint in checkpoints.items()}
+    methods = {name: methods.get(name) or plan_method(name, grid, request) for name in wanted}
     total, done = len(cases) * len(methods), 0
 
     def count(case: str, method: str) -> None:
@@ -93,8 +104,8 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         on_progress(done, total, f"{case}, {method}")
 
     evaluate(
-        cases, methods, request.output, scoring=scoring, settings=settings_of(request, checkpoints, setup),
-        afresh=request.overwrite, keep_volumes=request.keep_volumes, on_result=count,
+        cases, methods, request.output, scoring=scoring, settings=settings_of(request, checkpoints, uses, translator, setup),
+        afresh=request.overwrite, keep_volumes=request.keep_volumes, workers=request.workers, on_result=count,
     )  # fmt: skip
     return (request.output / "summary.md").read_text(encoding="utf-8")
 
@@ -114,20 +125,47 @@ def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetu
     return cases
 
 
-def plan_method(
-    name: str, checkpoints: Mapping[str, Checkpoint], grid: VolumeGrid, request: EvaluationRequest
-) -> PlannedMethod:
-    """The method called `name`; checkpoints of another grid than `grid` are resampled to it."""
-    if name in checkpoints:
-        return plan_checkpoint(
-            checkpoints[name], num_steps=request.num_steps, num_samples=request.num_samples, seed=request.seed,
-            device=request.device, consistency=request.consistency,
-        )  # fmt: skip
+def checkpoint_uses(files: Mapping[str, Path | None], request: EvaluationRequest) -> dict[str, CheckpointUse]:
+    """How each checkpoint is run."""
+    steps = per_checkpoint("--steps", request.steps, tuple(files))
+    samplers = per_checkpoint("--sampler", request.samplers, tuple(files))
+    check_names("--sampler", tuple(value for value in samplers.values() if value is not None), tuple(SAMPLERS))
+    return {
+        name: CheckpointUse(
+            file=file, num_steps=_count("--steps", steps[name]), sampler=samplers[name], num_samples=request.num_samples,
+            seed=request.seed, consistency=request.consistency, translator=request.translator, device=request.device,
+        ) for name, file in files.items()
+    }  # fmt: skip
+
+
+def per_checkpoint(option: str, values: tuple[str, ...], names: tuple[str, ...]) -> dict[str, str | None]:
+    """What `option` says of each of `names`, VALUE of all and NAME=VALUE of one; None of whom it says nothing."""
+    said: dict[str, str] = {}
+    for text in values:
+        name, _, value = text.rpartition("=")
+        check_names(option, (name,) if name else (), names)
+        if name in said:
+            raise ValueError(f"{option}: got {said[name]!r} and {value!r} for {name or 'all'}, accepted is one of them")
+        said[name] = value
+    return {name: said.get(name, said.get("")) for name in names}
+
+
+def _count(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{option}: got {text!r}, accepted is a count of 1 or more, or NAME=COUNT")
+    return int(text)
+
+
+def plan_method(name: str, grid: VolumeGrid, request: EvaluationRequest) -> PlannedMethod:
+    """The method called `name`, no checkpoint."""
     if name == TRAIN_MEAN:
-        return plan_train_mean(request.num_mean_phantoms, grid)
+        return plan_train_mean(request.num_mean_phantoms, grid, workers=request.workers)
     if name == NEAREST:
         prepared = [] if request.cases is None else list_cases(request.cases)
-        return plan_nearest_neighbour(request.num_mean_phantoms, [f for f in prepared if describe_case(f)["split"] == "train"])
+        known = [file for file in prepared if describe_case(file)["split"] == "train"]
+        return plan_nearest_neighbour(request.num_mean_phantoms, known, workers=request.workers)
     return plan_baseline(name)
 
 
@@ -144,17 +182,24 @@ def scoring_options(request: EvaluationRequest) -> ScoringOptions:
 
 
 def settings_of(
-    request: EvaluationRequest, checkpoints: Mapping[str, Checkpoint], setup: BiplanarSetup
+    request: EvaluationRequest,
+    checkpoints: Mapping[str, Checkpoint],
+    uses: Mapping[str, CheckpointUse],
+    translator: Translator | None,
+    setup: BiplanarSetup,
 ) -> list[tuple[str, str]]:
     """How the numbers were made."""
     lines = []
     for name, checkpoint in checkpoints.items():
-        how = describe_sampling(checkpoint, request.num_steps, request.num_samples, request.seed)
+        how = describe_sampling(checkpoint, uses[name])
         how += ", no data consistency" if request.consistency is False or checkpoint.calibration is None else ""
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
     phantoms = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"
     lines += [(TRAIN_MEAN, phantoms)] if TRAIN_MEAN in (request.methods or (TRAIN_MEAN,)) else []
     lines.append(("X-rays", f"noiseless line integrals of the whole body or scan, {setup.describe()}"))
+    if translator is not None and request.translator is not None:
+        how = f"of checkpoints, real to DRR by translator {request.translator.name} {translator.sha256[:12]}"
+        lines.append(("X-ray style", how))
     lines.append(("FID, KID", "not computed" if request.inception is None else f"features of {request.inception.name}"))
     lines.append(("LPIPS", "not computed" if request.lpips is None else f"v0.1, AlexNet of {request.lpips.name}"))
     lines.append(("program", f"diff2ct {__version__}"))

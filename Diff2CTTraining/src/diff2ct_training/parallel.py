@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from diff2ct.process import in_words, tune_allocator
 
@@ -32,8 +33,9 @@ def run_all(
 ) -> Iterator[tuple[Task, Result | Failed]]:
     """(task, function(task)) for every task, as they are done: in their order with one worker, in any with more.
 
-    function: importable by name, so that another process finds it. ValueError, MemoryError and an OSError of the input become
-    `Failed`; a full disk and our own mistakes are raised.
+    function: importable by name, so that another process finds it, or an object that pickles; each process gets it once, and
+    what it keeps stays for the next task. ValueError, MemoryError and an OSError of the input become `Failed`; a full disk and
+    our own mistakes are raised.
     """
     if workers < 1:
         raise ValueError(f"--workers: got {workers}, accepted is 1 or more")
@@ -43,8 +45,9 @@ def run_all(
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's and ITK's threads
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,)) as pool:
-        futures = {pool.submit(_Caught(function), task): task for task in tasks}
+    sent = pickle.dumps(_Caught(function))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads, sent)) as pool:
+        futures = {pool.submit(_in_worker, task): task for task in tasks}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -54,6 +57,18 @@ def run_all(
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def results_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int = 1) -> Iterator[Result]:
+    """function(task) for every task, in their order; ValueError at the first that fails. Tasks differ. Else `run_all`."""
+    done: dict[Task, Result] = {}
+    to_come = list(reversed(tasks))
+    for task, result in run_all(function, tasks, workers):
+        if isinstance(result, Failed):
+            raise ValueError(result.reason)
+        done[task] = result
+        while to_come and to_come[-1] in done:
+            yield done.pop(to_come.pop())
 
 
 @dataclass(frozen=True)
@@ -73,11 +88,22 @@ class _Caught(Generic[Task, Result]):
             return Failed(" ".join(in_words(error).split()))
 
 
-def _start_worker(threads: int) -> None:
-    """Runs in the new process before torch and ITK are imported there: these read their number of threads then."""
+_function: Callable[[Any], Any]
+"""Of this process, if it is a worker."""
+
+
+def _in_worker(task: Any) -> Any:
+    return _function(task)
+
+
+def _start_worker(threads: int, function: bytes) -> None:
+    """Runs in the new process before torch and ITK are imported there: these read their number of threads then. function:
+    pickled; it may import them."""
+    global _function
     os.environ["OMP_NUM_THREADS"] = os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
     tune_allocator()
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    _function = pickle.loads(function)  # our own bytes, from the parent
 
 
 def _die_with_parent() -> None:

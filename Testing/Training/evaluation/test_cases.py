@@ -107,7 +107,7 @@ def test_identities_tell_setups_and_files_apart(tmp_path: Path, small_grid: Volu
 def test_train_mean_uses_training_seeds_only(monkeypatch: pytest.MonkeyPatch, small_grid: VolumeGrid) -> None:
     used: list[int] = []
 
-    def fake_mean(seeds, grid, on_phantom):  # type: ignore[no-untyped-def]
+    def fake_mean(seeds, grid, *, workers):  # type: ignore[no-untyped-def]
         used.extend(seeds)
         return np.zeros(grid.size, np.float32)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from diff2ct.checkpoint import Checkpoint
+from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
+from diff2ct.diffusion import Sampling, trailing_timesteps
 from diff2ct.metrics import body_mask
 from diff2ct.reconstruct import Reconstruction, reconstruct
+from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training import baselines
 from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, EvaluationCase
@@ -43,44 +45,84 @@ Method = Callable[[EvaluationCase], Prediction | np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class PlannedMethod:
-    """A method that is set up when it is needed. identity: everything that decides what it gives, as text. num_samples: K."""
+    """A method that is set up when it is needed. identity: everything that decides what it gives, as text. build: pickles.
+    num_samples: K. shared: takes long to set up, and what is set up then pickles: once for all processes."""
 
     identity: str
     build: Callable[[], Method]
     num_samples: int = 1
+    shared: bool = False
+
+    def set_up(self) -> PlannedMethod:
+        """The same method, set up already."""
+        return replace(self, build=partial(_itself, self.build()))
 
 
-def plan_checkpoint(
-    checkpoint: Checkpoint,
-    *,
-    num_steps: int | None,
-    num_samples: int,
-    seed: int,
-    device: str,
-    consistency: bool | None = None,
-) -> PlannedMethod:
-    """The whole inference path that the module and the command line run, for any checkpoint that `reconstruct` takes."""
+def _itself(method: Method) -> Method:
+    return method
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointUse:
+    """A checkpoint's file, None for the embedded one, and how it is run, as `reconstruct` says. translator: a file too."""
+
+    file: Path | None = None
+    num_steps: int | None = None
+    sampler: str | None = None
+    num_samples: int = 1
+    seed: int = 0
+    consistency: bool | None = None
+    translator: Path | None = None
+    device: str = "cpu"
+
+    def sampling_of(self, checkpoint: Checkpoint) -> Sampling:
+        """How it is sampled, what is not said here as the checkpoint says. Raises ValueError where that cannot be."""
+        usual = checkpoint.sampling
+        num_steps = usual.num_steps if self.num_steps is None else self.num_steps
+        if checkpoint.diffusion is not None:
+            trailing_timesteps(checkpoint.diffusion.num_timesteps, num_steps)  # refuses too many
+        return Sampling(sampler=self.sampler or usual.sampler, num_steps=num_steps)
+
+
+def plan_checkpoint(checkpoint: Checkpoint, use: CheckpointUse, translator: Translator | None = None) -> PlannedMethod:
+    """The whole inference path that the module and the command line run, for any checkpoint that `reconstruct` takes.
+
+    checkpoint, translator: of the files that `use` names, on any device; each process that runs the method loads its own.
+    """
+    sampling = describe_sampling(checkpoint, use)
+    calibration = "" if checkpoint.calibration is None else f", calibrated {hash_of(checkpoint.calibration)}"
+    consistent = "" if not calibration or use.consistency is False else f", {Consistency()}"
+    style = "" if translator is None else f", X-rays through translator {translator.sha256[:16]}"
+    identity = f"checkpoint {checkpoint.sha256[:16]}{calibration}{consistent}, {sampling}{style}, on {use.device}"
+    build = partial(checkpoint_method, use, checkpoint.sha256, "" if translator is None else translator.sha256)
+    return PlannedMethod(identity, build, 1 if checkpoint.in_one_pass else use.num_samples)
+
+
+def checkpoint_method(use: CheckpointUse, sha256: str, translator_sha256: str = "") -> Method:
+    """sha256: of the files when they were planned; ValueError if one has become another since."""
+    checkpoint = load_checkpoint(use.file, device=use.device)
+    translator = None if use.translator is None else load_translator(use.translator, device=use.device)
+    if checkpoint.sha256 != sha256:
+        raise ValueError(f"checkpoint: {use.file} was written anew while it was being evaluated")
+    if translator is not None and translator.sha256 != translator_sha256:
+        raise ValueError(f"translator: {use.translator} was written anew while it was being used")
 
     def method(case: EvaluationCase) -> Prediction:
         result = reconstruct(
-            case.radiographs, checkpoint, num_steps=num_steps, num_samples=num_samples, seed=seed, device=device,
-            consistency=consistency,
+            case.radiographs, checkpoint, num_steps=use.num_steps, num_samples=use.num_samples, seed=use.seed,
+            sampler=use.sampler, consistency=use.consistency, translator=translator, device=use.device,
         )  # fmt: skip
         return _prediction(result, case.grid)
 
-    sampling = describe_sampling(checkpoint, num_steps, num_samples, seed)
-    calibration = "" if checkpoint.calibration is None else f", calibrated {hash_of(checkpoint.calibration)}"
-    consistent = "" if not calibration or consistency is False else f", {Consistency()}"
-    identity = f"checkpoint {checkpoint.sha256[:16]}{calibration}{consistent}, {sampling}, on {device}"
-    return PlannedMethod(identity, lambda: method, 1 if checkpoint.in_one_pass else num_samples)
+    return method
 
 
-def describe_sampling(checkpoint: Checkpoint, num_steps: int | None, num_samples: int, seed: int) -> str:
+def describe_sampling(checkpoint: Checkpoint, use: CheckpointUse) -> str:
     """How a checkpoint is run, in words."""
     if checkpoint.in_one_pass:
         return "one pass"
-    steps = num_steps or checkpoint.sampling.num_steps
-    return f"{checkpoint.sampling.sampler}, {steps} steps, {num_samples} samples, seed {seed}"
+    sampling = use.sampling_of(checkpoint)
+    return f"{sampling.sampler}, {sampling.num_steps} steps, {use.num_samples} samples, seed {use.seed}"
 
 
 def _prediction(result: Reconstruction, grid: VolumeGrid) -> Prediction:
@@ -111,31 +153,49 @@ what is best at all: the truth itself, on which a screw detector has errors of i
 
 
 def plan_baseline(name: str) -> PlannedMethod:
-    return PlannedMethod(f"baseline {name}", partial(BASELINES.__getitem__, name))
+    return PlannedMethod(f"baseline {name}", partial(baseline, name))
 
 
-def plan_train_mean(num_phantoms: int, model_grid: VolumeGrid) -> PlannedMethod:
+def baseline(name: str) -> Method:
+    return BASELINES[name]
+
+
+def plan_train_mean(num_phantoms: int, model_grid: VolumeGrid, *, workers: int = 1) -> PlannedMethod:
     """`train_mean_method`, later."""
-    return PlannedMethod(f"mean of {num_phantoms} training phantoms", partial(train_mean_method, num_phantoms, model_grid))
+    build = partial(train_mean_method, num_phantoms, model_grid, workers)
+    return PlannedMethod(f"mean of {num_phantoms} training phantoms", build, shared=True)
 
 
-def train_mean_method(num_phantoms: int, model_grid: VolumeGrid, on_phantom: Callable[[], None] | None = None) -> Method:
+def train_mean_method(num_phantoms: int, model_grid: VolumeGrid, workers: int = 1) -> Method:
     """The same volume for every case: the mean of the first `num_phantoms` training phantoms, computed here once."""
-    seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + num_phantoms)
-    mean = baselines.train_mean(seeds, model_grid, on_phantom)
-    return lambda case: mean
+    return partial(_always, baselines.train_mean(_training_seeds(num_phantoms), model_grid, workers=workers))
 
 
-def plan_nearest_neighbour(num_phantoms: int, case_files: Sequence[Path] = ()) -> PlannedMethod:
-    """The training patient whose X-rays are most like the given ones: prepared cases, or else the first training phantoms."""
+def _always(hu: np.ndarray, case: EvaluationCase) -> np.ndarray:
+    return hu
 
-    def build() -> Method:
-        seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + num_phantoms)
-        known = baselines.case_neighbours(case_files) if case_files else baselines.phantom_neighbours(seeds)
-        return lambda case: baselines.nearest_neighbour(case.radiographs, case.grid, known)
 
+def plan_nearest_neighbour(num_phantoms: int, case_files: Sequence[Path] = (), *, workers: int = 1) -> PlannedMethod:
+    """`nearest_neighbour_method`, later."""
     who = ", ".join(file.stem for file in case_files)
-    return PlannedMethod(f"nearest of {hash_of(who) if who else f'{num_phantoms} training phantoms'}", build)
+    identity = f"nearest of {hash_of(who) if who else f'{num_phantoms} training phantoms'}"
+    build = partial(nearest_neighbour_method, num_phantoms, tuple(case_files), workers)
+    return PlannedMethod(identity, build, shared=True)
+
+
+def nearest_neighbour_method(num_phantoms: int, case_files: Sequence[Path], workers: int = 1) -> Method:
+    """The training patient whose X-rays are most like the given ones: prepared cases, or else the first training phantoms."""
+    if case_files:
+        return partial(_nearest, baselines.case_neighbours(case_files, workers=workers))
+    return partial(_nearest, baselines.phantom_neighbours(_training_seeds(num_phantoms), workers=workers))
+
+
+def _nearest(known: Sequence[baselines.Neighbour], case: EvaluationCase) -> np.ndarray:
+    return baselines.nearest_neighbour(case.radiographs, case.grid, known)
+
+
+def _training_seeds(count: int) -> range:
+    return range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + count)
 
 
 def hash_of(what: object) -> str:

@@ -39,11 +39,8 @@ class Results:
     def has(self, key: Key, made_by: str) -> bool:
         return self._rows.get(key, {}).get("made_by") == made_by and self.has_arrays(key, made_by)
 
-    def add(
-        self, key: Key, made_by: str, row: Mapping[str, Any], screws: Sequence[Mapping[str, Any]], arrays: dict[str, np.ndarray]
-    ) -> None:
-        """Keep one result. row: its figures. screws: a row per true screw. arrays: what `arrays` gives back."""
-        self.add_arrays(key, made_by, arrays)
+    def add(self, key: Key, made_by: str, row: Mapping[str, Any], screws: Sequence[Mapping[str, Any]]) -> None:
+        """Keep one result, whose arrays are there already. row: its figures. screws: a row per true screw."""
         head = dict(zip(KEYS, key, strict=True))
         self._rows[key] = {**head, "made_by": made_by, **row}
         self._screws[key] = [{**head, **screw} for screw in screws]

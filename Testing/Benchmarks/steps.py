@@ -28,7 +28,7 @@ from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.condition import stack_conditions
 from diff2ct.diffusion import SAMPLERS, SampleNoise, predict_x0, trailing_timesteps
 from diff2ct.metrics import evaluate_volume
-from diff2ct.precision import fastest_arithmetic
+from diff2ct.precision import cast_once, fastest_arithmetic
 from diff2ct.process import best_device, tune_allocator
 from diff2ct.reconstruct import condition_of, frontal_and_lateral, grid_around_isocenter, reconstruct, sample_seed
 from diff2ct_training.drr import BiplanarSetup
@@ -152,7 +152,7 @@ def sample(run: Run, case: EvaluationCase, checkpoint: Checkpoint, device: str) 
 
 def sample_together(run: Run, cases: Sequence[EvaluationCase], checkpoint: Checkpoint, device: str) -> np.ndarray:
     """(B, D, H, W) HU: what `sample` gives without data consistency, as noise depends on a sample's seed alone."""
-    conditions, diffusion, network = [], checkpoint.diffusion, checkpoint.network
+    conditions, diffusion, network = [], checkpoint.diffusion, cast_once(checkpoint.network, device)
     for case in cases:
         pair = frontal_and_lateral(case.radiographs)
         grid = grid_around_isocenter(checkpoint.grid, pair)

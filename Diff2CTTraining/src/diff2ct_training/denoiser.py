@@ -145,7 +145,7 @@ def denoising_loss(
 
 def alpha_bar_at(diffusion: Diffusion, t: torch.Tensor) -> torch.Tensor:
     """alpha_bar of the times t (B,), float32 (B, 1, 1, 1, 1) on their device."""
-    return diffusion.alpha_bar.float().to(t.device)[t].view(-1, 1, 1, 1, 1)
+    return diffusion.alpha_bar.float().to(t.device, non_blocking=True)[t].view(-1, 1, 1, 1, 1)
 
 
 def body_window(hu: torch.Tensor) -> torch.Tensor:

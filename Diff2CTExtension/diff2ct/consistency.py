@@ -121,7 +121,7 @@ def measured_views(
     for radiograph in radiographs:
         small = radiograph.resized(spacing_mm=min(grid.spacing_mm) * radiograph.geometry.magnification)
         index = _ray_axis(grid, small.geometry)
-        chord = project(torch.ones(grid.size), grid, small.geometry)
+        chord = project(torch.ones(grid.size, device=device), grid, small.geometry).cpu()
         used = (chord > _WHOLE_CHORD * grid.size[2 - index] * grid.spacing_mm[index]) & torch.from_numpy(small.valid)
         if not used.any():
             continue

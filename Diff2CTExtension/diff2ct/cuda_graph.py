@@ -13,7 +13,8 @@ Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(x_t (B, 1, D, H, W), t (B,)) -> the same shape as x_t."""
 
 PAYS_FROM = 32
-"""Calls from which recording, which takes as long as some twenty calls without, is worth it."""
+"""Calls from which recording is worth it: it takes some calls to warm up and empties torch's store of memory. An estimate;
+`Testing/Benchmarks/gpu.py` measures both sides of it."""
 _WARM_UP_CALLS = 3  # libraries choose their algorithms and allocate
 
 

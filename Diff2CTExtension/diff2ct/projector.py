@@ -27,7 +27,7 @@ from diff2ct.sparse import SparseMatrix
 from diff2ct.volume import VolumeGrid
 
 _COORDINATE_BYTES = 4 << 20  # kept at one time by the general path
-_PLANE_CHUNK = 16  # planes that the separable path takes at a time: they stay in the cache, and 16 voxels are a cache line
+_PLANE_CHUNK = 16  # planes that the separable path takes at a time on a CPU: they stay in the cache, 16 voxels are a cache line
 
 
 def project(
@@ -197,7 +197,7 @@ def _is_separable(plan: _Plan) -> bool:
 def _separable_chunks(plan: _Plan, dtype: torch.dtype, device: torch.device) -> Iterator[_SeparableChunk]:
     num_s, num_r, num_p = plan.srp
     height, width = plan.length_mm.shape
-    for planes in torch.arange(num_s).split(_PLANE_CHUNK):
+    for planes in torch.arange(num_s).split(_PLANE_CHUNK if device.type == "cpu" else num_s):
         count = len(planes)
         s = torch.arange(count)[:, None, None].expand(-1, -1, 2)
         r, r_weights = _linear_weights(plan.r_start[:, 0], plan.r_step[:, 0], planes, num_r)  # (S, H, 2)

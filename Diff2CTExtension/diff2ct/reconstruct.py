@@ -98,7 +98,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
 
-    num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume.
+    num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume;
+    on a GPU up to rounding, if the samples are drawn in other batches or the X-rays are oblique.
     on_step(done, in all) counts the steps of all samples. A checkpoint that reconstructs in one pass has one step and one
     sample, whatever these say. translator: real to DRR, puts real X-rays into the style of those that the checkpoint was
     trained on; how well the volume explains them is still asked of the X-rays as they are.
@@ -152,8 +153,10 @@ def reconstruct(
         error_hu=error_hu,
         calibration=checkpoint.calibration,
         seconds=time.perf_counter() - start,
-        reprojection=tuple(reproject(volume, radiograph) for radiograph in pair),
-        reprojection_before=None if options is None else tuple(reproject(before, radiograph) for radiograph in pair),
+        reprojection=tuple(reproject(volume, radiograph, corrects_on) for radiograph in pair),
+        reprojection_before=None
+        if options is None
+        else tuple(reproject(before, radiograph, corrects_on) for radiograph in pair),
         provenance={
             "Notice": NOTICE,
             "CheckpointSha256": checkpoint.sha256,
@@ -275,11 +278,11 @@ def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device
     return stack_conditions([CONDITIONS[kind](images, valid, [r.geometry for r in small], grid)], device)
 
 
-def reproject(volume: CtVolume, radiograph: Radiograph) -> dict[str, float]:
+def reproject(volume: CtVolume, radiograph: Radiograph, device: str = "cpu") -> dict[str, float]:
     """How well the volume's own X-ray agrees with the measured one, gain and offset fitted; only where all tissue lies in the
     cube can it be perfect."""
     small = radiograph.resized(spacing_mm=min(volume.grid.spacing_mm) * radiograph.geometry.magnification)
-    image = project(hu_to_mu(torch.from_numpy(volume.hu)), volume.grid, small.geometry)
+    image = project(hu_to_mu(torch.from_numpy(volume.hu).to(device)), volume.grid, small.geometry).cpu()
     measured, valid = torch.from_numpy(small.line_integral)[None], torch.from_numpy(small.valid)[None]
     relative_l2, ncc = reprojection_error(measured, image[None], valid)
     return {"relative_l2": float(relative_l2), "ncc": float(ncc)}

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.networks import X2NoiseNet
-from diff2ct.precision import fastest_arithmetic, fastest_dtype
+from diff2ct.precision import cast_once, fastest_arithmetic, fastest_dtype
 from diff2ct_training.recipes import paper
 from harness import Contender, Section, Settings, extra_gpu_memory_mb, race
 from machine import conv_gflops
@@ -54,11 +54,11 @@ def measure(settings: Settings) -> Section:
 
 def embedded_step(size: int, device: str) -> Contender:
     """One call of the embedded network on random input, condition embedded before, as in sampling."""
-    network = load_checkpoint(device=device).network
+    network = cast_once(load_checkpoint(device=device).network, device)
     x, t = torch.randn(1, 1, size, size, size, device=device), torch.full((1,), 500, device=device)
     views = torch.rand(1, network.config.num_views, network.config.condition_channels, 192, 192, device=device)
     with torch.inference_mode(), fastest_arithmetic(device):
-        embedded = network.embed_condition(_straight_views(views, size), (size, size, size))
+        embedded = network.embed_condition(straight_views(views, size), (size, size, size))
 
     @torch.inference_mode()
     def step() -> None:
@@ -68,7 +68,7 @@ def embedded_step(size: int, device: str) -> Contender:
     return step
 
 
-def _straight_views(images: torch.Tensor, size: int) -> Any:
+def straight_views(images: torch.Tensor, size: int) -> Any:
     """Parallel views along two axes: what is looked up where does not change the time."""
     from diff2ct.views import PLANE_PIXELS, RectifiedViews
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import cProfile
+import itertools
 import json
 import pstats
 import statistics
@@ -112,7 +113,7 @@ def milliseconds(call: Call, device: str, *, calls: int = 20, warm_up: int = 3) 
         call()
         mark.record()
     torch.cuda.synchronize()
-    return statistics.median(a.elapsed_time(b) for a, b in zip(marks, marks[1:], strict=False))
+    return statistics.median(a.elapsed_time(b) for a, b in itertools.pairwise(marks))
 
 
 @contextlib.contextmanager

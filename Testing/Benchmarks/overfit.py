@@ -135,7 +135,7 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits) -> Outcome:
             terms = method.training_step(replace(batch, seeds=(step,)), backward)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
+                group["lr"] = learning_rate(recipe, step, step / recipe.num_steps)
             optimizer.step()
             optimizer.zero_grad()
         out_of_time = time.monotonic() - start > limits.seconds

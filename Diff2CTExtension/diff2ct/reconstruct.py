@@ -153,10 +153,8 @@ def reconstruct(
         error_hu=error_hu,
         calibration=checkpoint.calibration,
         seconds=time.perf_counter() - start,
-        reprojection=tuple(reproject(volume, radiograph, corrects_on) for radiograph in pair),
-        reprojection_before=None
-        if options is None
-        else tuple(reproject(before, radiograph, corrects_on) for radiograph in pair),
+        reprojection=tuple(reproject(volume, r, corrects_on) for r in pair),
+        reprojection_before=None if options is None else tuple(reproject(before, r, corrects_on) for r in pair),
         provenance={
             "Notice": NOTICE,
             "CheckpointSha256": checkpoint.sha256,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import cProfile
-import itertools
 import json
 import pstats
 import statistics
@@ -22,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def milliseconds(call: Call, device: str, *, calls: int = 20, warm_up: int = 3) 
         call()
         mark.record()
     torch.cuda.synchronize()
-    return statistics.median(a.elapsed_time(b) for a, b in itertools.pairwise(marks))
+    return statistics.median(a.elapsed_time(b) for a, b in pairwise(marks))
 
 
 @contextlib.contextmanager

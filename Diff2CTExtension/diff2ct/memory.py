@@ -21,6 +21,15 @@ _VOLUMES_IN_SAMPLER = 8  # x_t, its noise, two estimates and what comes between 
 _MOST_AT_ONCE = 8  # a GPU is busy by then, and progress and cancelling stay fine
 _LEFT_FREE = 0.2  # of a GPU, for what else runs on it and for the workspace of convolutions
 
+_processes_on_gpu = 1
+
+
+def share_gpu(processes: int) -> None:
+    """This process is one of `processes` that reconstruct on the same GPU: from now on it counts on its part of the memory
+    only. All may ask at the same moment, when nobody has taken anything yet."""
+    global _processes_on_gpu
+    _processes_on_gpu = processes
+
 
 def samples_at_once(network: torch.nn.Module, size: tuple[int, int, int], num_samples: int, device: str) -> int:
     """How many of `num_samples` volumes of `size` (D, H, W) to draw together: on a GPU as many as fit, in equal shares;
@@ -61,13 +70,14 @@ def needed_bytes(
 
 
 def free_bytes(device: str) -> int | None:
-    """Memory that can be had on `device` now; None if it cannot be told."""
+    """Memory that this process can have on `device` now; None if it cannot be told."""
     kind = torch.device(device).type
     if kind == "cuda":
         index = torch.device(device).index
         index = torch.cuda.current_device() if index is None else index  # torch 2.2 wants a number
         unused = torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)  # kept by torch for us
-        return int(torch.cuda.mem_get_info(index)[0]) + unused
+        of_all, total = torch.cuda.mem_get_info(index)
+        return min(int(of_all) + unused, int(total) // _processes_on_gpu)
     if kind != "cpu" or sys.platform != "linux":
         return None
     lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()

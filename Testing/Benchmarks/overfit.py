@@ -40,7 +40,10 @@ GRID = VolumeGrid.centered(64, 4.0)
 SAMPLE_STEPS = 25
 CHECK_EVERY = 50
 """Steps."""
-METHODS = tuple(name for name, make in RECIPES.items() if isinstance(make(), VolumeRecipe) and name != "debug")
+METHODS = tuple(
+    name for name, make in RECIPES.items() if isinstance(make(), VolumeRecipe) and name not in ("debug", "distilled")
+)
+"""Those that learn from volumes alone; a student learns from a teacher."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Outcome:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", choices=(*METHODS, "all"), default="default")
-    parser.add_argument("--steps", type=int, default=1000, help="at most; the learning rate falls over so many")
+    parser.add_argument("--steps", type=int, default=1000, help="at most; the learning rate falls toward the limit")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="at most, for each method")
     parser.add_argument("--target", type=float, default=30.0, help="PSNR [dB]")
     parser.add_argument("--device", default="cpu")
@@ -133,17 +136,18 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits) -> Outcome:
     for step in range(1, recipe.num_steps + 1):
         with fabric.autocast():
             terms = method.training_step(replace(batch, seeds=(step,)), backward)
+        elapsed = time.monotonic() - start
+        done = max(step / recipe.num_steps, min(1.0, elapsed / limits.seconds))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step, step / recipe.num_steps)
+                group["lr"] = learning_rate(recipe, step, done)
             optimizer.step()
             optimizer.zero_grad()
-        out_of_time = time.monotonic() - start > limits.seconds
-        if step % CHECK_EVERY == 0 or step == recipe.num_steps or out_of_time:
+        if step % CHECK_EVERY == 0 or done == 1.0:
             outcome = Outcome(scores_of(method, batch, limits.target), step, time.monotonic() - start)
             found = ", ".join(f"{name} {float(term.detach()):.5f}" for name, term in terms.items())
             print(f"{recipe.name}: {outcome}; {found}", flush=True)
-            if outcome.worst > limits.target or out_of_time:
+            if outcome.worst > limits.target or done == 1.0:
                 break
     return outcome
 

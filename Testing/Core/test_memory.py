@@ -70,3 +70,14 @@ def test_limit_of_a_container(tmp_path: Path) -> None:
     assert memory._left_in_container(tmp_path) is None
     (tmp_path / "memory.max").write_text("1000\n")
     assert memory._left_in_container(tmp_path) == 450
+
+
+def test_processes_on_one_gpu_count_on_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *index: (60 * 10**9, 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *index: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *index: 0)
+    free = []
+    for processes in (16, 1):
+        memory.share_gpu(processes)
+        free.append(memory.free_bytes("cuda:0"))
+    assert free == [5 * 10**9, 60 * 10**9]

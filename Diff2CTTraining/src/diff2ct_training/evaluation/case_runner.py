@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diff2ct.memory import share_gpu
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import write_volume
 from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase
@@ -61,13 +62,16 @@ class Found:
 
 
 class CaseRunner:
-    """Runs methods on cases. It pickles; networks are loaded and methods set up when the first case needs them."""
+    """Runs methods on cases. It pickles; networks are loaded and methods set up when the first case needs them. processes: how
+    many have one and share a GPU, if there is one."""
 
-    def __init__(self, methods: Mapping[str, PlannedMethod], scoring: ScoringOptions) -> None:
-        self.methods, self._scoring = methods, scoring
+    def __init__(self, methods: Mapping[str, PlannedMethod], scoring: ScoringOptions, processes: int = 1) -> None:
+        self.methods, self._scoring, self._processes = methods, scoring, processes
         self._built: dict[str, Method] = {}
 
     def __call__(self, task: CaseTask) -> list[tuple[str, list[Found]]]:
+        """All `results` of a task, in one of the processes."""
+        share_gpu(self._processes)
         return list(self.results(task))
 
     def results(self, task: CaseTask) -> Iterator[tuple[str, list[Found]]]:
@@ -78,11 +82,11 @@ class CaseRunner:
             yield name, self._run(name, method, rendered, missing, volume) if missing or volume is not None else []
         yield TRUTH, [] if task.truth is None else [rendered.truth(task.truth)]
 
-    def for_processes(self, tasks: Sequence[CaseTask]) -> CaseRunner:
+    def for_processes(self, tasks: Sequence[CaseTask], processes: int) -> CaseRunner:
         """One to be sent to processes: of the methods that these tasks need, those that are `shared` are set up."""
         needed = {name for task in tasks for name in self.methods if task.missing[name] or name in task.volumes}
         ready = {name: m.set_up() if m.shared and name in needed else m for name, m in self.methods.items()}
-        return CaseRunner(ready, self._scoring)
+        return CaseRunner(ready, self._scoring, processes)
 
     def check(self) -> None:
         """Load the networks that score now. Raises ValueError where one cannot be."""

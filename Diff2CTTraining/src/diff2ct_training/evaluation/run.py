@@ -81,8 +81,9 @@ def _run(runner: CaseRunner, tasks: Sequence[CaseTask], workers: int) -> Iterato
                 yield task.planned.name, name, found
         return
     to_do = [task for task in tasks if not task.is_done]
+    processes = max(1, min(workers, len(to_do)))
     yield from ((task.planned.name, name, []) for task in tasks if task.is_done for name in runner.methods)
-    for task, done in run_all(runner.for_processes(to_do), to_do, workers):
+    for task, done in run_all(runner.for_processes(to_do, processes), to_do, workers):
         if isinstance(done, Failed):
             raise ValueError(done.reason)
         for name, found in done:

@@ -21,7 +21,8 @@ from diff2ct_training.x2ct_gan import X2ctGanRecipe
 
 
 def default() -> DenoiserRecipe:
-    """Views encoded in 2D, wavelet net, x_0, zero terminal SNR, asinh HU; slabs of 64 planes. Made for CPUs and small GPUs."""
+    """Views encoded in 2D, wavelet net, x_0, zero terminal SNR, asinh HU; whole cubes, which cost a CPU 1.6 times what slabs of
+    half the height do. Made for CPUs and small GPUs."""
     return DenoiserRecipe(
         name="default",
         network=X2NoiseNetConfig(
@@ -35,10 +36,11 @@ def default() -> DenoiserRecipe:
         hu_map=HuMap("asinh"),
         optimizer="muon",
         learning_rate=1e-3,
-        time_power=5.0,
+        time_power=2.0,
         loss_weight_limit=1.5,
         projection_weight=1.0,
         body_window_weight=3.0,
+        slab=None,
     )
 
 

@@ -5,7 +5,8 @@ the same time on the same machine, and all of them and the baselines scored on i
     python Testing/Benchmarks/reference.py --output reference --minutes 96 \
         --method default --method x2ct-gan --method cnn3d --method psr --method psr-averaged   # a night on two CPU cores
 
-Without a GPU leave the paper's own model out: one of its steps takes a minute there. The table is reference/results/summary.md, the report reference/results/report.html. Goes on where it was stopped.
+Without a GPU leave the paper's own model out: one of its steps takes a minute there. The table is reference/results/summary.md,
+the report reference/results/report.html. Goes on where it was stopped.
 """
 
 from __future__ import annotations

@@ -135,6 +135,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         seed=0,
         consistency=None,
         checkpoint=None,
+        translator=None,
         device="auto",
         onProgress=None,
         onFinished=None,
@@ -147,6 +148,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         The outcome's mapNodes has the deviation, and of a calibrated checkpoint the expected error and what the X-rays settle.
         consistency: True or False, whether the volume is moved toward the X-rays; None is where that was measured to help.
         checkpoint: path of a .safetensors file, None for the embedded one. device: auto, cuda, mps or cpu.
+        translator: path of a .safetensors file of `diff2ct train --recipe cyclegan`, real to DRR, that the X-rays go through
+        first; None for X-rays as they are.
         wait: False returns the running `Reconstruction` at once; onFinished(outcome) then tells how it ended.
         onProgress(Progress) is called for each step in both cases.
         """
@@ -158,6 +161,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             "seed": seed,
             "consistency": consistency,
             "checkpoint": str(checkpoint) if checkpoint else None,
+            "translator": str(translator) if translator else None,
             "device": device,
         }
         run = self._run = Reconstruction(ap, lateral, options, onProgress, onFinished, onLog, self.workerCommand)
@@ -177,7 +181,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """One CT for each sub-folder of `folder` that holds two X-ray files; written to outputFolder/<name>.nrrd.
 
         Returns {name of the sub-folder: path of the CT, or the error that kept it from being made}. Volumes that exist are not
-        made again. onCase(name, path or error) is called after each. The scene is left as it was.
+        made again. onCase(name, path or error) is called after each. The scene is left as it was. options: of `reconstruct`.
         """
         outputFolder = Path(outputFolder)
         outputFolder.mkdir(parents=True, exist_ok=True)

@@ -109,6 +109,7 @@ class Diff2CTParameterNode:
 
     checkpoint: str = ""  # path of a .safetensors file, empty for the embedded one
     checkpointFolder: str = ""
+    translator: str = ""  # path of a .safetensors file, empty for X-rays as they are
     device: Device = Device.AUTO
     steps: Annotated[int, WithinRange(0, 1000)] = 0  # 0 is the default of the core, which fits the embedded checkpoint
     samples: Annotated[int, WithinRange(1, 64)] = DEFAULT_SAMPLES

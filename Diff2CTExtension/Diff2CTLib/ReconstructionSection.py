@@ -7,6 +7,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from Diff2CTLib import Dependencies, SceneBridge, Timing
+from Diff2CTLib.FileChoice import FileChoice
 from Diff2CTLib.ParameterNode import Device
 
 _PHASES = {
@@ -22,15 +23,16 @@ class ReconstructionSection:
 
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
-        self._isUpdating = False
         self._devices = None  # answer of the service
         self._message = ""
-        self._paths = []
-        self._facts = {}  # checkpoint path -> answer of the service, None while it is asked
+        self._translators = []  # paths of all that were used, so that a run with and one without are a click apart
+        self._facts = {}  # (task, path) -> answer of the service, None while it is asked
+        self._checkpointChoice = FileChoice(self.ui.checkpointComboBox, _("Embedded"), self.onCheckpoint)
+        self._translatorChoice = FileChoice(self.ui.translatorComboBox, _("None"), self.onTranslator)
         self.ui.reconstructButton.connect("clicked(bool)", self.onReconstruct)
-        self.ui.checkpointComboBox.connect("currentIndexChanged(int)", self.onCheckpoint)
         self.ui.checkpointFileButton.connect("clicked(bool)", self.onCheckpointFile)
         self.ui.checkpointFolderButton.connect("clicked(bool)", self.onCheckpointFolder)
+        self.ui.translatorFileButton.connect("clicked(bool)", self.onTranslatorFile)
         self.ui.installButton.connect("clicked(bool)", self.onInstall)
         self.ui.installFolderButton.connect("clicked(bool)", self.onInstallFolder)
         self.ui.progressBar.visible = False
@@ -60,6 +62,7 @@ class ReconstructionSection:
                 seed=parameterNode.seed,
                 consistency=parameterNode.consistency.option(),
                 checkpoint=parameterNode.checkpoint,
+                translator=parameterNode.translator,
                 device=parameterNode.device.value,
                 onProgress=self.onProgress,
                 onFinished=self.onFinished,
@@ -96,15 +99,17 @@ class ReconstructionSection:
         self.ui.logTextEdit.appendPlainText(outcome.message)
         if outcome.status == "done":
             Timing.remember(outcome)
-            self._tellReprojection(outcome)
+            self._tellDetails(outcome)
             self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
             qt.QTimer.singleShot(0, self._panel.showResult)  # making the views takes its own turn of the event loop
         elif outcome.status == "failed":
             self._tell(outcome.message)
         self._panel.updateSoon()
 
-    def _tellReprojection(self, outcome):
-        """Into the log: how well the volume explains each X-ray, and what data consistency changed."""
+    def _tellDetails(self, outcome):
+        """Into the log: the style of the X-rays, how well the volume explains each, and what data consistency changed."""
+        if "Style" in outcome.provenance:
+            self.ui.logTextEdit.appendPlainText(_("X-rays: {style}").format(style=outcome.provenance["Style"]))
         before = outcome.reprojectionBefore or [None] * len(outcome.reprojection)
         for name, after, old in zip((_("AP"), _("lateral")), outcome.reprojection, before, strict=True):
             line = _("X-ray {name}: re-projection error {error:.1f} %").format(name=name, error=100 * after["relative_l2"])
@@ -112,9 +117,8 @@ class ReconstructionSection:
                 line += _(", {error:.1f} % before data consistency").format(error=100 * old["relative_l2"])
             self.ui.logTextEdit.appendPlainText(line)
 
-    def onCheckpoint(self, index):
-        if not self._isUpdating and 0 <= index < len(self._paths):
-            self._panel.parameterNode.checkpoint = self._paths[index]
+    def onCheckpoint(self, path):
+        self._panel.parameterNode.checkpoint = path
 
     def onCheckpointFile(self):
         path = qt.QFileDialog.getOpenFileName(
@@ -128,6 +132,16 @@ class ReconstructionSection:
         if folder:
             self._panel.parameterNode.checkpointFolder = folder
 
+    def onTranslator(self, path):
+        self._panel.parameterNode.translator = path
+
+    def onTranslatorFile(self):
+        path = qt.QFileDialog.getOpenFileName(
+            self._panel.parent, _("Choose a style translator"), "", _("Style translators (*.safetensors)")
+        )
+        if path:
+            self._panel.parameterNode.translator = path
+
     def onInstall(self):
         self._install(Dependencies.install)
 
@@ -139,9 +153,13 @@ class ReconstructionSection:
     def update(self, parameterNode):
         missing = Dependencies.missing()
         self._fillCheckpoints(parameterNode)
+        self._fillTranslators(parameterNode)
         facts = {} if missing else self._checkpointFacts(parameterNode.checkpoint)
+        style = {} if missing else self._translatorFacts(parameterNode.translator)
         self.ui.checkpointFactsLabel.text = _checkpointWords(facts)
         self.ui.checkpointFactsLabel.visible = bool(self.ui.checkpointFactsLabel.text)
+        self.ui.translatorFactsLabel.text = _translatorWords(style)
+        self.ui.translatorFactsLabel.visible = bool(self.ui.translatorFactsLabel.text)
         isRunning = self.logic.run is not None
         reason = "" if isRunning else self._whyNot(parameterNode, missing)
         button = self.ui.reconstructButton
@@ -152,12 +170,14 @@ class ReconstructionSection:
         self.ui.missingLabel.text = _("{names} must be installed first.").format(names=_(" and ").join(missing))
         self.ui.deviceLabel.text = self._deviceWords(parameterNode, missing)
         if not isRunning:
-            self.ui.statusLabel.text = facts.get("error") or self._message or reason or _("Ready.")
+            self.ui.statusLabel.text = facts.get("error") or style.get("error") or self._message or reason or _("Ready.")
         state = _("PyTorch is missing") if missing else _("needs two X-rays") if reason else _("ready")
+        state = _("needs another style translator") if "error" in style else state
         state = _("needs another checkpoint") if "error" in facts else state
         state = _("running") if isRunning else state
         self.ui.reconstructionSection.text = _("Reconstruction: {state}").format(state=state)
-        for name in ("checkpointComboBox", "checkpointFileButton", "checkpointFolderButton", "deviceComboBox"):
+        files = ("checkpointComboBox", "checkpointFileButton", "checkpointFolderButton")
+        for name in (*files, "translatorComboBox", "translatorFileButton", "deviceComboBox"):
             getattr(self.ui, name).enabled = not isRunning
         isDrawn = not facts.get("in_one_pass", False)
         for name in ("stepsSpinBox", "samplesSpinBox", "seedSpinBox"):
@@ -174,9 +194,9 @@ class ReconstructionSection:
         views = [SceneBridge.geometryOf(node).view for node in nodes]
         if sum(view.is_lateral for view in views) != 1:
             return _("One X-ray must be frontal (AP or PA) and the other lateral (LL or RL).")
-        problem = self._checkpointFacts(parameterNode.checkpoint).get("error")
-        if problem:
-            return problem
+        for facts in (self._checkpointFacts(parameterNode.checkpoint), self._translatorFacts(parameterNode.translator)):
+            if "error" in facts:
+                return facts["error"]
         device = parameterNode.device
         if self._devices and device is not Device.AUTO and device.value not in self._deviceNames():
             return _("{device} is not there on this computer.").format(device=device.label())
@@ -185,31 +205,31 @@ class ReconstructionSection:
     def _fillCheckpoints(self, parameterNode):
         folder, chosen = parameterNode.checkpointFolder, parameterNode.checkpoint
         paths = sorted(str(path) for path in Path(folder).glob("*.safetensors")) if folder else []
-        if chosen and chosen not in paths:
-            paths.append(chosen)
-        paths = ["", *paths]
-        combo = self.ui.checkpointComboBox
-        self._isUpdating = True
-        try:
-            if paths != self._paths or combo.count != len(paths):
-                combo.clear()
-                combo.addItems([_("Embedded"), *(Path(path).name for path in paths[1:])])
-                self._paths = paths
-            combo.currentIndex = paths.index(chosen)
-            combo.toolTip = chosen or _("The checkpoint that comes with Diff2CT")
-        finally:
-            self._isUpdating = False
+        self._checkpointChoice.show(paths, chosen, _("The checkpoint that comes with Diff2CT"))
+
+    def _fillTranslators(self, parameterNode):
+        chosen = parameterNode.translator
+        if chosen and chosen not in self._translators:
+            self._translators.append(chosen)
+        self._translatorChoice.show(self._translators, chosen, self.ui.translatorLabel.toolTip)
 
     def _checkpointFacts(self, path):
-        """What the service says of a checkpoint, {} until it has answered."""
-        if path not in self._facts:
-            self._facts[path] = None
-            self.logic.service.ask("inspect", lambda answer: self._onFacts(path, answer), checkpoint=path or None)
-        return self._facts[path] or {}
+        return self._factsOf("inspect", path, checkpoint=path or None)
 
-    def _onFacts(self, path, answer):
-        hasFailed = "error" in answer and not answer["error"].startswith("checkpoint:")  # the service, not the checkpoint
-        self._facts[path] = {} if hasFailed else answer
+    def _translatorFacts(self, path):
+        return self._factsOf("inspect_translator", path, translator=path) if path else {}
+
+    def _factsOf(self, task, path, **values):
+        """What the service says of a file, {} until it has answered."""
+        if (task, path) not in self._facts:
+            self._facts[task, path] = None
+            self.logic.service.ask(task, lambda answer: self._onFacts(task, path, answer), **values)
+        return self._facts[task, path] or {}
+
+    def _onFacts(self, task, path, answer):
+        ofFiles = ("checkpoint:", "translator:")  # any other error is one of the service
+        hasFailed = "error" in answer and not answer["error"].startswith(ofFiles)
+        self._facts[task, path] = {} if hasFailed else answer
         self._panel.updateSoon()
 
     def _onDevices(self, answer):
@@ -265,6 +285,13 @@ def _checkpointWords(facts):
         return _("Reconstructs in one pass: steps, samples and seed do not matter.")
     calibrated = _("calibrated") if facts["calibrated"] else _("not calibrated")
     return _("Diffusion model, {steps} steps by default, {calibrated}.").format(steps=facts["steps"], calibrated=calibrated)
+
+
+def _translatorWords(facts):
+    """What a style translator does, "" if that is not known."""
+    if not facts or "error" in facts:
+        return ""
+    return _("Puts the X-rays into the style of DRRs first, at {size} pixels; edges may move.").format(size=facts["size"])
 
 
 def _seconds(seconds):

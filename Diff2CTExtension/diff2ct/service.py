@@ -10,6 +10,7 @@ project: {"name": WORD, "beam": {...}, "pose": 4 x 4 in LPS} -> {"shape": [H, W]
 compare: {"prediction": VOLUME, "truth": VOLUME or null, "difference": FILE.npy or null, "radiographs": [FILE, ...]}
     -> {"scores": {...} or null, "reprojection": [{...}, ...]}
 inspect: {"checkpoint": FILE or null} -> {"in_one_pass", "steps", "calibrated", "provenance"} of a checkpoint, null the embedded
+inspect_translator: {"translator": FILE} -> {"size": pixels along the longer side that it sees}; it must be real to DRR
 sample: {"folder": FOLDER} -> {"ap": FILE, "lateral": FILE, "truth": VOLUME}
 """
 
@@ -155,6 +156,13 @@ def inspect(checkpoint: str | None = None) -> dict[str, Any]:
     }
 
 
+def inspect_translator(translator: str) -> dict[str, Any]:
+    """What is to be known of a style translator before X-rays go through it; an error if they cannot."""
+    from diff2ct.translator import load_translator
+
+    return {"size": load_translator(translator, direction="real_to_drr").size}
+
+
 def sample(folder: str) -> dict[str, Any]:
     """The sample case as files in an existing folder."""
     from diff2ct.radiograph import write_radiograph
@@ -186,6 +194,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "project": project,
     "compare": compare,
     "inspect": inspect,
+    "inspect_translator": inspect_translator,
     "sample": sample,
 }
 

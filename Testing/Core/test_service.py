@@ -18,9 +18,10 @@ from diff2ct.compare import compare_volumes
 from diff2ct.projector import project
 from diff2ct.radiograph import read_radiograph, write_radiograph
 from diff2ct.reconstruct import reproject
+from diff2ct.translator import DIRECTIONS, save_translator
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
-from tiny import tiny_body, tiny_checkpoint, tiny_radiographs
+from tiny import tiny_body, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
 def ask(task: str, **values) -> dict:
@@ -51,6 +52,23 @@ def test_a_checkpoint_is_inspected_before_it_is_used(tmp_path: Path) -> None:
     assert (found["in_one_pass"], found["steps"], found["calibrated"]) == (False, tiny_checkpoint().sampling.num_steps, False)
     assert ask("inspect", checkpoint=None)["provenance"]["steps"] > 0  # the embedded one
     assert ask("inspect", checkpoint="nowhere.safetensors")["error"].startswith("checkpoint: nowhere.safetensors")
+
+
+def test_a_style_translator_is_inspected_before_it_is_used(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_checkpoint())
+    for direction in DIRECTIONS:
+        save_translator(tmp_path / f"{direction}.safetensors", tiny_translator(direction))
+
+    def inspected(name: str) -> dict:
+        return ask("inspect_translator", translator=str(tmp_path / f"{name}.safetensors"))
+
+    assert inspected("real_to_drr") == {"id": 7, "size": tiny_translator().size}
+    for name, why in (
+        ("drr_to_real", "translates drr_to_real, accepted is real_to_drr"),
+        ("tiny", "is a safetensors file of another program or purpose"),
+        ("nowhere", "is not a file"),
+    ):
+        assert inspected(name)["error"].startswith(f"translator: {tmp_path / name}.safetensors {why}")
 
 
 def test_projection_is_that_of_the_projector(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def worker(mode):
             os.kill(os.getpid(), signal.SIGKILL)
     emit(event="phase", name="writing")
     hu = np.linspace(-1000, 1500, SIZE**3, dtype="<f4").reshape(SIZE, SIZE, SIZE)
-    write_nrrd(Path(request["output"]), b"not a volume" if mode == "garbage" else hu)
+    style = f"real to DRR, translator {request['translator']}" if "translator" in request else "as they are"
+    write_nrrd(Path(request["output"]), b"not a volume" if mode == "garbage" else hu, Style=style)
     maps = {} if request.get("samples", 1) < 2 else {"sd": str(Path(request["maps_folder"]) / "sd.nrrd")}
     for path in maps.values():
         write_nrrd(Path(path), np.full_like(hu, 30.0))
@@ -73,15 +74,16 @@ def worker(mode):
     return 0
 
 
-def write_nrrd(path, hu):
+def write_nrrd(path, hu, **attributes):
     if isinstance(hu, bytes):
         path.write_bytes(hu)
         return
+    attributes = "".join(f"{key}:={value}\n" for key, value in {"Seed": 7, **attributes}.items())
     origin, axis = ",".join(map(repr, ORIGIN_LPS)), repr(SPACING_MM)
     header = (
         "NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\nsizes: 16 16 16\n"
         f"space directions: ({axis},0,0) (0,{axis},0) (0,0,{axis})\nkinds: domain domain domain\nendian: little\n"
-        f"encoding: raw\nspace origin: ({origin})\nSeed:=7\n\n"
+        f"encoding: raw\nspace origin: ({origin})\n{attributes}\n"
     )
     path.write_bytes(header.encode("ascii") + hu.tobytes())
 
@@ -105,6 +107,9 @@ def answer(request):
         if "broken" in path:
             return {"error": f"checkpoint: {path} is corrupt"}
         return {"in_one_pass": "psr" in path, "steps": 3, "calibrated": "psr" not in path, "provenance": {}}
+    if task == "inspect_translator":
+        path = request["translator"]
+        return {"size": 256} if "real_to_drr" in path else {"error": f"translator: {path} translates drr_to_real"}
     if task == "hold":
         return {} if np.load(request["volume"]["path"]).ndim == 3 else {"error": "no volume"}
     if task == "project":

@@ -59,7 +59,7 @@ def xrays(panel):
 
 @pytest.fixture(scope="session")
 def case(tmp_path_factory):
-    """Folder with ap.dcm, lateral.dcm, truth.nrrd and tiny.safetensors."""
+    """Folder with ap.dcm, lateral.dcm, truth.nrrd, tiny.safetensors, real_to_drr.safetensors, drr_to_real.safetensors."""
     folder = tmp_path_factory.mktemp("case")
     subprocess.run([sys.executable, str(Path(__file__).with_name("make_case.py")), str(folder)], check=True)
     return folder

@@ -16,7 +16,7 @@ BINDINGS = {
     for prop in widget.findall("property")
     if prop.get("name") == "SlicerParameterName"
 }
-SET_BY_CODE = {"checkpoint", "checkpointFolder"}
+SET_BY_CODE = {"checkpoint", "checkpointFolder", "translator"}
 
 
 def test_no_name_is_used_twice():

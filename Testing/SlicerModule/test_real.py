@@ -79,14 +79,18 @@ def test_the_console_in_five_lines(real, case):
 def test_a_folder_of_cases(real, case, tmp_path):
     import slicer
 
+    from diff2ct.volume_io import read_volume
+
     for name in ("one", "two"):
         (tmp_path / "in" / name).mkdir(parents=True)
         for file in ("ap.dcm", "lateral.dcm"):
             shutil.copy(case / file, tmp_path / "in" / name / file)
     (tmp_path / "in" / "two" / "ap.dcm").unlink()
     before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    results = real.logic.reconstructFolders(tmp_path / "in", tmp_path / "out", steps=1, checkpoint=case / "tiny.safetensors")
+    options = {"checkpoint": case / "tiny.safetensors", "translator": case / "real_to_drr.safetensors"}
+    results = real.logic.reconstructFolders(tmp_path / "in", tmp_path / "out", steps=1, **options)
     assert results["one"] == tmp_path / "out" / "one.nrrd" and results["one"].is_file()
+    assert read_volume(results["one"])[1]["Style"].startswith("real to DRR")
     assert "1 X-ray files" in str(results["two"])
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before
     modified = results["one"].stat().st_mtime_ns
@@ -129,6 +133,17 @@ def test_data_consistency_of_a_checkpoint_without_calibration(real):
     click(real.ui.reconstructButton)
     wait_until(lambda: real.logic.run is None)
     assert len(real.messages) == 1 and "accepted with a calibrated checkpoint" in real.messages[0]
+
+
+def test_a_file_that_is_no_style_translator_is_refused_with_the_reason(real, case):
+    """By the panel before the start, by the console when the run begins."""
+    real.parameterNode.translator = str(case / "drr_to_real.safetensors")
+    settle(real)
+    wait_until(lambda: "translates drr_to_real, accepted is real_to_drr" in real.ui.statusLabel.text)
+    assert not real.ui.reconstructButton.enabled
+    xrays = real.parameterNode.apNode, real.parameterNode.lateralNode
+    with pytest.raises(RuntimeError, match=r"tiny\.safetensors is a safetensors file of another program or purpose"):
+        real.logic.reconstruct(*xrays, steps=1, translator=case / "tiny.safetensors", checkpoint=case / "tiny.safetensors")
 
 
 def test_an_embedded_checkpoint_brings_its_maps(real):

@@ -1,5 +1,6 @@
 """The section Reconstruction: run, cancel, and everything that can go wrong with a child process."""
 
+import json
 import os
 import signal
 import time
@@ -34,8 +35,6 @@ def step_is_shown(panel):
 
 
 def test_a_click_makes_a_volume_with_the_exact_geometry(panel, xrays):
-    import json
-
     import slicer
     import vtk
     from Diff2CTLib import SceneBridge
@@ -329,12 +328,61 @@ def test_the_panel_says_what_a_checkpoint_is_before_it_is_used(panel, xrays, tmp
     assert panel.ui.reconstructButton.enabled
 
 
+def style_of(node):
+    return json.loads(node.GetAttribute("Diff2CT.provenance"))["Style"]
+
+
+def test_a_style_translator_reaches_the_worker_and_can_be_left_out_again(panel, xrays, tmp_path, monkeypatch):
+    import qt
+
+    path = str(tmp_path / "real_to_drr.safetensors")
+    combo, facts = panel.ui.translatorComboBox, panel.ui.translatorFactsLabel
+    assert combo.currentText == "None" and "Optional" in combo.toolTip and facts.isHidden()
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_arguments: path)
+    click(panel.ui.translatorFileButton)
+    settle(panel)
+    assert combo.currentText == "real_to_drr.safetensors" and combo.toolTip == panel.parameterNode.translator == path
+    wait_until(lambda: "style of DRRs first, at 256 pixels" in facts.text)
+    start(panel, "done")
+    assert not combo.enabled and not panel.ui.translatorFileButton.enabled
+    finish(panel)
+    assert style_of(panel.parameterNode.reconstructionNode) == f"real to DRR, translator {path}"
+    assert f"X-rays: real to DRR, translator {path}" in panel.ui.logTextEdit.plainText
+
+    combo.currentIndex = 0
+    settle(panel)
+    assert panel.parameterNode.translator == "" and facts.isHidden()
+    start(panel, "done")
+    finish(panel)
+    assert style_of(panel.parameterNode.reconstructionNode) == "as they are"
+    assert [combo.itemText(n) for n in range(combo.count)] == ["None", "real_to_drr.safetensors"]
+    combo.currentIndex = 1
+    assert panel.parameterNode.translator == path
+
+
+def test_the_panel_says_why_a_file_is_no_style_translator_before_it_is_used(panel, xrays):
+    panel.parameterNode.translator = "films.safetensors"
+    settle(panel)
+    wait_until(lambda: panel.ui.statusLabel.text == "translator: films.safetensors translates drr_to_real")
+    assert not panel.ui.reconstructButton.enabled and panel.ui.translatorFactsLabel.isHidden()
+    assert panel.ui.reconstructionSection.text == "Reconstruction: needs another style translator"
+    panel.ui.translatorComboBox.currentIndex = 0
+    settle(panel)
+    assert panel.ui.reconstructButton.enabled and panel.ui.reconstructionSection.text == "Reconstruction: ready"
+
+
+def test_the_console_takes_a_style_translator(panel, xrays, tmp_path):
+    path = tmp_path / "real_to_drr.safetensors"
+    assert style_of(panel.logic.reconstruct(*xrays, translator=path).volumeNode) == f"real to DRR, translator {path}"
+    assert style_of(panel.logic.reconstruct(*xrays, translator="").volumeNode) == "as they are"
+
+
 def test_a_service_that_fails_does_not_lock_the_reconstruction(panel, xrays, tmp_path):
     panel.logic.service.stop()
     panel.logic.service._command = child("service", "broken")
     panel.parameterNode.checkpoint = str(tmp_path / "other.safetensors")
     settle(panel)
-    wait_until(lambda: panel.reconstructionSection._facts[str(tmp_path / "other.safetensors")] is not None)
+    wait_until(lambda: panel.reconstructionSection._facts["inspect", str(tmp_path / "other.safetensors")] is not None)
     settle(panel)
     assert panel.ui.reconstructButton.enabled
 

@@ -119,6 +119,21 @@ def test_labels_of_enums_are_words(panel):
         assert len(set(words)) == len(words) and not any(word.isupper() and "_" in word for word in words)
 
 
+@pytest.mark.parametrize("name", ["checkpointComboBox", "translatorComboBox"])
+def test_a_long_file_name_does_not_widen_the_panel(module, name):
+    import slicer
+
+    def width(entry):
+        form = slicer.util.loadUI(str(EXTENSION / "Resources" / "UI" / "Diff2CT.ui"))
+        combo = getattr(slicer.util.childWidgetVariables(form), name)
+        combo.addItem(entry)
+        found = combo.minimumSizeHint.width()
+        form.delete()
+        return found
+
+    assert width("checkpoint_real_to_drr.safetensors") == width("None")
+
+
 def test_as_many_samples_as_on_the_command_line(panel):
     from diff2ct_training.cli import DEFAULT_SAMPLES
 

@@ -138,22 +138,19 @@ def test_sample_data_is_registered(module, sample_data):
     assert Path(source.thumbnailFileName).is_file()
 
 
-def test_the_module_is_imported_quickly_and_without_torch():
-    """In a fresh process, after everything that Slicer has loaded before: the module's own share, in processor time."""
+def test_the_module_is_imported_without_torch():
+    """In a fresh process, after everything that Slicer has loaded before; `measure.py` tells how long it takes."""
     code = f"""
-import sys, time
+import sys
 sys.path[:0] = [{str(TESTING)!r}, {str(EXTENSION)!r}]
 import host
 host.start()
 import numpy, slicer.ScriptedLoadableModule, slicer.parameterNodeWrapper, slicer.util, slicer.i18n, vtk.util.numpy_support
-before, start = set(sys.modules), time.process_time()
+before = set(sys.modules)
 import Diff2CT
-seconds = time.process_time() - start
 new = {{name.partition(".")[0] for name in set(sys.modules) - before}}
-print(seconds, "torch" in sys.modules, "SimpleITK" in new, "pydicom" in new)
+print("torch" in sys.modules, "SimpleITK" in new, "pydicom" in new)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
     assert result.returncode == 0, result.stderr
-    seconds, *heavy = result.stdout.splitlines()[-1].split()
-    assert heavy == ["False"] * 3
-    assert float(seconds) < 0.05
+    assert result.stdout.splitlines()[-1].split() == ["False"] * 3

@@ -82,7 +82,10 @@ def signature_of(qt: QObject, name: str) -> str | None:
         for signature in table:
             if signature.startswith(name + "("):
                 return signature
-    return _meta_signals(type(qt), qt.metaObject().className()).get(name)
+    try:
+        return _meta_signals(type(qt), qt.metaObject().className()).get(name)
+    except RuntimeError:  # a class of Qt's own that PySide does not know, whose description it has let go
+        return _signals_in(qt.metaObject()).get(name)
 
 
 def connect(sender: Wrapper, signature: str, receiver: Any, slot_signature: str | None = None) -> bool:
@@ -175,7 +178,10 @@ def _cpp_attribute(cls: type, signature: str) -> str | None:
 
 @cache
 def _meta_signals(cls: type, _class_name: str) -> dict[str, str]:
-    meta = cls.staticMetaObject
+    return _signals_in(cls.staticMetaObject)
+
+
+def _signals_in(meta: QMetaObject) -> dict[str, str]:
     found: dict[str, str] = {}
     for index in range(meta.methodCount()):
         method = meta.method(index)

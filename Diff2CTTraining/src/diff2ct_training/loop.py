@@ -30,6 +30,8 @@ from diff2ct_training.throughput import Throughput, peak_flops
 OnStep = Callable[[int, int, float], None]
 """(step, steps in all, loss)."""
 
+_OPEN_FILES = 8192  # macOS refuses much more
+
 
 def train(
     recipe: Recipe,
@@ -232,8 +234,10 @@ def _allow_open_files() -> None:
         import resource
     except ModuleNotFoundError:  # Windows, which has no such limit
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loggers(output: Path) -> list[Any]:

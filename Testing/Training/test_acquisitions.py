@@ -64,10 +64,25 @@ def test_a_stored_acquisition_comes_back_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(made.truth(made.cube)[0], read.truth(read.cube)[0])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_stored_acquisition_serves_the_same_cube_in_larger_voxels(tmp_path: Path, seed: int) -> None:
+    """The truth there is the mean of the truth here, wherever the cube begins in the case."""
+    ct = case("phantom", size=(81, 60, 71))
+    ct.hu[:] = np.random.default_rng(seed).integers(-1000, 1000, ct.hu.shape)
+    fine = VolumeGrid.centered(16, ct.grid.spacing_mm[0])
+    path = write_acquisition(tmp_path, 0, made := acquire_views(ct, np.random.default_rng(seed), CALM, fine))
+    coarse = read_acquisition(path, ct, VolumeGrid.centered(8, 2 * ct.grid.spacing_mm[0]))
+    assert coarse.cube.size == (8, 8, 8) and coarse.cube.center_lps == pytest.approx(made.cube.center_lps)
+    expected = torch.nn.functional.avg_pool3d(made.truth(made.cube)[0][None], 2)[0]
+    torch.testing.assert_close(coarse.truth(coarse.cube)[0], expected)
+    with pytest.raises(ValueError, match="is for a model grid"):
+        read_acquisition(path, ct, VolumeGrid.centered(16, 2 * ct.grid.spacing_mm[0]))
+
+
 def test_a_stored_acquisition_that_does_not_fit_is_named(tmp_path: Path) -> None:
     path = write_acquisition(tmp_path, 0, acquire_views(case(), np.random.default_rng(3), CALM, GRID))
     with pytest.raises(ValueError, match=r"rod\.xray000\.npz is for a model grid"):
-        read_acquisition(path, case(), VolumeGrid.centered(16, 16.0))
+        read_acquisition(path, case(), VolumeGrid.centered(20, 16.0))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"rod\.xray000\.npz cannot be read"):
         read_acquisition(path, case(), GRID)

@@ -31,7 +31,7 @@ def test_command_evaluates_checkpoints_and_baseline(tiny_checkpoint: Path, trunk
     request = EvaluationRequest(
         output=tmp_path / "out", num_phantoms=0, cts=(tmp_path / "cts",),
         checkpoints=(f"tiny={tiny_checkpoint}", f"again={tiny_checkpoint}"), methods=("tiny", "again", "flat-body"),
-        steps=("2",),
+        steps=("2",), samples=("1",),
     )  # fmt: skip
     progress: list[tuple[int, int, str]] = []
     summary = run_evaluation(request, lambda *p: progress.append(p))
@@ -40,7 +40,7 @@ def test_command_evaluates_checkpoints_and_baseline(tiny_checkpoint: Path, trunk
     before = read_csv(tmp_path / "out" / "per_case.csv")
     assert "2 steps, 1 samples, seed 0" in before[0]["made_by"] and "baseline flat-body" in before[2]["made_by"]
     assert before[0]["ssim_3d_body"] == before[1]["ssim_3d_body"]
-    run_evaluation(replace(request, num_samples=2, methods=("tiny", "flat-body")), lambda *p: None)
+    run_evaluation(replace(request, samples=("1", "tiny=2"), methods=("tiny", "flat-body")), lambda *p: None)
     after = {row["method"]: row for row in read_csv(tmp_path / "out" / "per_case.csv")}
     assert after["tiny"]["made_by"] != before[0]["made_by"] and "tiny, one sample" in after
     assert after["flat-body"]["seconds"] == before[2]["seconds"]  # the number of samples is nothing to a baseline
@@ -67,7 +67,7 @@ def test_two_processes_find_what_one_finds(tiny_checkpoint: Path, trunk: CtVolum
         write_volume(CtVolume(trunk.hu + 10 * n, trunk.grid), tmp_path / f"trunk_{n}.nrrd")
     request = EvaluationRequest(
         output=tmp_path / "one", num_phantoms=0, cts=(tmp_path / "trunk_1.nrrd", tmp_path / "trunk_2.nrrd"),
-        checkpoints=(f"tiny={tiny_checkpoint}",), methods=("tiny", "train-mean", "flat-body"), steps=("2",), num_samples=2,
+        checkpoints=(f"tiny={tiny_checkpoint}",), methods=("tiny", "train-mean", "flat-body"), steps=("2",), samples=("2",),
         num_mean_phantoms=2,
     )  # fmt: skip
     progress: list[tuple[int, int, str]] = []
@@ -108,7 +108,7 @@ def test_checkpoints_are_run_each_in_its_own_way(
     request = EvaluationRequest(
         output=tmp_path / "out", num_phantoms=0, cts=(tmp_path / "trunk.nrrd",),
         checkpoints=(f"a={tiny_checkpoint}", f"b={tiny_checkpoint}", f"c={tiny_checkpoint}"), methods=("a", "b", "c"),
-        steps=("2", "b=3"), samplers=("a=ddpm",),
+        steps=("2", "b=3"), samplers=("a=ddpm",), samples=("1",),
     )  # fmt: skip
     run_evaluation(request, lambda *p: None)
     rows = read_csv(tmp_path / "out" / "per_case.csv")

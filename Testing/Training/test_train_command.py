@@ -41,6 +41,12 @@ def test_options_change_the_recipe_and_a_run_goes_on(cases: Path, tmp_path: Path
     assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").provenance["steps"] == 2
 
 
+def test_coarse_voxels_fill_the_same_cube(cases: Path, tmp_path: Path) -> None:
+    result = train("--recipe", "debug", "--spacing", 32, "--cases", cases, "--output", tmp_path / "run", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").grid == VolumeGrid.centered(8, 32.0)
+
+
 def test_a_student_takes_after_the_teacher_that_is_named(cases: Path, tmp_path: Path) -> None:
     """Its network and grid are not those of the recipe."""
     result = train(
@@ -57,6 +63,9 @@ def test_a_student_takes_after_the_teacher_that_is_named(cases: Path, tmp_path: 
     ("options", "said"),
     [
         (["--recipe", "resnet"], "accepted are default, paper, psr"),
+        (["--recipe", "cyclegan", "--spacing", 4], "--spacing: the recipe 'cyclegan' has no volume"),
+        (["--recipe", "distilled", "--spacing", 4], "--spacing: the recipe 'distilled' learns on its teacher's grid"),
+        (["--recipe", "psr", "--spacing", 5], "spacing_mm: got 5, accepted is a whole part of the cube's 256 mm"),
         (["--recipe", "cyclegan", "--ct-share", 0.5], "--ct-share: the recipe 'cyclegan' has no such thing"),
         (["--recipe", "default", "--teacher", "a"], "--teacher: the recipe 'default' has no such thing"),
         (["--recipe", "distilled", "--teacher", "nowhere"], "nowhere is not a file"),

@@ -120,11 +120,11 @@ def write_acquisition(folder: Path, number: int, acquisition: Acquisition) -> Pa
 
 
 def read_acquisition(path: Path, case: Case, grid: VolumeGrid) -> Acquisition:
-    """What `write_acquisition` stored for `case`. Raises ValueError naming the file if it cannot be read or was made for a
-    model grid of another size or spacing than `grid`."""
+    """What `write_acquisition` stored for `case`, for the model grid it was made for or the same cube in larger voxels. Raises
+    ValueError naming the file if it cannot be read or was made for another cube than `grid`."""
     images, valid, beams, header = read_xrays(path)
     cube, bone_gain = _checked_header(path, header, grid)
-    case = coarsened(case, grid)
+    case = coarsened(case, cube, aligned=True)
     return Acquisition(case, cube, list(torch.from_numpy(images)), list(torch.from_numpy(valid)), beams, bone_gain)
 
 
@@ -134,30 +134,38 @@ def check_acquisition(path: Path, grid: VolumeGrid) -> None:
 
 
 def _checked_header(path: Path, header: Mapping[str, Any], grid: VolumeGrid) -> tuple[VolumeGrid, float]:
-    """(cube, bone gain)."""
+    """(the stored cube in the voxels of `grid`, bone gain)."""
     try:
         cube, bone_gain = VolumeGrid(**header["cube"]), float(header["bone_gain"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"acquisition: {path} cannot be read: {error}") from error
-    if (cube.size, cube.spacing_mm) != (grid.size, grid.spacing_mm):
+    factor = max(1, round(grid.spacing_mm[0] / cube.spacing_mm[0]))
+    if (cube.size, cube.spacing_mm) != (tuple(n * factor for n in grid.size), tuple(mm / factor for mm in grid.spacing_mm)):
         got, wanted = f"{cube.size} of {cube.spacing_mm} mm", f"{grid.size} of {grid.spacing_mm} mm"
         raise ValueError(f"acquisition: {path} is for a model grid {got}, this recipe's is {wanted}")
-    return cube, bone_gain
+    first = np.array(cube.origin_lps) + (factor - 1) / 2 * np.array(cube.spacing_mm)
+    return replace(grid, origin_lps=_triple(first)), bone_gain
 
 
-def coarsened(case: Case, grid: VolumeGrid) -> Case:
-    """`case` averaged down to the spacing of `grid`, if that is a multiple of its own."""
+def coarsened(case: Case, grid: VolumeGrid, *, aligned: bool = False) -> Case:
+    """`case` averaged down to the spacing of `grid`, if that is a multiple of its own. aligned: so that voxels of `grid` are
+    voxels of the result, at the price of less than one of them at each end."""
     factor = max(1, round(grid.spacing_mm[0] / case.grid.spacing_mm[0]))
     if factor == 1:
         return case
-    depth, height, width = (n // factor for n in case.hu.shape)
-    whole = torch.from_numpy(case.hu[: depth * factor, : height * factor, : width * factor].astype(np.float32))
+    fine_mm, first = np.array(case.grid.spacing_mm), np.zeros(3, dtype=int)
+    if aligned:
+        corner = np.array(grid.origin_lps) - (factor - 1) / 2 * fine_mm  # centre of the first fine voxel in the first of `grid`
+        first = np.round((corner - case.grid.origin_lps) / fine_mm).astype(int) % factor
+    fine = case.hu[first[2] :, first[1] :, first[0] :]
+    depth, height, width = (n // factor for n in fine.shape)
+    whole = torch.from_numpy(fine[: depth * factor, : height * factor, : width * factor].astype(np.float32))
     hu = torch.nn.functional.avg_pool3d(whole[None], factor)[0].numpy()
-    shift = (factor - 1) / 2 * np.array(case.grid.spacing_mm)
+    shift = (first + (factor - 1) / 2) * fine_mm
     grid = replace(
         case.grid,
         size=(depth, height, width),
-        spacing_mm=_triple(np.array(case.grid.spacing_mm) * factor),
+        spacing_mm=_triple(fine_mm * factor),
         origin_lps=_triple(case.grid.origin_lps + shift),
     )
     return replace(case, hu=hu, grid=grid)

@@ -34,13 +34,16 @@ from diff2ct_training.scoring.compatibility import COMPATIBILITY
 
 DIFFUSION = "diff2ct"
 TRAIN_MEAN, NEAREST = "train-mean", "nearest-neighbour"
+SAMPLES = 4
+"""Of a checkpoint of which nothing is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
     """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. cases: a folder that `diff2ct prepare` wrote; split: which of
     them, None for all. checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all.
-    steps, samplers: VALUE for all checkpoints, NAME=VALUE for one, none for what each checkpoint says. translator: real-to-DRR
+    steps, samplers, samples: VALUE for all checkpoints, NAME=VALUE for one, none for what each checkpoint says and `SAMPLES`.
+    translator: real-to-DRR
     translator that the X-rays go through before checkpoints see them.
     labels: folder with label maps of the CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions.
     label_scheme: the numbers in both. compat, lpips, inception: `ScoringOptions`. num_mean_phantoms: how many training phantoms
@@ -64,7 +67,7 @@ class EvaluationRequest:
     steps: tuple[str, ...] = ()
     samplers: tuple[str, ...] = ()
     translator: Path | None = None
-    num_samples: int = 1
+    samples: tuple[str, ...] = ()
     seed: int = 0
     consistency: bool | None = None
     num_mean_phantoms: int = 32
@@ -129,11 +132,13 @@ def checkpoint_uses(files: Mapping[str, Path | None], request: EvaluationRequest
     """How each checkpoint is run."""
     steps = per_checkpoint("--steps", request.steps, tuple(files))
     samplers = per_checkpoint("--sampler", request.samplers, tuple(files))
+    samples = per_checkpoint("--samples", request.samples, tuple(files))
     check_names("--sampler", tuple(value for value in samplers.values() if value is not None), tuple(SAMPLERS))
     return {
         name: CheckpointUse(
-            file=file, num_steps=_count("--steps", steps[name]), sampler=samplers[name], num_samples=request.num_samples,
-            seed=request.seed, consistency=request.consistency, translator=request.translator, device=request.device,
+            file=file, num_steps=_count("--steps", steps[name]), sampler=samplers[name],
+            num_samples=_count("--samples", samples[name]) or SAMPLES, seed=request.seed, consistency=request.consistency,
+            translator=request.translator, device=request.device,
         ) for name, file in files.items()
     }  # fmt: skip
 

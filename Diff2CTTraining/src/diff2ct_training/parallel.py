@@ -55,8 +55,9 @@ def run_all(
             raise ValueError(
                 "a worker process was killed, most likely for want of memory; the same command with fewer --workers goes on"
             ) from None
-        finally:
+        except BaseException:  # what runs dies with this process
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def results_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int = 1) -> Iterator[Result]:

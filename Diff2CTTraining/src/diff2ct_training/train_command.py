@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diff2ct.process import tune_allocator
+
+if TYPE_CHECKING:
+    from diff2ct_training.recipe import Recipe
 
 RECIPE_OPTIONS = (
     "num_steps", "minutes", "batch_size", "accumulate", "activation_checkpointing", "precision", "learning_rate", "ct_share",
@@ -18,6 +21,7 @@ RECIPE_OPTIONS = (
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     """recipe: a name of `recipes.RECIPES`; num_steps to seed: of `Recipe` and its kinds, None leaves what the recipe says.
+    spacing_mm: of the volume's voxels, in the same cube; None leaves the recipe's.
     films: real X-rays that `prepare_films` wrote, for the recipe that needs them. teacher: checkpoint to learn from, for the
         recipe that has one; None is the embedded one.
 
@@ -28,6 +32,7 @@ class TrainingRequest:
     recipe: str
     cases: Path
     output: Path
+    spacing_mm: float | None = None
     num_steps: int | None = None
     minutes: float | None = None
     batch_size: int | None = None
@@ -66,6 +71,8 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
             raise ValueError(f"--{name.replace('_', '-')}: the recipe {recipe.name!r} has no such thing")
     if isinstance(recipe, DistillationRecipe) and request.teacher is not None:
         recipe = taught_by(recipe, wanted["teacher"])
+    if request.spacing_mm is not None:
+        recipe = coarser(recipe, request.spacing_mm)
     recipe = replace(recipe, **wanted)
     fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes, request.strategy)
     fabric.launch()
@@ -79,3 +86,14 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
         num_workers=request.num_workers,
         on_step=on_step,
     )
+
+
+def coarser(recipe: Recipe, spacing_mm: float) -> Recipe:
+    """`recipe` for voxels of `spacing_mm`; ValueError if it has none, or its teacher's."""
+    from diff2ct_training.distillation import DistillationRecipe
+    from diff2ct_training.volume_samples import VolumeRecipe
+
+    if not isinstance(recipe, VolumeRecipe) or isinstance(recipe, DistillationRecipe):
+        why = "learns on its teacher's grid" if isinstance(recipe, DistillationRecipe) else "has no volume"
+        raise ValueError(f"--spacing: the recipe {recipe.name!r} {why}")
+    return recipe.at_spacing(spacing_mm)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,13 +29,14 @@ KINDS = ("ct", "phantom")
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeRecipe(Recipe):
-    """hu_map, condition, grid: what a network is given and returns, as its checkpoint says.
+    """network: its config. hu_map, condition, grid: what it is given and returns, as its checkpoint says.
 
     acquisition: how training X-rays vary. slab: axial planes trained at a time, None for the whole cube. uses: samples made of
         one acquisition in a row, where X-rays are rendered while training (none are stored): that costs a CPU as much as a
         step. ct_share: share of samples from CTs where both CTs and phantoms are given.
     """
 
+    network: Any
     hu_map: HuMap = field(default_factory=HuMap)
     condition: str = "views"
     grid: VolumeGrid = field(default_factory=VolumeGrid.centered)
@@ -42,6 +44,16 @@ class VolumeRecipe(Recipe):
     slab: int | None = 64
     uses: int = 3
     ct_share: float = 0.5
+
+    def at_spacing(self, spacing_mm: float) -> Self:
+        """The same cube in larger or smaller voxels [mm]: twice as large ones take an eighth of the time."""
+        extent_mm = self.grid.size[0] * self.grid.spacing_mm[0]
+        size = round(extent_mm / spacing_mm) if spacing_mm > 0 else 0
+        if size < 1 or abs(size * spacing_mm - extent_mm) > 1e-6 * extent_mm:
+            raise ValueError(f"spacing_mm: got {spacing_mm:g}, accepted is a whole part of the cube's {extent_mm:g} mm")
+        network = replace(self.network, size=size) if hasattr(self.network, "size") else self.network
+        slab = None if self.slab is None else max(1, self.slab * size // self.grid.size[0])
+        return replace(self, grid=VolumeGrid.centered(size, spacing_mm), network=network, slab=slab)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,12 +25,20 @@ def test_a_recipe_in_larger_voxels_has_a_network_for_them(name: str) -> None:
     assert getattr(make(coarse.network).config, "size", 64) == 64
 
 
+def test_float32_where_a_network_comes_down_to_two_planes() -> None:
+    precisions = {
+        (name, mm): volume_recipe(name).at_spacing(mm).precision for name in ("default", "x2ct-gan") for mm in (4.0, 8.0)
+    }
+    exact = {key for key, precision in precisions.items() if precision == "32-true"}
+    assert exact == {("default", 8.0), ("x2ct-gan", 4.0), ("x2ct-gan", 8.0)}
+
+
 def test_a_slab_keeps_its_height() -> None:
     assert volume_recipe("default").at_spacing(4.0).slab is None
     assert replace(volume_recipe("default"), slab=64).at_spacing(4.0).slab == 32
 
 
-@pytest.mark.parametrize("spacing", [0.0, -2.0, 3.0, 300.0])
+@pytest.mark.parametrize("spacing", [0.0, -2.0, 3.0, 300.0, 32.0])
 def test_voxels_that_do_not_fill_the_cube_are_refused(spacing: float) -> None:
     with pytest.raises(ValueError, match="spacing_mm: got"):
         volume_recipe("default").at_spacing(spacing)

@@ -47,9 +47,13 @@ class X2ctConfig:
                 raise ValueError(f"{name}: got {value}, accepted is 1 to 512")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: got {self.dropout}, accepted is 0 up to 1")
-        multiple = 2 ** len(self.layers)
-        if self.size % multiple or not multiple <= self.size <= 512:
-            raise ValueError(f"size: got {self.size}, accepted are multiples of {multiple} up to 512")
+        if self.size % self.size_multiple or not self.size_multiple <= self.size <= 512:
+            raise ValueError(f"size: got {self.size}, accepted are multiples of {self.size_multiple} up to 512")
+
+    @property
+    def size_multiple(self) -> int:
+        """N must be a multiple of this."""
+        return 2 ** len(self.layers)
 
 
 class DenseLayer(nn.Module):

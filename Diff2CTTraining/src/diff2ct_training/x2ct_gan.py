@@ -3,8 +3,7 @@ al. 2019, 1905.06902)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import l1_loss, mse_loss
@@ -32,12 +31,6 @@ class X2ctGanRecipe(VolumeRecipe):
     voxel_weight: float = 10.0
     projection_weight: float = 10.0
     betas: tuple[float, float] = (0.5, 0.99)
-
-    def at_spacing(self, spacing_mm: float) -> Self:
-        """In float32 where the coarsest volume is 2 voxels deep: on CPUs torch 2.13 errs there in bf16 gradients of conv3d."""
-        recipe = super().at_spacing(spacing_mm)
-        coarsest = recipe.network.size // 2 ** len(recipe.network.layers)
-        return replace(recipe, precision="32-true") if coarsest == 2 else recipe
 
     def method(self) -> X2ctGanMethod:
         return X2ctGanMethod(self)

@@ -59,6 +59,12 @@ def test_rods_and_bone_are_no_screws() -> None:
     assert find_screws(drawn(screw((0.0, 10.0, 0.0), (0.0, -5.0, 0.0)))) == []  # a stump
 
 
+def test_a_volume_of_noise_has_no_screws() -> None:
+    """And is not searched for hours."""
+    grid = VolumeGrid.centered(64, 4.0)
+    assert find_screws(CtVolume(np.random.default_rng(0).normal(0, 2500, grid.size), grid)) == []
+
+
 def test_errors_of_a_displaced_and_turned_screw_are_those_put_in() -> None:
     true = screw((0, 20, 0), (0, -20, 0))
     turned = screw((0, 20, 2), (0, 20 - 40 * math.cos(0.1), 2 + 40 * math.sin(0.1)))

@@ -26,6 +26,9 @@ MIN_LENGTH_MM = 25.0
 """Shorter pieces are not screws: tulips without a shaft, cage markers, bits of rod."""
 MAX_MATCH_MM = 15.0
 """A found screw whose tip and head are further than this from a true one, on average, is another screw."""
+MAX_METAL_ML = 200.0
+"""Twelve screws with rods have a fifth of it. Where there is more, a volume is noise or speckled all over, and no line in it a
+screw; looking for them would take hours."""
 
 _FRONT = 0.55
 """Least share of a screw's direction along the patient's front-back axis."""
@@ -85,8 +88,10 @@ def _length(screw: Screw) -> float:
 
 
 def find_screws(ct: CtVolume, threshold_hu: float = SCREW_HU) -> list[FoundScrew]:
-    """Screws in a volume, longest line of metal first."""
+    """Screws in a volume, longest line of metal first; none in one with more than `MAX_METAL_ML` of metal."""
     k, j, i = np.nonzero(ct.hu > threshold_hu)
+    if len(k) * float(np.prod(ct.grid.spacing_mm)) / 1e3 > MAX_METAL_ML:
+        return []
     points = np.column_stack([i, j, k]) @ ct.grid.ijk_to_lps[:3, :3].T + ct.grid.ijk_to_lps[:3, 3]
     enough = MIN_LENGTH_MM * 10.0 / float(np.prod(ct.grid.spacing_mm))  # a screw is more than 10 mm^2 thick
     found = []

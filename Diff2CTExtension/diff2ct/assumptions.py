@@ -64,11 +64,12 @@ _REQUIRED = {
     "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
     "parallel": {"detector_spacing_mm", "primary_angle_deg"},
 }
-HEADER_ONLY = {"patient_spacing_mm", "magnification", "column_direction", "row_direction"}
+HEADER_ONLY = {"patient_spacing_mm", "magnification", "source_to_table_mm", "column_direction", "row_direction"}
 """Facts that a file header may state although no beam has such a field.
 
 patient_spacing_mm: (row, column) pixel spacing calibrated in the patient, at the isocentre [mm].
 magnification: source_to_detector_mm / source_to_isocenter_mm.
+source_to_table_mm: focus to the table or bucky between patient and detector.
 column_direction, row_direction: LPS vectors (3,) along which columns and rows increase.
 """
 
@@ -246,9 +247,9 @@ def _resolve_angles(result: Resolution, stated: Mapping[str, Any], found: Mappin
 
 def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> None:
     facts, behind = result.facts, setup.isocenter_to_detector_mm(view)
-    magnification = facts.get("magnification", 1.0)
+    magnification, table = facts.get("magnification", 1.0), facts.get("source_to_table_mm", 0.0)
     if "source_to_isocenter_mm" not in facts:
-        distance = setup.source_to_detector_mm
+        distance = max(setup.source_to_detector_mm, table)
     elif magnification > 1:
         distance = magnification * facts["source_to_isocenter_mm"]
         facts.setdefault("source_to_detector_mm", distance)
@@ -257,15 +258,17 @@ def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> N
     result.assume(
         "source_to_detector_mm",
         distance,
-        f"the source-detector distance is not stated: assumed {distance:g} mm, as with {setup.name}",
+        f"the source-detector distance is not stated: assumed {distance:g} mm, "
+        + ("no farther than the table or bucky" if distance == table else f"as with {setup.name}"),
     )
     if magnification > 1:
         facts.setdefault("source_to_isocenter_mm", facts["source_to_detector_mm"] / magnification)
     distance = facts["source_to_detector_mm"] - behind
+    told = f"ends at the table or bucky in this file ({table:g} mm)" if table else "is not stated"
     result.assume(
         "source_to_isocenter_mm",
         distance,
-        f"the source-patient distance is not stated: assumed {distance:g} mm, the middle of the body {behind:g} mm "
+        f"the source-patient distance {told}: assumed {distance:g} mm, the middle of the body {behind:g} mm "
         f"before the detector, as with {setup.name}",
     )
 

@@ -148,7 +148,7 @@ class ConeBeam(_Beam):
     """A point source and a flat detector.
 
     source_to_detector_mm: DICOM (0018,1110), the clinical SID.
-    source_to_isocenter_mm: DICOM (0018,1111), the clinical SOD.
+    source_to_isocenter_mm: the clinical SOD; DICOM (0018,1111), except in DX, where that ends at the table or bucky.
     Others: see `_Beam`.
 
     >>> ap = ConeBeam.from_view(View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800,

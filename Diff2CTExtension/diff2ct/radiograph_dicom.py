@@ -3,6 +3,8 @@
 Rules, with the place in PS3.3:
 * Spacing (10.7.1): Imager Pixel Spacing is at the detector and comes first, then Nominal Scanned Pixel Spacing (of a film).
   Pixel Spacing alone is in the patient if its calibration type says GEOMETRY or FIDUCIAL, otherwise taken as at the detector.
+* Distance Source to Patient ends at the isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table
+  or bucky in DX (C.8.11.5): there neither it nor the magnification made of it tells how large the patient is shown.
 * Intensity (C.8.11.3.1.2): Pixel Intensity Relationship and its sign speak about stored values. Without them the image is taken
   as a film: what modality LUT and photometric interpretation make bright is dense (dark in fluoroscopy, XA and RF).
 * Angles (C.8.7.5) place the detector about the patient, see `geometry`. View Position wins where both are given and disagree:
@@ -24,7 +26,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from diff2ct.assumptions import C_ARM, FILM, is_complete, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
-from diff2ct.dicom_file import damage_named, modality_values, number, numbers, private_text, stored_pixels
+from diff2ct.dicom_file import OWN_MANUFACTURER, damage_named, modality_values, number, numbers, private_text, stored_pixels
 from diff2ct.dicom_shutter import visible_pixels
 from diff2ct.geometry import Beam, View
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
@@ -33,6 +35,7 @@ from diff2ct.radiograph_image import choose_frame
 
 _C_ARM_MODALITIES = ("XA", "RF")
 _MODALITIES = ("CR", "DX", "RG", *_C_ARM_MODALITIES)
+_TO_TABLE_MODALITIES = ("DX", "RG")  # RG has no module of its own that says where the distance ends
 _PLAUSIBLE_MM = (300.0, 5000.0)
 _VIEW_CODES = {  # CID 4010 DX View: SNOMED CT, and SNOMED RT of older files
     "AP": ("399348003", "R-10206"),
@@ -183,20 +186,20 @@ def _read_view(dataset: Dataset, header: _Header, frame: int) -> None:
 def _read_distances(dataset: Dataset, header: _Header) -> None:
     low, high = _PLAUSIBLE_MM
     facts = header.facts
-    for fact, keyword in (
-        ("source_to_detector_mm", "DistanceSourceToDetector"),
-        ("source_to_isocenter_mm", "DistanceSourceToPatient"),
-    ):
+    # Our own files are DX to others, yet their distance ends at the isocentre, also where an anonymiser took the private one.
+    to_table = dataset.Modality in _TO_TABLE_MODALITIES and dataset.get("Manufacturer") != OWN_MANUFACTURER
+    to_patient = "source_to_table_mm" if to_table else "source_to_isocenter_mm"
+    for fact, keyword in (("source_to_detector_mm", "DistanceSourceToDetector"), (to_patient, "DistanceSourceToPatient")):
         value = number(dataset, keyword)
         if value and low <= value <= high:
             facts[fact] = value
         elif value:
             header.warn(f"{keyword} {value:g} mm is not plausible ({low:g} to {high:g} mm) and is not used")
-    if facts.get("source_to_isocenter_mm", 0.0) >= facts.get("source_to_detector_mm", np.inf):
-        distance = facts.pop("source_to_isocenter_mm")
+    if facts.get(to_patient, 0.0) >= facts.get("source_to_detector_mm", np.inf):
+        distance = facts.pop(to_patient)
         header.warn(f"DistanceSourceToPatient {distance:g} mm is not below the detector's and is not used")
     magnification = number(dataset, "EstimatedRadiographicMagnificationFactor")
-    if magnification is not None and 1.0 < magnification < 5.0:
+    if magnification is not None and 1.0 < magnification < 5.0 and not to_table:
         facts["magnification"] = magnification
 
 

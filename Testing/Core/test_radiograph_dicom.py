@@ -43,14 +43,17 @@ def marked_codes(geometry: ConeBeam) -> np.ndarray:
 
 
 def save_dicom(path: Path, codes: np.ndarray, **elements: Any) -> Path:
-    """A DX file with all that DX can say about an AP `beam`; `elements` overrules that, None removes an element."""
+    """A file with all that a header can say about an AP `beam`; `elements` overrules that, None removes an element.
+
+    CR, as Distance Source to Patient ends at the isocentre there; in DX it does not.
+    """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
     defaults: dict[str, Any] = {
-        "Modality": "DX",
+        "Modality": "CR",
         "ViewPosition": "AP",
         "PatientOrientation": ["L", "F"],
         "ImagerPixelSpacing": [2.0, 2.1],
@@ -258,6 +261,29 @@ def test_distance_rules(tmp_path: Path) -> None:
     assert isocenter == 1100 - FILM.frontal_to_detector_mm and any("not below" in w for w in film.warnings)
     detector, isocenter, film = distances(Modality="XA", DistanceSourceToDetector=None, DistanceSourceToPatient=None)
     assert detector == C_ARM.source_to_detector_mm
+
+
+@pytest.mark.parametrize(("view", "behind"), [("AP", FILM.frontal_to_detector_mm), ("LL", FILM.lateral_to_detector_mm)])
+@pytest.mark.parametrize("modality", ["DX", "RG"])
+def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality: str, view: str, behind: float) -> None:
+    """PS3.3 C.8.11.5: in DX it ends at the table or bucky side, and so does the magnification made of it."""
+    codes = marked_codes(beam(View.AP))
+    known: dict[str, Any] = {"Modality": modality, "ViewPosition": view, "PatientOrientation": None}
+    bucky = {**known, "DistanceSourceToDetector": 1150, "DistanceSourceToPatient": 1090}
+    path = save_dicom(tmp_path / "x.dcm", codes, **bucky, EstimatedRadiographicMagnificationFactor=1.055)
+    film = read_radiograph(path)
+    assert isinstance(film.geometry, ConeBeam)
+    assert (film.geometry.source_to_detector_mm, film.geometry.source_to_isocenter_mm) == (1150, 1150 - behind)
+    assert "source_to_isocenter_mm" in film.assumed and "source_to_detector_mm" not in film.assumed
+    assert any("ends at the table or bucky in this file (1090 mm): assumed" in w for w in film.warnings)
+    stated = read_radiograph(path, geometry={"source_to_isocenter_mm": 930})
+    assert stated.geometry.source_to_isocenter_mm == 930 and "source_to_isocenter_mm" not in stated.assumed  # type: ignore[union-attr]
+    assert not any("bucky" in w for w in stated.warnings)
+    calibrated = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **bucky, PixelSpacing=[1.6, 1.68]))
+    assert calibrated.geometry.magnification == pytest.approx(1.25) and "source_to_isocenter_mm" not in calibrated.assumed
+    no_detector = {**bucky, "DistanceSourceToDetector": None, "DistanceSourceToPatient": 1740}
+    far = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **no_detector))
+    assert far.geometry.source_to_detector_mm == 1740 and "source_to_detector_mm" in far.assumed  # type: ignore[union-attr]
 
 
 def test_parallel_geometry_ignores_distances(tmp_path: Path) -> None:

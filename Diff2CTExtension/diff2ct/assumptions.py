@@ -137,21 +137,19 @@ def resolve_beam(
 ) -> tuple[Beam, list[str], list[str]]:
     """(beam, assumed, warnings) of an image `name` of `size` (H, W).
 
-    stated: by the caller or a side file, from `stated_geometry`. If complete, it is taken at its word; only which side is left
-        still comes from the header where `stated` is silent about it.
-    found: in the image header: the same keys and `HEADER_ONLY`.
+    stated: by the caller or a side file, from `stated_geometry`: taken at its word.
+    found: in the image header, where `stated` is silent: the same keys and `HEADER_ONLY`.
     setup: fills what is still missing.
     """
     check_detector_size(name, stated, size)
-    complete = is_complete(stated) and ("mirrored" in stated or "column_direction" not in found)
-    result = Resolution(name, {**({} if complete else found), **stated, "detector_size": size})
-    if not complete:
-        view = _resolve_angles(result, stated, found)
-        if result.facts.get("kind", "cone") == "cone":
-            _resolve_distances(result, view, setup)
-        else:
-            result.facts = {k: v for k, v in result.facts.items() if k not in _REQUIRED["cone"] - _REQUIRED["parallel"]}
-        _resolve_detector(result, size, setup)
+    result = Resolution(name, {**found, **stated, "detector_size": size})
+    view = _resolve_angles(result, stated, found)
+    if result.facts.get("kind", "cone") == "cone":
+        _resolve_distances(result, view, setup)
+    else:
+        distances = _REQUIRED["cone"] - _REQUIRED["parallel"]
+        result.facts = {k: v for k, v in result.facts.items() if k in stated or k not in distances}
+    _resolve_detector(result, size, setup)
     try:
         beam = beam_from_dict({key: value for key, value in result.facts.items() if key not in HEADER_ONLY})
     except (ValueError, TypeError) as error:

@@ -245,6 +245,8 @@ def test_side_file_gives_geometry_and_scale(tmp_path: Path, naming: str) -> None
         "source_to_detector_mm": 1150,
         "source_to_isocenter_mm": 950,
         "detector_spacing_mm": [1.5, 1.6],
+        "mirrored": True,
+        "principal_point": [109.5, 89.5],
         "scale": {"slope": 2e-4, "intercept": -0.5},
     }
     (tmp_path / naming).write_text(json.dumps(side))
@@ -258,6 +260,18 @@ def test_side_file_gives_geometry_and_scale(tmp_path: Path, naming: str) -> None
     assert other.geometry.view is View.LL and any("the given LL is used" in w for w in other.warnings)
     farther = read_radiograph(tmp_path / "film.png", geometry={"source_to_detector_mm": 1500})
     assert any("source_to_detector_mm is 1150 in the file, the given 1500" in w for w in farther.warnings)
+
+
+def test_stated_distances_do_not_hide_what_is_still_assumed(tmp_path: Path) -> None:
+    """How a picture hangs and where the central ray meets it are guesses, however well view and distances are known."""
+    save_film(tmp_path / "film.png")
+    stated = {"view": "AP", "source_to_detector_mm": 1150, "source_to_isocenter_mm": 950, "detector_spacing_mm": [1.5, 1.6]}
+    film = read_radiograph(tmp_path / "film.png", geometry=stated, polarity="bright_dense", intensity="log")
+    assert film.geometry == beam(View.AP)
+    assert film.assumed == ("mirrored", "principal_point") and len(film.warnings) == 2
+    known = {"mirrored": True, "principal_point": [109.5, 89.5]}
+    film = read_radiograph(tmp_path / "film.png", geometry={**stated, **known}, polarity="bright_dense", intensity="log")
+    assert film.geometry == beam(View.AP) and film.assumed == () and film.warnings == ()
 
 
 @pytest.mark.parametrize(

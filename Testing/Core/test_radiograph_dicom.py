@@ -182,6 +182,18 @@ def test_view_and_angle(tmp_path: Path, elements: dict[str, Any], angle: float) 
     assert read_radiograph(path).geometry.primary_angle_deg == angle
 
 
+def test_stated_distances_leave_the_angles_of_the_header(tmp_path: Path) -> None:
+    """As long as the caller states no angle, the C-arm's own holds, also if everything else is stated."""
+    angles = {"PositionerPrimaryAngle": 168, "PositionerSecondaryAngle": 15}
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), Modality="XA", PatientOrientation=None, **angles)
+    stated = {"view": "AP", "source_to_detector_mm": 1100, "source_to_isocenter_mm": 900, "detector_spacing_mm": [2.0, 2.1]}
+    for geometry in (stated, {**stated, "mirrored": True, "principal_point": [59.5, 49.5]}):
+        film = read_radiograph(path, geometry=geometry)
+        assert (film.geometry.primary_angle_deg, film.geometry.secondary_angle_deg) == (168.0, 15.0)
+    straight = read_radiograph(path, geometry=beam(View.AP))
+    assert straight.geometry == beam(View.AP) and straight.assumed == ()
+
+
 def test_view_code_is_read(tmp_path: Path) -> None:
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "399173006", "SCT", "left lateral"
@@ -289,6 +301,8 @@ def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality
 def test_parallel_geometry_ignores_distances(tmp_path: Path) -> None:
     film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))), geometry={"kind": "parallel"})
     assert film.geometry.KIND == "parallel" and film.geometry.detector_spacing_mm == (2.0, 2.1)
+    with pytest.raises(ValueError, match=r"x.dcm: geometry: unknown source_to_detector_mm"):
+        read_radiograph(tmp_path / "x.dcm", geometry={"kind": "parallel", "source_to_detector_mm": 1000})
 
 
 # Pixel values

@@ -296,3 +296,9 @@ def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedS
         ((size[0] - 1) / 2, (size[1] - 1) / 2),
         "where the central ray meets the image is not stated: assumed its centre",
     )
+    result.assume(
+        "isocenter_lps",
+        (0.0, 0.0, 0.0),
+        "where the isocentre lies in the patient's coordinates is not stated: assumed at (0, 0, 0); a CT of the patient may "
+        "lie elsewhere",
+    )

@@ -218,6 +218,7 @@ def test_a_bare_film_needs_its_view_and_gets_documented_assumptions(tmp_path: Pa
             "source_to_isocenter_mm",
             "detector_spacing_mm",
             "principal_point",
+            "isocenter_lps",
             "polarity",
             "intensity",
         }
@@ -231,7 +232,13 @@ def test_what_the_caller_knows_is_not_assumed(tmp_path: Path) -> None:
     )
     assert film.geometry.source_to_detector_mm == 1800.0  # type: ignore[union-attr]
     assert film.geometry.view is View.PA
-    assert set(film.assumed) == {"mirrored", "source_to_isocenter_mm", "detector_spacing_mm", "principal_point"}
+    assert set(film.assumed) == {
+        "mirrored",
+        "source_to_isocenter_mm",
+        "detector_spacing_mm",
+        "principal_point",
+        "isocenter_lps",
+    }
     assert_marker_in_place(
         replace(read_radiograph(tmp_path / "film.png", geometry=beam(View.AP), polarity="bright_dense"), assumed=())
     )
@@ -247,6 +254,7 @@ def test_side_file_gives_geometry_and_scale(tmp_path: Path, naming: str) -> None
         "detector_spacing_mm": [1.5, 1.6],
         "mirrored": True,
         "principal_point": [109.5, 89.5],
+        "isocenter_lps": [0, 0, 0],
         "scale": {"slope": 2e-4, "intercept": -0.5},
     }
     (tmp_path / naming).write_text(json.dumps(side))
@@ -263,13 +271,13 @@ def test_side_file_gives_geometry_and_scale(tmp_path: Path, naming: str) -> None
 
 
 def test_stated_distances_do_not_hide_what_is_still_assumed(tmp_path: Path) -> None:
-    """How a picture hangs and where the central ray meets it are guesses, however well view and distances are known."""
+    """How a picture hangs, where the central ray meets it and where the patient lay are guesses, even with a known view."""
     save_film(tmp_path / "film.png")
     stated = {"view": "AP", "source_to_detector_mm": 1150, "source_to_isocenter_mm": 950, "detector_spacing_mm": [1.5, 1.6]}
     film = read_radiograph(tmp_path / "film.png", geometry=stated, polarity="bright_dense", intensity="log")
     assert film.geometry == beam(View.AP)
-    assert film.assumed == ("mirrored", "principal_point") and len(film.warnings) == 2
-    known = {"mirrored": True, "principal_point": [109.5, 89.5]}
+    assert film.assumed == ("mirrored", "principal_point", "isocenter_lps") and len(film.warnings) == 3
+    known = {"mirrored": True, "principal_point": [109.5, 89.5], "isocenter_lps": [0, 0, 0]}
     film = read_radiograph(tmp_path / "film.png", geometry={**stated, **known}, polarity="bright_dense", intensity="log")
     assert film.geometry == beam(View.AP) and film.assumed == () and film.warnings == ()
 

@@ -92,7 +92,7 @@ def assert_marker_in_place(radiograph: Radiograph) -> None:
 def test_a_full_header_leaves_little_to_assume(tmp_path: Path) -> None:
     film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))))
     assert film.geometry == beam(View.AP)
-    assert film.assumed == ("principal_point",) and not film.scale_known
+    assert film.assumed == ("principal_point", "isocenter_lps") and not film.scale_known
     assert_marker_in_place(film)
 
 
@@ -549,7 +549,7 @@ def test_standard_elements_alone_keep_geometry_and_side(tmp_path: Path, view: Vi
     assert PRIVATE_CREATOR not in str(dataset.get((PRIVATE_GROUP, 0x10), ""))
     dataset.save_as(tmp_path / "bare.dcm")
     bare = read_radiograph(tmp_path / "bare.dcm")
-    assert bare.geometry == geometry and bare.assumed == ("principal_point",)
+    assert bare.geometry == geometry and bare.assumed == ("principal_point", "isocenter_lps")
     assert_marker_in_place(bare)
     assert not bare.scale_known
 

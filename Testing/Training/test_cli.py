@@ -217,6 +217,16 @@ def test_truth_elsewhere_is_no_truth(call, trunk: CtVolume, tmp_path: Path) -> N
     assert_one_line(call("--truth", tmp_path / "far.nrrd"), "frame of reference")
 
 
+def test_truth_needs_x_rays_that_tell_where_they_were_taken(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    film, stated = tmp_path / "film.png", tmp_path / "stated.json"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(64 * 48, dtype=np.uint8).reshape(64, 48)), str(film))
+    options = ("--truth", files / "ct.nrrd", "--ap-view", "AP", "--geometry", stated)
+    stated.write_text('{"ap": {"source_to_detector_mm": 1150}}')
+    assert_one_line(call(*options, ap=film), "truth: film.png does not tell where", '"isocenter_lps": [x, y, z]')
+    stated.write_text('{"ap": {"isocenter_lps": [0, 0, 0]}}')
+    assert call(*options, ap=film).exit_code == 0
+
+
 @pytest.mark.parametrize("options", [("--steps", 0), ("--samples", 0), ("--device", "warp-drive")])
 def test_bad_options(call, options: tuple) -> None:  # type: ignore[no-untyped-def]
     assert_one_line(call(*options))

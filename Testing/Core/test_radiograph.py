@@ -1,6 +1,7 @@
 """Radiographs: valid from birth, resized without moving, read from image files, and checked as a pair."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -438,6 +439,23 @@ def test_lag_along_the_shared_axis_is_found_in_mm(shift_mm: float) -> None:
     assert correlation > 0.7
     warnings = check_pair(ap, lateral)
     assert len(warnings) == 1 and ("higher" if shift_mm > 0 else "lower") in warnings[0]
+
+
+@pytest.mark.parametrize("cropped", ["AP", "lateral"])
+@pytest.mark.parametrize("rows", [slice(40, None), slice(None, -40)], ids=["top", "bottom"])
+def test_a_cropped_picture_is_told_its_principal_point(cropped: str, rows: slice) -> None:
+    """40 rows are cut off, the central ray is assumed in the middle of the rest: stating what the warning says mends it."""
+    pair = {"AP": body(View.AP), "lateral": body(View.LL)}
+    image = pair[cropped].line_integral[rows]
+    true_row = pair[cropped].geometry.principal_point[0] - (rows.start or 0)
+    guess = beam(pair[cropped].geometry.view, image.shape)
+    pair[cropped] = Radiograph(image, guess, assumed=("principal_point",))
+    (warning,) = check_pair(*pair.values())
+    found = re.search(rf'If the {cropped} picture was cropped, state "principal_point": \[(.+), 89.5\] for it', warning)
+    assert found and float(found[1]) == pytest.approx(true_row, abs=3)
+    assert warning.count("cropped") == 1, "the other picture's central ray is known"
+    pair[cropped] = replace(pair[cropped], geometry=replace(guess, principal_point=(float(found[1]), 89.5)))
+    assert check_pair(*pair.values()) == []
 
 
 def test_lag_does_not_depend_on_gain_offset_or_pixel_size() -> None:

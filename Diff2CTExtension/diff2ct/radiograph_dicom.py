@@ -16,7 +16,7 @@ Rules, with the place in PS3.3:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from diff2ct.geometry import Beam, View
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_image import choose_frame
+from diff2ct.visible import stated_visible
 
 _C_ARM_MODALITIES = ("XA", "RF")
 _MODALITIES = ("CR", "DX", "RG", *_C_ARM_MODALITIES)
@@ -72,13 +73,15 @@ def read_dicom_radiograph(
     frame: int | None = None,
     polarity: str = "auto",
     intensity: str = "auto",
+    invalid_value: float | None = None,
+    visible: Sequence[int] | None = None,
 ) -> Radiograph:
     """See `radiograph.read_radiograph`. A complete `geometry` that states `mirrored` speaks about the image as stored,
     else the image is turned upright as the header tells.
     """
     with damage_named(path):
         dataset = pydicom.dcmread(path)
-        return _radiograph(path, dataset, view, geometry, frame, polarity, intensity)
+        return _radiograph(path, dataset, view, geometry, frame, polarity, intensity, invalid_value, visible)
 
 
 def _radiograph(
@@ -89,12 +92,15 @@ def _radiograph(
     frame: int | None,
     polarity: str,
     intensity: str,
+    invalid_value: float | None,
+    visible: Sequence[int] | None,
 ) -> Radiograph:
     header = _Header(path.name)
     is_scout = _check_modality(dataset, path.name)
     frames = stored_pixels(dataset, path)
     index = choose_frame(path.name, len(frames), frame)
     pixels, valid = frames[index], visible_pixels(dataset, frames.shape[1:]) & ~_padding(dataset, frames[index])
+    valid &= stated_visible(path.name, pixels, invalid_value, visible)
     if not valid.any():
         raise ValueError(f"{path.name}: no pixel is valid: collimator, shutter or padding hide the whole image")
     own = _own_statement(dataset, path.name)

@@ -5,6 +5,7 @@ The side file is `<file>.json` or `<stem>.json`: the keys of `geometry.beam_from
     "scale": {"slope": .., "intercept": ..}: line integral = slope * stored value + intercept; replaces polarity and intensity
     "scale_known": false if that line integral still has an unknown gain and offset
     "invalid_value": stored value of pixels that do not see the patient
+    "visible": [top, bottom, left, right], first and last row and column that see the patient
     "assumed": names of facts in this file that nobody measured
     "comment": free text
 Rows and columns are taken as stored, but a JPEG or TIFF whose orientation tag says that it lies on its side or is mirrored is
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from diff2ct.geometry import Beam, View
 from diff2ct.image_file import orientation_of, quiet_itk, read_image, shows_zero_white, suffix_of
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
+from diff2ct.visible import stated_visible
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
 
@@ -43,6 +45,7 @@ _BESIDE_GEOMETRY: dict[str, Callable[[Any], bool]] = {
     "scale": lambda value: isinstance(value, dict) and _is_number(value.get("slope")) and _is_number(value.get("intercept")),
     "scale_known": lambda value: isinstance(value, bool),
     "invalid_value": lambda value: _is_number(value),
+    "visible": lambda value: isinstance(value, list),
     "assumed": lambda value: isinstance(value, list) and all(isinstance(fact, str) for fact in value),
     "comment": lambda value: isinstance(value, str),
 }
@@ -57,6 +60,8 @@ def read_image_radiograph(
     frame: int | None = None,
     polarity: str = "auto",
     intensity: str = "auto",
+    invalid_value: float | None = None,
+    visible: Sequence[int] | None = None,
 ) -> Radiograph:
     """See `radiograph.read_radiograph`."""
     name = path.name
@@ -68,9 +73,8 @@ def read_image_radiograph(
     if header and "detector_spacing_mm" not in stated:
         spacing = header["detector_spacing_mm"]
         warnings.append(f"{name}: pixel spacing taken from header, {spacing[0]:g} x {spacing[1]:g} mm, as one at the detector")
-    valid = pixels != side["invalid_value"] if "invalid_value" in side else np.ones(pixels.shape, bool)
-    if not valid.any():
-        raise ValueError(f"{name}: every pixel has the invalid_value {side['invalid_value']}")
+    valid = stated_visible(name, pixels, side.get("invalid_value"), side.get("visible"))
+    valid &= stated_visible(name, pixels, invalid_value, visible)
     assumed, warnings = with_earlier_assumptions(name, side.get("assumed", []), assumed, warnings)
     if "scale" in side:
         if (polarity, intensity) != ("auto", "auto"):

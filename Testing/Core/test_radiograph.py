@@ -353,6 +353,52 @@ def test_saturation_is_told(tmp_path: Path) -> None:
     assert any("% of the pixels have the highest value (255)" in w for w in film.warnings)
 
 
+def test_a_border_that_the_file_does_not_mark_is_left_out(tmp_path: Path) -> None:
+    levels = grey_levels(marked(beam(View.AP)), np.uint8)
+    levels[:30], levels[:, 170:] = 255, 0
+    inside = np.zeros(levels.shape, bool)
+    inside[30:, :170] = True
+    np.save(tmp_path / "x.npy", levels)
+    given: dict[str, Any] = {"geometry": beam(View.AP), "polarity": "bright_dense"}
+    border = read_radiograph(tmp_path / "x.npy", **given)
+    assert border.valid.all() and any(
+        'border that the file does not mark: state its "invalid_value"' in w for w in border.warnings
+    )
+    for masked in (
+        read_radiograph(tmp_path / "x.npy", visible=[30, 219, 0, 169], **given),
+        read_radiograph(tmp_path / "x.npy", visible=(0, 219, 0, 169), invalid_value=255, **given),
+    ):
+        np.testing.assert_array_equal(masked.valid, inside)
+        assert not any("border" in w for w in masked.warnings)
+        seen = masked.line_integral[inside]
+        assert (seen.min(), seen.max()) == (0, 1), "scaled over what sees the patient"
+    (tmp_path / "x.npy.json").write_text('{"visible": [30, 219, 0, 179], "invalid_value": 0}')
+    np.testing.assert_array_equal(read_radiograph(tmp_path / "x.npy", **given).valid, inside)
+    np.testing.assert_array_equal(
+        read_radiograph(tmp_path / "x.npy", visible=[0, 49, 0, 179], **given).valid, inside & (np.arange(220) < 50)[:, None]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"visible": [0, 220, 0, 9]}, "visible is .* bottom < 220"),
+        ({"visible": [5, 4, 0, 9]}, "visible is"),
+        ({"visible": [0, 9, 0]}, "visible is"),
+        ({"visible": 7}, "visible is"),
+        ({"visible": [0, 1.5, 0, 9]}, "whole numbers"),
+        ({"invalid_value": "white"}, "invalid_value is 'white', accepted is a number"),
+        ({"visible": [0, 0, 0, 0], "invalid_value": 7}, "leave no pixel"),
+    ],
+)
+def test_masks_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    levels = grey_levels(marked(beam(View.AP)), np.uint8)
+    levels[0, 0] = 7
+    np.save(tmp_path / "x.npy", levels)
+    with pytest.raises(ValueError, match=f"x.npy: .*{message}"):
+        read_radiograph(tmp_path / "x.npy", geometry=beam(View.AP), **options)
+
+
 def test_stacks_need_a_frame(tmp_path: Path) -> None:
     levels = grey_levels(marked(beam(View.AP)), np.uint16)
     np.save(tmp_path / "x.npy", np.stack([levels[::-1], levels]))

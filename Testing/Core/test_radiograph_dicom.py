@@ -467,6 +467,19 @@ def test_collimator_and_shutters_hide_pixels(tmp_path: Path) -> None:
     assert not film.valid[50, 30] and film.valid[40, 40]
 
 
+def test_the_caller_hides_what_the_header_does_not(tmp_path: Path) -> None:
+    """visible speaks about the image as stored, here with its rows toward the head."""
+    codes = marked_codes(beam(View.AP))
+    codes[:, :9] = 4000
+    path = save_dicom(tmp_path / "x.dcm", codes[::-1], PatientOrientation=["L", "H"], PixelPaddingValue=int(codes[60, 60]))
+    film = read_radiograph(path, visible=[20, 119, 0, 99], invalid_value=4000)
+    expected = codes != codes[60, 60]
+    expected[100:], expected[:, :9] = False, False
+    np.testing.assert_array_equal(film.valid, expected)
+    with pytest.raises(ValueError, match=r"x.dcm: visible is \[0, 120, 0, 99\]"):
+        read_radiograph(path, visible=[0, 120, 0, 99])
+
+
 def test_masks_turn_with_the_image(tmp_path: Path) -> None:
     codes = marked_codes(beam(View.AP))
     path = save_dicom(

@@ -207,6 +207,8 @@ def test_a_geometry_file_may_say_how_to_read_the_image(call, files: Path, tmp_pa
     stated.write_text('{"ap": {"view": "AP", "polarity": "dark_dense", "intensity": "log"}}')
     warnings = json.loads(call("--geometry", stated, "--json", ap=film).stdout)["warnings"]
     assert not any("polarity" in w or "bright" in w for w in warnings if "film.png" in w)
+    stated.write_text('{"ap": {"view": "AP", "visible": [0, 64, 0, 47]}, "lateral": {"invalid_value": 0}}')
+    assert_one_line(call("--geometry", stated, "--overwrite", ap=film), "film.png: visible is [0, 64, 0, 47]")
     stated.write_text('{"ap": {"view": "AP", "polarity": "upside"}}')
     assert_one_line(call("--geometry", stated, "--overwrite", ap=film), "polarity: got 'upside'")
 

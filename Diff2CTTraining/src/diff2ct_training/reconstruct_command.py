@@ -24,7 +24,7 @@ from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, VOLUME_SUFFIXES, check_output
 
 NAMES_OF_VIEWS = ("ap", "lateral")
-READING_KEYS = ("frame", "polarity", "intensity")
+READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
 """What a geometry file may say about reading an image, beside where it was taken."""
 SHOWN_METRICS = (
     ("ssim_3d_body", "SSIM in the body, [-200, 800] HU", ""),
@@ -42,7 +42,7 @@ class ReconstructionRequest:
     """What to reconstruct from what. Paths of None are not wanted; the other fields are those of `diff2ct.reconstruct`.
 
     geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict` and, for reading the
-        image, frame, polarity and intensity of `read_radiograph`; the image tells what they leave out.
+        image, `READING_KEYS` as in `read_radiograph`; the image tells what they leave out.
     ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell. ap_frame, lateral_frame: of several, from 0.
     translator: real-to-DRR translator for X-rays of another style than those that the checkpoint was trained on.
     truth: the patient's CT in the same frame of reference, to be compared with.

@@ -109,6 +109,7 @@ def _radiograph(
     _read_spacing(dataset, header, is_scout)
     if is_scout:
         _read_scout_plane(dataset, header, pixels.shape)
+    _read_slot_scanner(dataset, header)
     _read_orientation(dataset, header)
     stated, _ = overrule(stated_geometry(path.name, geometry, view), own.get("geometry", {}), {})
     if header.directions and not (is_complete(stated) and "mirrored" in stated):
@@ -240,6 +241,17 @@ def _read_scout_plane(dataset: Dataset, header: _Header, size: tuple[int, int]) 
         header.facts["isocenter_lps"] = tuple(middle.tolist())
         header.directions = (columns, rows)
     header.assume("kind", "a CT scout is made by a fan moving along the body: taken as a cone beam, exact in the middle row")
+
+
+def _read_slot_scanner(dataset: Dataset, header: _Header) -> None:
+    """EOS moves two fans along the body: a scan magnifies across the body, as a cone beam does, but not along it."""
+    names = [str(dataset.get(keyword) or "").strip().upper() for keyword in ("Manufacturer", "ManufacturerModelName")]
+    if any(name.startswith("EOS") for name in names):
+        header.assume(
+            "kind",
+            "an EOS image is made by a fan moving along the body, which does not magnify heights: taken as a cone beam, "
+            "heights come out too small unless the row spacing is stated times the magnification",
+        )
 
 
 def _read_orientation(dataset: Dataset, header: _Header) -> None:

@@ -298,6 +298,22 @@ def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality
     assert far.geometry.source_to_detector_mm == 1740 and "source_to_detector_mm" in far.assumed  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("elements", "is_scanner"),
+    [
+        ({"Manufacturer": "EOS imaging"}, True),
+        ({"Manufacturer": "Biospace", "ManufacturerModelName": "EOSedge"}, True),
+        ({"Manufacturer": "Videos", "ManufacturerModelName": "X"}, False),
+        ({}, False),
+    ],
+)
+def test_a_slot_scanner_is_no_cone_beam(tmp_path: Path, elements: dict[str, str], is_scanner: bool) -> None:
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **elements))
+    assert film.geometry == beam(View.AP)
+    assert ("kind" in film.assumed) == is_scanner
+    assert any("does not magnify heights" in w for w in film.warnings) == is_scanner
+
+
 def test_parallel_geometry_ignores_distances(tmp_path: Path) -> None:
     film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))), geometry={"kind": "parallel"})
     assert film.geometry.KIND == "parallel" and film.geometry.detector_spacing_mm == (2.0, 2.1)

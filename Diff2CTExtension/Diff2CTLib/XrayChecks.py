@@ -14,6 +14,7 @@ def assumedWords(xray):
         "source_to_isocenter_mm": _("source-patient distance"),
         "detector_spacing_mm": _("pixel spacing"),
         "principal_point": _("where the central ray meets the image"),
+        "isocenter_lps": _("where the patient's coordinates begin"),
         "mirrored": _("which side of the patient is left in the image"),
         "polarity": _("whether bone is bright"),
         "intensity": _("how grey values follow the X-ray intensity"),

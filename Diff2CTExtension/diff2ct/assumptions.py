@@ -64,11 +64,12 @@ _REQUIRED = {
     "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
     "parallel": {"detector_spacing_mm", "primary_angle_deg"},
 }
-HEADER_ONLY = {"patient_spacing_mm", "magnification", "column_direction", "row_direction"}
+HEADER_ONLY = {"patient_spacing_mm", "magnification", "source_to_table_mm", "column_direction", "row_direction"}
 """Facts that a file header may state although no beam has such a field.
 
 patient_spacing_mm: (row, column) pixel spacing calibrated in the patient, at the isocentre [mm].
 magnification: source_to_detector_mm / source_to_isocenter_mm.
+source_to_table_mm: focus to the table or bucky between patient and detector.
 column_direction, row_direction: LPS vectors (3,) along which columns and rows increase.
 """
 
@@ -136,21 +137,19 @@ def resolve_beam(
 ) -> tuple[Beam, list[str], list[str]]:
     """(beam, assumed, warnings) of an image `name` of `size` (H, W).
 
-    stated: by the caller or a side file, from `stated_geometry`. If complete, it is taken at its word; only which side is left
-        still comes from the header where `stated` is silent about it.
-    found: in the image header: the same keys and `HEADER_ONLY`.
+    stated: by the caller or a side file, from `stated_geometry`: taken at its word.
+    found: in the image header, where `stated` is silent: the same keys and `HEADER_ONLY`.
     setup: fills what is still missing.
     """
     check_detector_size(name, stated, size)
-    complete = is_complete(stated) and ("mirrored" in stated or "column_direction" not in found)
-    result = Resolution(name, {**({} if complete else found), **stated, "detector_size": size})
-    if not complete:
-        view = _resolve_angles(result, stated, found)
-        if result.facts.get("kind", "cone") == "cone":
-            _resolve_distances(result, view, setup)
-        else:
-            result.facts = {k: v for k, v in result.facts.items() if k not in _REQUIRED["cone"] - _REQUIRED["parallel"]}
-        _resolve_detector(result, size, setup)
+    result = Resolution(name, {**found, **stated, "detector_size": size})
+    view = _resolve_angles(result, stated, found)
+    if result.facts.get("kind", "cone") == "cone":
+        _resolve_distances(result, view, setup)
+    else:
+        distances = _REQUIRED["cone"] - _REQUIRED["parallel"]
+        result.facts = {k: v for k, v in result.facts.items() if k in stated or k not in distances}
+    _resolve_detector(result, size, setup)
     try:
         beam = beam_from_dict({key: value for key, value in result.facts.items() if key not in HEADER_ONLY})
     except (ValueError, TypeError) as error:
@@ -246,9 +245,9 @@ def _resolve_angles(result: Resolution, stated: Mapping[str, Any], found: Mappin
 
 def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> None:
     facts, behind = result.facts, setup.isocenter_to_detector_mm(view)
-    magnification = facts.get("magnification", 1.0)
+    magnification, table = facts.get("magnification", 1.0), facts.get("source_to_table_mm", 0.0)
     if "source_to_isocenter_mm" not in facts:
-        distance = setup.source_to_detector_mm
+        distance = max(setup.source_to_detector_mm, table)
     elif magnification > 1:
         distance = magnification * facts["source_to_isocenter_mm"]
         facts.setdefault("source_to_detector_mm", distance)
@@ -257,15 +256,17 @@ def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> N
     result.assume(
         "source_to_detector_mm",
         distance,
-        f"the source-detector distance is not stated: assumed {distance:g} mm, as with {setup.name}",
+        f"the source-detector distance is not stated: assumed {distance:g} mm, "
+        + ("no farther than the table or bucky" if distance == table else f"as with {setup.name}"),
     )
     if magnification > 1:
         facts.setdefault("source_to_isocenter_mm", facts["source_to_detector_mm"] / magnification)
     distance = facts["source_to_detector_mm"] - behind
+    told = f"ends at the table or bucky in this file ({table:g} mm)" if table else "is not stated"
     result.assume(
         "source_to_isocenter_mm",
         distance,
-        f"the source-patient distance is not stated: assumed {distance:g} mm, the middle of the body {behind:g} mm "
+        f"the source-patient distance {told}: assumed {distance:g} mm, the middle of the body {behind:g} mm "
         f"before the detector, as with {setup.name}",
     )
 
@@ -294,4 +295,10 @@ def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedS
         "principal_point",
         ((size[0] - 1) / 2, (size[1] - 1) / 2),
         "where the central ray meets the image is not stated: assumed its centre",
+    )
+    result.assume(
+        "isocenter_lps",
+        (0.0, 0.0, 0.0),
+        "where the isocentre lies in the patient's coordinates is not stated: assumed at (0, 0, 0); a CT of the patient may "
+        "lie elsewhere",
     )

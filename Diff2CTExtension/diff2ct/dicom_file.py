@@ -23,6 +23,7 @@ from diff2ct import __version__
 from diff2ct.image_file import quiet_itk
 
 NOT_FOR_DIAGNOSIS = "Research use only - not for diagnosis"
+OWN_MANUFACTURER = "Diff2CT"
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0D2D, "DIFF2CT", 0x01
 
 
@@ -115,7 +116,7 @@ def synthetic_dataset(sop_class_uid: str, *, patient_name: str, series_descripti
         setattr(dataset, keyword, "")
     dataset.ReferringPhysicianName = ""
     dataset.SeriesNumber, dataset.InstanceNumber = 1, 1
-    dataset.Manufacturer, dataset.ManufacturerModelName, dataset.SoftwareVersions = "Diff2CT", "Diff2CT", __version__
+    dataset.Manufacturer, dataset.ManufacturerModelName, dataset.SoftwareVersions = OWN_MANUFACTURER, "Diff2CT", __version__
     dataset.SeriesDescription, dataset.DerivationDescription = series_description, derivation[:1024]
     dataset.ImageComments = NOT_FOR_DIAGNOSIS
     dataset.ContributingEquipmentSequence = [_contributing_equipment()]

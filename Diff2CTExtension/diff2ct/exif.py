@@ -1,7 +1,8 @@
-"""The orientation tag of JPEG (EXIF) and TIFF files: how stored rows and columns are to be turned for display. Standard library
-and numpy only, because SimpleITK does not tell the tag, loses the turns by 90 degrees, and reads a tagged 16-bit TIFF as 8 bit.
+"""Tags of JPEG (EXIF) and TIFF files that say how stored pixels are to be shown: turned, or with 0 for white. Standard library
+and numpy only, because SimpleITK tells neither, loses the turns by 90 degrees, and reads a turned 16-bit TIFF as 8 bit.
 
-Tag 274, values 1 to 8: TIFF 6.0, page 36; EXIF 2.32, 4.6.4. BigTIFF files count as untagged.
+Orientation, tag 274, values 1 to 8: TIFF 6.0, page 36; EXIF 2.32, 4.6.4. Photometric interpretation, tag 262, 0 for white: TIFF
+6.0, page 37. BigTIFF files count as untagged.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ TURNS = {
     8: "turned by 90 degrees counterclockwise",
 }
 """What `upright` does."""
-_TAG, _SHORT = 274, 3
+_ORIENTATION, _PHOTOMETRIC, _SHORT = 274, 262, 3
 
 
 def jpeg_orientation(data: bytes) -> int:
@@ -31,20 +32,26 @@ def jpeg_orientation(data: bytes) -> int:
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xD9, 0xDA):  # end of image, start of pixels
         (length,) = struct.unpack_from(">H", data, at + 2)
         if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return _only(_orientation_fields(data[at + 10 : at + 2 + length])[:1])  # the second directory is a thumbnail's
+            return _only(_fields(data[at + 10 : at + 2 + length], _ORIENTATION)[:1])  # the second directory is a thumbnail's
         at += 2 + length
     return UPRIGHT
 
 
 def tiff_orientation(data: bytes) -> int:
     """1 to 8; 1 if the file does not tell. Raises ValueError if its pages differ."""
-    return _only(_orientation_fields(data))
+    return _only(_fields(data, _ORIENTATION))
+
+
+def tiff_shows_zero_white(data: bytes) -> bool:
+    """True if the first page of a TIFF file is WhiteIsZero, as film scanners write."""
+    first = next(iter(_fields(data, _PHOTOMETRIC)), None)
+    return first is not None and first[2] == 0
 
 
 def without_orientation(data: bytes) -> bytes:
     """The same TIFF file with every orientation set to upright."""
     changed = bytearray(data)
-    for field in _orientation_fields(data):
+    for field in _fields(data, _ORIENTATION):
         if field is not None:
             at, form, _ = field
             struct.pack_into(form, changed, at, UPRIGHT)
@@ -77,8 +84,8 @@ def _only(fields: list[tuple[int, str, int] | None]) -> int:
     return values.pop()
 
 
-def _orientation_fields(tiff: bytes) -> list[tuple[int, str, int] | None]:
-    """(offset of the value, its struct format, value) of each image file directory, None where one has none."""
+def _fields(tiff: bytes, wanted: int) -> list[tuple[int, str, int] | None]:
+    """(offset of the value, its struct format, value) of one tag in each image file directory, None where one has none."""
     endian = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     fields: list[tuple[int, str, int] | None] = []
     seen: set[int] = set()
@@ -90,9 +97,9 @@ def _orientation_fields(tiff: bytes) -> list[tuple[int, str, int] | None]:
             fields.append(None)
             for entry in range(directory + 2, directory + 2 + 12 * count, 12):
                 tag, kind, number, value = struct.unpack_from(f"{endian}HHIH", tiff, entry)
-                if (tag, kind, number) == (_TAG, _SHORT, 1):
+                if (tag, kind, number) == (wanted, _SHORT, 1):
                     fields[-1] = (entry + 8, f"{endian}H", value)
             (directory,) = struct.unpack_from(f"{endian}I", tiff, directory + 2 + 12 * count)
     except struct.error:
-        pass  # cut short: what is missing has no orientation, and whoever reads the pixels will say so
+        pass  # cut short: what is missing has no tags, and whoever reads the pixels will say so
     return fields

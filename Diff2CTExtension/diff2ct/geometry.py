@@ -55,7 +55,7 @@ class _Beam:
     detector_spacing_mm: (row, column) distance between pixel centres, at the detector.
     detector_size: (H, W) in pixels.
     primary_angle_deg, secondary_angle_deg: DICOM positioner angles, see the module text.
-    roll_deg: turn of the detector about the beam axis, counter-clockwise as displayed.
+    roll_deg: the detector is turned about the beam axis so that the patient appears turned counter-clockwise by this angle.
     mirrored: True if the image is displayed as seen from the source, False if as seen from the detector.
     principal_point: (row, column) index of the pixel that the axis through the isocentre meets; default: detector centre.
     isocenter_lps: (x, y, z) of the isocentre [mm].
@@ -148,7 +148,7 @@ class ConeBeam(_Beam):
     """A point source and a flat detector.
 
     source_to_detector_mm: DICOM (0018,1110), the clinical SID.
-    source_to_isocenter_mm: DICOM (0018,1111), the clinical SOD.
+    source_to_isocenter_mm: the clinical SOD; DICOM (0018,1111), except in DX, where that ends at the table or bucky.
     Others: see `_Beam`.
 
     >>> ap = ConeBeam.from_view(View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800,

@@ -58,6 +58,11 @@ def orientation_of(path: Path) -> int:
         raise ValueError(f"{path.name}: {error}") from error
 
 
+def shows_zero_white(path: Path) -> bool:
+    """True for a TIFF whose value 0 is to be shown white; ITK gives its values as stored."""
+    return suffix_of(path) in (".tif", ".tiff") and exif.tiff_shows_zero_white(path.read_bytes())
+
+
 @contextmanager
 def _untagged(path: Path) -> Iterator[Path]:
     """The file itself, or for a TIFF that is not upright a temporary copy without its orientation tag."""

@@ -46,6 +46,6 @@ def saturation_warnings(name: str, pixel_value: np.ndarray, valid: np.ndarray) -
         if share > SATURATED_SHARE:
             sentences.append(
                 f"{name}: {share:.0%} of the pixels have the {word} value ({value:g}): "
-                "saturated, or a border that the file does not mark"
+                'saturated, or a border that the file does not mark: state its "invalid_value", or what is "visible"'
             )
     return sentences

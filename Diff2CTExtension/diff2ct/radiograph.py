@@ -7,7 +7,7 @@ taken from `assumptions`, listed in `Radiograph.assumed` and explained in `Radio
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,8 @@ def read_radiograph(
     frame: int | None = None,
     polarity: str = "auto",
     intensity: str = "auto",
+    invalid_value: float | None = None,
+    visible: Sequence[int] | None = None,
 ) -> Radiograph:
     """A radiograph from DICOM (CR, DX, RF, XA, CT scout), PNG, JPEG, TIFF, NRRD, NIfTI, MetaImage or NumPy.
 
@@ -118,6 +120,9 @@ def read_radiograph(
     frame: which one of a multi-frame file, from 0.
     polarity: "bright_dense" if bone is shown bright, "dark_dense" if dark, "auto" to read it or to assume and say so.
     intensity: "log" if values are proportional to line integrals, "transmission" if to the X-ray intensity behind the patient.
+    invalid_value: stored value of a border that does not see the patient.
+    visible: (top, bottom, left, right), first and last row and column of the image that see the patient, from 0. As stored in a
+        DICOM file, upright in a picture. Both add to what the file itself marks.
 
     Raises ValueError naming the file if it cannot be read or if the view is unknown.
     """
@@ -133,6 +138,7 @@ def read_radiograph(
         if value not in accepted:
             raise ValueError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
     options: dict[str, Any] = {"view": view, "geometry": geometry, "frame": frame, "polarity": polarity, "intensity": intensity}
+    options.update(invalid_value=invalid_value, visible=visible)
     from diff2ct.radiograph_image import IMAGE_SUFFIXES, read_image_radiograph
 
     if suffix_of(path) in IMAGE_SUFFIXES:

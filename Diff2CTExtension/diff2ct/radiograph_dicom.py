@@ -3,6 +3,8 @@
 Rules, with the place in PS3.3:
 * Spacing (10.7.1): Imager Pixel Spacing is at the detector and comes first, then Nominal Scanned Pixel Spacing (of a film).
   Pixel Spacing alone is in the patient if its calibration type says GEOMETRY or FIDUCIAL, otherwise taken as at the detector.
+* Distance Source to Patient ends at the isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table
+  or bucky in DX (C.8.11.5): there neither it nor the magnification made of it tells how large the patient is shown.
 * Intensity (C.8.11.3.1.2): Pixel Intensity Relationship and its sign speak about stored values. Without them the image is taken
   as a film: what modality LUT and photometric interpretation make bright is dense (dark in fluoroscopy, XA and RF).
 * Angles (C.8.7.5) place the detector about the patient, see `geometry`. View Position wins where both are given and disagree:
@@ -14,7 +16,7 @@ Rules, with the place in PS3.3:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,15 +26,17 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from diff2ct.assumptions import C_ARM, FILM, is_complete, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
-from diff2ct.dicom_file import damage_named, modality_values, number, numbers, private_text, stored_pixels
+from diff2ct.dicom_file import OWN_MANUFACTURER, damage_named, modality_values, number, numbers, private_text, stored_pixels
 from diff2ct.dicom_shutter import visible_pixels
 from diff2ct.geometry import Beam, View
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_image import choose_frame
+from diff2ct.visible import stated_visible
 
 _C_ARM_MODALITIES = ("XA", "RF")
 _MODALITIES = ("CR", "DX", "RG", *_C_ARM_MODALITIES)
+_TO_TABLE_MODALITIES = ("DX", "RG")  # RG has no module of its own that says where the distance ends
 _PLAUSIBLE_MM = (300.0, 5000.0)
 _VIEW_CODES = {  # CID 4010 DX View: SNOMED CT, and SNOMED RT of older files
     "AP": ("399348003", "R-10206"),
@@ -69,13 +73,15 @@ def read_dicom_radiograph(
     frame: int | None = None,
     polarity: str = "auto",
     intensity: str = "auto",
+    invalid_value: float | None = None,
+    visible: Sequence[int] | None = None,
 ) -> Radiograph:
     """See `radiograph.read_radiograph`. A complete `geometry` that states `mirrored` speaks about the image as stored,
     else the image is turned upright as the header tells.
     """
     with damage_named(path):
         dataset = pydicom.dcmread(path)
-        return _radiograph(path, dataset, view, geometry, frame, polarity, intensity)
+        return _radiograph(path, dataset, view, geometry, frame, polarity, intensity, invalid_value, visible)
 
 
 def _radiograph(
@@ -86,12 +92,15 @@ def _radiograph(
     frame: int | None,
     polarity: str,
     intensity: str,
+    invalid_value: float | None,
+    visible: Sequence[int] | None,
 ) -> Radiograph:
     header = _Header(path.name)
     is_scout = _check_modality(dataset, path.name)
     frames = stored_pixels(dataset, path)
     index = choose_frame(path.name, len(frames), frame)
     pixels, valid = frames[index], visible_pixels(dataset, frames.shape[1:]) & ~_padding(dataset, frames[index])
+    valid &= stated_visible(path.name, pixels, invalid_value, visible)
     if not valid.any():
         raise ValueError(f"{path.name}: no pixel is valid: collimator, shutter or padding hide the whole image")
     own = _own_statement(dataset, path.name)
@@ -100,6 +109,7 @@ def _radiograph(
     _read_spacing(dataset, header, is_scout)
     if is_scout:
         _read_scout_plane(dataset, header, pixels.shape)
+    _read_slot_scanner(dataset, header)
     _read_orientation(dataset, header)
     stated, _ = overrule(stated_geometry(path.name, geometry, view), own.get("geometry", {}), {})
     if header.directions and not (is_complete(stated) and "mirrored" in stated):
@@ -183,20 +193,20 @@ def _read_view(dataset: Dataset, header: _Header, frame: int) -> None:
 def _read_distances(dataset: Dataset, header: _Header) -> None:
     low, high = _PLAUSIBLE_MM
     facts = header.facts
-    for fact, keyword in (
-        ("source_to_detector_mm", "DistanceSourceToDetector"),
-        ("source_to_isocenter_mm", "DistanceSourceToPatient"),
-    ):
+    # Our own files are DX to others, yet their distance ends at the isocentre, also where an anonymiser took the private one.
+    to_table = dataset.Modality in _TO_TABLE_MODALITIES and dataset.get("Manufacturer") != OWN_MANUFACTURER
+    to_patient = "source_to_table_mm" if to_table else "source_to_isocenter_mm"
+    for fact, keyword in (("source_to_detector_mm", "DistanceSourceToDetector"), (to_patient, "DistanceSourceToPatient")):
         value = number(dataset, keyword)
         if value and low <= value <= high:
             facts[fact] = value
         elif value:
             header.warn(f"{keyword} {value:g} mm is not plausible ({low:g} to {high:g} mm) and is not used")
-    if facts.get("source_to_isocenter_mm", 0.0) >= facts.get("source_to_detector_mm", np.inf):
-        distance = facts.pop("source_to_isocenter_mm")
+    if facts.get(to_patient, 0.0) >= facts.get("source_to_detector_mm", np.inf):
+        distance = facts.pop(to_patient)
         header.warn(f"DistanceSourceToPatient {distance:g} mm is not below the detector's and is not used")
     magnification = number(dataset, "EstimatedRadiographicMagnificationFactor")
-    if magnification is not None and 1.0 < magnification < 5.0:
+    if magnification is not None and 1.0 < magnification < 5.0 and not to_table:
         facts["magnification"] = magnification
 
 
@@ -231,6 +241,17 @@ def _read_scout_plane(dataset: Dataset, header: _Header, size: tuple[int, int]) 
         header.facts["isocenter_lps"] = tuple(middle.tolist())
         header.directions = (columns, rows)
     header.assume("kind", "a CT scout is made by a fan moving along the body: taken as a cone beam, exact in the middle row")
+
+
+def _read_slot_scanner(dataset: Dataset, header: _Header) -> None:
+    """EOS moves two fans along the body: a scan magnifies across the body, as a cone beam does, but not along it."""
+    names = [str(dataset.get(keyword) or "").strip().upper() for keyword in ("Manufacturer", "ManufacturerModelName")]
+    if any(name.startswith("EOS") for name in names):
+        header.assume(
+            "kind",
+            "an EOS image is made by a fan moving along the body, which does not magnify heights: taken as a cone beam, "
+            "heights come out too small unless the row spacing is stated times the magnification",
+        )
 
 
 def _read_orientation(dataset: Dataset, header: _Header) -> None:

@@ -5,18 +5,19 @@ The side file is `<file>.json` or `<stem>.json`: the keys of `geometry.beam_from
     "scale": {"slope": .., "intercept": ..}: line integral = slope * stored value + intercept; replaces polarity and intensity
     "scale_known": false if that line integral still has an unknown gain and offset
     "invalid_value": stored value of pixels that do not see the patient
+    "visible": [top, bottom, left, right], first and last row and column that see the patient
     "assumed": names of facts in this file that nobody measured
     "comment": free text
 Rows and columns are taken as stored, but a JPEG or TIFF whose orientation tag says that it lies on its side or is mirrored is
-turned upright, with a warning; the side file's facts are those of the upright image. An orientation in the header of a volume
-format says nothing about a projection.
+turned upright, with a warning; the side file's facts are those of the upright image. "bright" means as shown: low values in
+a TIFF whose tag says that 0 is white. An orientation in the header of a volume format says nothing about a projection.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from diff2ct.assumptions import FILM, FrameNotStatedError, overrule, resolve_bea
 from diff2ct.atomic import replacing_file
 from diff2ct.exif import TURNS, UPRIGHT, upright
 from diff2ct.geometry import Beam, View
-from diff2ct.image_file import orientation_of, quiet_itk, read_image, suffix_of
+from diff2ct.image_file import orientation_of, quiet_itk, read_image, shows_zero_white, suffix_of
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
+from diff2ct.visible import stated_visible
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
 
@@ -43,6 +45,7 @@ _BESIDE_GEOMETRY: dict[str, Callable[[Any], bool]] = {
     "scale": lambda value: isinstance(value, dict) and _is_number(value.get("slope")) and _is_number(value.get("intercept")),
     "scale_known": lambda value: isinstance(value, bool),
     "invalid_value": lambda value: _is_number(value),
+    "visible": lambda value: isinstance(value, list),
     "assumed": lambda value: isinstance(value, list) and all(isinstance(fact, str) for fact in value),
     "comment": lambda value: isinstance(value, str),
 }
@@ -57,20 +60,21 @@ def read_image_radiograph(
     frame: int | None = None,
     polarity: str = "auto",
     intensity: str = "auto",
+    invalid_value: float | None = None,
+    visible: Sequence[int] | None = None,
 ) -> Radiograph:
     """See `radiograph.read_radiograph`."""
     name = path.name
     side = _read_side_file(path)
-    pixels, header, warnings = _read_pixels(path, frame)
+    pixels, is_inverted, header, warnings = _read_pixels(path, frame)
     stated, found = overrule(stated_geometry(name, geometry, view), _side_geometry(path, side), header)
     beam, assumed, more = resolve_beam(name, pixels.shape, stated=stated, found=found, setup=FILM)
     warnings += more
     if header and "detector_spacing_mm" not in stated:
         spacing = header["detector_spacing_mm"]
         warnings.append(f"{name}: pixel spacing taken from header, {spacing[0]:g} x {spacing[1]:g} mm, as one at the detector")
-    valid = pixels != side["invalid_value"] if "invalid_value" in side else np.ones(pixels.shape, bool)
-    if not valid.any():
-        raise ValueError(f"{name}: every pixel has the invalid_value {side['invalid_value']}")
+    valid = stated_visible(name, pixels, side.get("invalid_value"), side.get("visible"))
+    valid &= stated_visible(name, pixels, invalid_value, visible)
     assumed, warnings = with_earlier_assumptions(name, side.get("assumed", []), assumed, warnings)
     if "scale" in side:
         if (polarity, intensity) != ("auto", "auto"):
@@ -79,7 +83,7 @@ def read_image_radiograph(
     else:
         polarity = polarity if polarity != "auto" else side.get("polarity", "auto")
         intensity = intensity if intensity != "auto" else side.get("intensity", "auto")
-        line_integral, guessed, more = _from_shades(name, pixels, valid, polarity, intensity)
+        line_integral, guessed, more = _from_shades(name, pixels, valid, is_inverted, polarity, intensity)
         assumed, warnings = assumed + guessed, warnings + more
     return Radiograph(
         line_integral=line_integral,
@@ -154,9 +158,9 @@ def _side_geometry(path: Path, side: Mapping[str, Any]) -> dict[str, Any]:
     return stated_geometry(f"{path.name}.json", geometry, None)
 
 
-def _read_pixels(path: Path, frame: int | None) -> tuple[np.ndarray, dict[str, Any], list[str]]:
-    """(pixels (H, W), facts of the header, warnings)."""
-    name = path.name
+def _read_pixels(path: Path, frame: int | None) -> tuple[np.ndarray, bool, dict[str, Any], list[str]]:
+    """(pixels (H, W), whether low values are shown bright, facts of the header, warnings)."""
+    name, is_inverted = path.name, False
     if suffix_of(path) == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
@@ -168,6 +172,7 @@ def _read_pixels(path: Path, frame: int | None) -> tuple[np.ndarray, dict[str, A
         array, channels = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
         found = _header_spacing(suffix_of(path), image.GetSpacing())
         orientation = orientation_of(path) if suffix_of(path) in _WITH_ORIENTATION else UPRIGHT
+        is_inverted = channels == 1 and shows_zero_white(path)  # what ITK cannot read as grey comes as shown, in RGBA
     if np.issubdtype(array.dtype, np.complexfloating) or array.dtype.kind not in "uif":
         raise ValueError(f"{name}: pixels of type {array.dtype}, accepted are real numbers")
     warnings: list[str] = []
@@ -181,7 +186,7 @@ def _read_pixels(path: Path, frame: int | None) -> tuple[np.ndarray, dict[str, A
             found["detector_spacing_mm"] = found["detector_spacing_mm"][::-1]
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: {int((~np.isfinite(array)).sum())} pixels are NaN or infinite")
-    return array, found, warnings
+    return array, is_inverted, found, warnings
 
 
 def _header_spacing(suffix: str, spacing_mm: tuple[float, ...]) -> dict[str, Any]:
@@ -234,7 +239,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _from_shades(
-    name: str, pixels: np.ndarray, valid: np.ndarray, polarity: str, intensity: str
+    name: str, pixels: np.ndarray, valid: np.ndarray, is_inverted: bool, polarity: str, intensity: str
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """(line integrals up to gain and offset, what was assumed, warnings) from shades of grey."""
     assumed, warnings = [], saturation_warnings(name, pixels, valid)
@@ -252,7 +257,7 @@ def _from_shades(
         line_integral = to_line_integral(
             pixels,
             valid,
-            grows_with_attenuation=polarity != "dark_dense",
+            grows_with_attenuation=(polarity != "dark_dense") != is_inverted,
             logarithmic=intensity != "transmission",
             highest_value=highest,
         )

@@ -148,5 +148,20 @@ def _axis_warnings(ap: Radiograph, lateral: Radiograph) -> list[str]:
         return [
             f"Along the body axis the lateral view lies {abs(lag):.0f} mm {direction} than the AP view "
             f"(correlation {correlation:.2f}); more than {LAG_TOLERANCE_MM:.0f} mm blurs the result."
+            + _if_cropped("lateral", lateral, -lag)
+            + _if_cropped("AP", ap, lag)
         ]
     return []
+
+
+def _if_cropped(name: str, radiograph: Radiograph, up_mm: float) -> str:
+    """What to state if cropping is why its anatomy must move `up_mm` toward the head; "" if its central ray was measured."""
+    beam = radiograph.geometry
+    down = -beam.detector_axes[1][2]  # 1 where rows run straight toward the feet
+    if "principal_point" not in radiograph.assumed or abs(down) < 0.5:
+        return ""
+    height, width = beam.detector_size
+    row, column = beam.principal_point
+    row += up_mm * beam.magnification / (beam.detector_spacing_mm[0] * down)
+    stated = f'"principal_point": [{row:.1f}, {column:.1f}]'
+    return f" If the {name} picture was cropped, state {stated} for it (in {height} x {width} pixels)."

@@ -41,9 +41,13 @@ def stored(picture: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def tiff_bytes(
-    pages: list[np.ndarray], orientations: list[int | None], endian: str = "<", dpi: tuple[int, int] | None = None
+    pages: list[np.ndarray],
+    orientations: list[int | None],
+    endian: str = "<",
+    dpi: tuple[int, int] | None = None,
+    photometric: int = 1,
 ) -> bytes:
-    """Uncompressed grey TIFF, written out by hand; None leaves the tag out."""
+    """Uncompressed grey TIFF, written out by hand; None leaves the tag out. photometric: 0 shows 0 white, 1 black."""
     data = bytearray({"<": b"II*\0", ">": b"MM\0*"}[endian] + bytes(4))
     link = 4
     for page, orientation in zip(pages, orientations, strict=True):
@@ -51,7 +55,14 @@ def tiff_bytes(
         at = len(data)
         data += pixels + b"".join(struct.pack(endian + "II", value, 1) for value in dpi or (1, 1))
         height, width = page.shape
-        fields = [(256, 4, width), (257, 4, height), (258, 3, page.itemsize * 8), (259, 3, 1), (262, 3, 1), (273, 4, at)]
+        fields = [
+            (256, 4, width),
+            (257, 4, height),
+            (258, 3, page.itemsize * 8),
+            (259, 3, 1),
+            (262, 3, photometric),
+            (273, 4, at),
+        ]
         fields += [(274, 3, orientation)] if orientation is not None else []
         fields += [(277, 3, 1), (278, 4, height), (279, 4, len(pixels))]
         fields += [(282, 5, at + len(pixels)), (283, 5, at + len(pixels) + 8), (296, 3, 2)] if dpi else []
@@ -142,6 +153,19 @@ def test_frames_turn_and_must_agree(tmp_path: Path) -> None:
     (tmp_path / "mixed.tif").write_bytes(tiff_bytes(frames, [1, 3]))
     with pytest.raises(ValueError, match=r"mixed\.tif: pages with orientations \[1, 3\]"):
         film(tmp_path / "mixed.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("polarity", ["auto", "bright_dense", "dark_dense"])
+@pytest.mark.parametrize("intensity", ["log", "transmission"])
+def test_bright_is_what_is_shown_bright(dtype: Any, polarity: str, intensity: str, tmp_path: Path) -> None:
+    """A film scanner's TIFF, 0 for white, holds the inverted values of the same picture."""
+    picture, options = scene(dtype), {"view": "AP", "polarity": polarity, "intensity": intensity}
+    (tmp_path / "black.tif").write_bytes(tiff_bytes([picture], [None]))
+    (tmp_path / "white.tif").write_bytes(tiff_bytes([np.iinfo(dtype).max - picture], [6], photometric=0))
+    black, white = (read_radiograph(tmp_path / f"{name}.tif", **options).line_integral for name in ("black", "white"))
+    assert np.ptp(black) > 0.1
+    np.testing.assert_allclose(white, upright(black, 6), atol=1e-5)
 
 
 def test_other_files_and_damaged_ones_count_as_upright(tmp_path: Path) -> None:

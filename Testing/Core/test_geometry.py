@@ -65,12 +65,13 @@ def test_pixel_and_point_are_inverse_on_the_detector() -> None:
     np.testing.assert_allclose(beam.project_points(beam.isocenter_lps), [390.25, 511.5], atol=1e-9)
 
 
-def test_roll_turns_the_detector_not_the_beam() -> None:
-    plain, rolled = (ConeBeam.from_view(View.PA, roll_deg=r, **CONE) for r in (0, 90))
+@pytest.mark.parametrize("view", list(View))
+def test_roll_turns_the_detector_not_the_beam(view: View) -> None:
+    """The patient appears turned counter-clockwise, whatever the view and its mirroring: at +20 degrees the head leans left."""
+    plain, rolled = (ConeBeam.from_view(view, roll_deg=r, **CONE) for r in (0, 20))
     np.testing.assert_allclose(plain.toward_detector, rolled.toward_detector)
-    center = np.array(plain.principal_point)
-    head = rolled.project_points(10 * HEAD) - center
-    np.testing.assert_allclose(head * (0.5, 0.4), [0, -12.5] if head[1] < 0 else [0, 12.5], atol=1e-6)
+    head_mm = (rolled.project_points(10 * HEAD) - np.array(plain.principal_point)) * (0.5, 0.4)
+    np.testing.assert_allclose(head_mm, [-12.5 * np.cos(np.radians(20)), -12.5 * np.sin(np.radians(20))], atol=1e-6)
 
 
 def test_parallel_rays_do_not_magnify() -> None:

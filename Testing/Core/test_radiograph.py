@@ -1,6 +1,7 @@
 """Radiographs: valid from birth, resized without moving, read from image files, and checked as a pair."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,7 @@ def test_a_bare_film_needs_its_view_and_gets_documented_assumptions(tmp_path: Pa
             "source_to_isocenter_mm",
             "detector_spacing_mm",
             "principal_point",
+            "isocenter_lps",
             "polarity",
             "intensity",
         }
@@ -231,7 +233,13 @@ def test_what_the_caller_knows_is_not_assumed(tmp_path: Path) -> None:
     )
     assert film.geometry.source_to_detector_mm == 1800.0  # type: ignore[union-attr]
     assert film.geometry.view is View.PA
-    assert set(film.assumed) == {"mirrored", "source_to_isocenter_mm", "detector_spacing_mm", "principal_point"}
+    assert set(film.assumed) == {
+        "mirrored",
+        "source_to_isocenter_mm",
+        "detector_spacing_mm",
+        "principal_point",
+        "isocenter_lps",
+    }
     assert_marker_in_place(
         replace(read_radiograph(tmp_path / "film.png", geometry=beam(View.AP), polarity="bright_dense"), assumed=())
     )
@@ -245,6 +253,9 @@ def test_side_file_gives_geometry_and_scale(tmp_path: Path, naming: str) -> None
         "source_to_detector_mm": 1150,
         "source_to_isocenter_mm": 950,
         "detector_spacing_mm": [1.5, 1.6],
+        "mirrored": True,
+        "principal_point": [109.5, 89.5],
+        "isocenter_lps": [0, 0, 0],
         "scale": {"slope": 2e-4, "intercept": -0.5},
     }
     (tmp_path / naming).write_text(json.dumps(side))
@@ -258,6 +269,18 @@ def test_side_file_gives_geometry_and_scale(tmp_path: Path, naming: str) -> None
     assert other.geometry.view is View.LL and any("the given LL is used" in w for w in other.warnings)
     farther = read_radiograph(tmp_path / "film.png", geometry={"source_to_detector_mm": 1500})
     assert any("source_to_detector_mm is 1150 in the file, the given 1500" in w for w in farther.warnings)
+
+
+def test_stated_distances_do_not_hide_what_is_still_assumed(tmp_path: Path) -> None:
+    """How a picture hangs, where the central ray meets it and where the patient lay are guesses, even with a known view."""
+    save_film(tmp_path / "film.png")
+    stated = {"view": "AP", "source_to_detector_mm": 1150, "source_to_isocenter_mm": 950, "detector_spacing_mm": [1.5, 1.6]}
+    film = read_radiograph(tmp_path / "film.png", geometry=stated, polarity="bright_dense", intensity="log")
+    assert film.geometry == beam(View.AP)
+    assert film.assumed == ("mirrored", "principal_point", "isocenter_lps") and len(film.warnings) == 3
+    known = {"mirrored": True, "principal_point": [109.5, 89.5], "isocenter_lps": [0, 0, 0]}
+    film = read_radiograph(tmp_path / "film.png", geometry={**stated, **known}, polarity="bright_dense", intensity="log")
+    assert film.geometry == beam(View.AP) and film.assumed == () and film.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -328,6 +351,52 @@ def test_saturation_is_told(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.where(levels > 60, 255, levels).astype(np.uint8))
     film = read_radiograph(tmp_path / "x.npy", geometry=beam(View.AP))
     assert any("% of the pixels have the highest value (255)" in w for w in film.warnings)
+
+
+def test_a_border_that_the_file_does_not_mark_is_left_out(tmp_path: Path) -> None:
+    levels = grey_levels(marked(beam(View.AP)), np.uint8)
+    levels[:30], levels[:, 170:] = 255, 0
+    inside = np.zeros(levels.shape, bool)
+    inside[30:, :170] = True
+    np.save(tmp_path / "x.npy", levels)
+    given: dict[str, Any] = {"geometry": beam(View.AP), "polarity": "bright_dense"}
+    border = read_radiograph(tmp_path / "x.npy", **given)
+    assert border.valid.all() and any(
+        'border that the file does not mark: state its "invalid_value"' in w for w in border.warnings
+    )
+    for masked in (
+        read_radiograph(tmp_path / "x.npy", visible=[30, 219, 0, 169], **given),
+        read_radiograph(tmp_path / "x.npy", visible=(0, 219, 0, 169), invalid_value=255, **given),
+    ):
+        np.testing.assert_array_equal(masked.valid, inside)
+        assert not any("border" in w for w in masked.warnings)
+        seen = masked.line_integral[inside]
+        assert (seen.min(), seen.max()) == (0, 1), "scaled over what sees the patient"
+    (tmp_path / "x.npy.json").write_text('{"visible": [30, 219, 0, 179], "invalid_value": 0}')
+    np.testing.assert_array_equal(read_radiograph(tmp_path / "x.npy", **given).valid, inside)
+    np.testing.assert_array_equal(
+        read_radiograph(tmp_path / "x.npy", visible=[0, 49, 0, 179], **given).valid, inside & (np.arange(220) < 50)[:, None]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"visible": [0, 220, 0, 9]}, "visible is .* bottom < 220"),
+        ({"visible": [5, 4, 0, 9]}, "visible is"),
+        ({"visible": [0, 9, 0]}, "visible is"),
+        ({"visible": 7}, "visible is"),
+        ({"visible": [0, 1.5, 0, 9]}, "whole numbers"),
+        ({"invalid_value": "white"}, "invalid_value is 'white', accepted is a number"),
+        ({"visible": [0, 0, 0, 0], "invalid_value": 7}, "leave no pixel"),
+    ],
+)
+def test_masks_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    levels = grey_levels(marked(beam(View.AP)), np.uint8)
+    levels[0, 0] = 7
+    np.save(tmp_path / "x.npy", levels)
+    with pytest.raises(ValueError, match=f"x.npy: .*{message}"):
+        read_radiograph(tmp_path / "x.npy", geometry=beam(View.AP), **options)
 
 
 def test_stacks_need_a_frame(tmp_path: Path) -> None:
@@ -416,6 +485,23 @@ def test_lag_along_the_shared_axis_is_found_in_mm(shift_mm: float) -> None:
     assert correlation > 0.7
     warnings = check_pair(ap, lateral)
     assert len(warnings) == 1 and ("higher" if shift_mm > 0 else "lower") in warnings[0]
+
+
+@pytest.mark.parametrize("cropped", ["AP", "lateral"])
+@pytest.mark.parametrize("rows", [slice(40, None), slice(None, -40)], ids=["top", "bottom"])
+def test_a_cropped_picture_is_told_its_principal_point(cropped: str, rows: slice) -> None:
+    """40 rows are cut off, the central ray is assumed in the middle of the rest: stating what the warning says mends it."""
+    pair = {"AP": body(View.AP), "lateral": body(View.LL)}
+    image = pair[cropped].line_integral[rows]
+    true_row = pair[cropped].geometry.principal_point[0] - (rows.start or 0)
+    guess = beam(pair[cropped].geometry.view, image.shape)
+    pair[cropped] = Radiograph(image, guess, assumed=("principal_point",))
+    (warning,) = check_pair(*pair.values())
+    found = re.search(rf'If the {cropped} picture was cropped, state "principal_point": \[(.+), 89.5\] for it', warning)
+    assert found and float(found[1]) == pytest.approx(true_row, abs=3)
+    assert warning.count("cropped") == 1, "the other picture's central ray is known"
+    pair[cropped] = replace(pair[cropped], geometry=replace(guess, principal_point=(float(found[1]), 89.5)))
+    assert check_pair(*pair.values()) == []
 
 
 def test_lag_does_not_depend_on_gain_offset_or_pixel_size() -> None:

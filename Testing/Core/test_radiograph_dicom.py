@@ -43,14 +43,17 @@ def marked_codes(geometry: ConeBeam) -> np.ndarray:
 
 
 def save_dicom(path: Path, codes: np.ndarray, **elements: Any) -> Path:
-    """A DX file with all that DX can say about an AP `beam`; `elements` overrules that, None removes an element."""
+    """A file with all that a header can say about an AP `beam`; `elements` overrules that, None removes an element.
+
+    CR, as Distance Source to Patient ends at the isocentre there; in DX it does not.
+    """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
     defaults: dict[str, Any] = {
-        "Modality": "DX",
+        "Modality": "CR",
         "ViewPosition": "AP",
         "PatientOrientation": ["L", "F"],
         "ImagerPixelSpacing": [2.0, 2.1],
@@ -89,7 +92,7 @@ def assert_marker_in_place(radiograph: Radiograph) -> None:
 def test_a_full_header_leaves_little_to_assume(tmp_path: Path) -> None:
     film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))))
     assert film.geometry == beam(View.AP)
-    assert film.assumed == ("principal_point",) and not film.scale_known
+    assert film.assumed == ("principal_point", "isocenter_lps") and not film.scale_known
     assert_marker_in_place(film)
 
 
@@ -179,6 +182,18 @@ def test_view_and_angle(tmp_path: Path, elements: dict[str, Any], angle: float) 
     assert read_radiograph(path).geometry.primary_angle_deg == angle
 
 
+def test_stated_distances_leave_the_angles_of_the_header(tmp_path: Path) -> None:
+    """As long as the caller states no angle, the C-arm's own holds, also if everything else is stated."""
+    angles = {"PositionerPrimaryAngle": 168, "PositionerSecondaryAngle": 15}
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), Modality="XA", PatientOrientation=None, **angles)
+    stated = {"view": "AP", "source_to_detector_mm": 1100, "source_to_isocenter_mm": 900, "detector_spacing_mm": [2.0, 2.1]}
+    for geometry in (stated, {**stated, "mirrored": True, "principal_point": [59.5, 49.5]}):
+        film = read_radiograph(path, geometry=geometry)
+        assert (film.geometry.primary_angle_deg, film.geometry.secondary_angle_deg) == (168.0, 15.0)
+    straight = read_radiograph(path, geometry=beam(View.AP))
+    assert straight.geometry == beam(View.AP) and straight.assumed == ()
+
+
 def test_view_code_is_read(tmp_path: Path) -> None:
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "399173006", "SCT", "left lateral"
@@ -260,9 +275,50 @@ def test_distance_rules(tmp_path: Path) -> None:
     assert detector == C_ARM.source_to_detector_mm
 
 
+@pytest.mark.parametrize(("view", "behind"), [("AP", FILM.frontal_to_detector_mm), ("LL", FILM.lateral_to_detector_mm)])
+@pytest.mark.parametrize("modality", ["DX", "RG"])
+def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality: str, view: str, behind: float) -> None:
+    """PS3.3 C.8.11.5: in DX it ends at the table or bucky side, and so does the magnification made of it."""
+    codes = marked_codes(beam(View.AP))
+    known: dict[str, Any] = {"Modality": modality, "ViewPosition": view, "PatientOrientation": None}
+    bucky = {**known, "DistanceSourceToDetector": 1150, "DistanceSourceToPatient": 1090}
+    path = save_dicom(tmp_path / "x.dcm", codes, **bucky, EstimatedRadiographicMagnificationFactor=1.055)
+    film = read_radiograph(path)
+    assert isinstance(film.geometry, ConeBeam)
+    assert (film.geometry.source_to_detector_mm, film.geometry.source_to_isocenter_mm) == (1150, 1150 - behind)
+    assert "source_to_isocenter_mm" in film.assumed and "source_to_detector_mm" not in film.assumed
+    assert any("ends at the table or bucky in this file (1090 mm): assumed" in w for w in film.warnings)
+    stated = read_radiograph(path, geometry={"source_to_isocenter_mm": 930})
+    assert stated.geometry.source_to_isocenter_mm == 930 and "source_to_isocenter_mm" not in stated.assumed  # type: ignore[union-attr]
+    assert not any("bucky" in w for w in stated.warnings)
+    calibrated = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **bucky, PixelSpacing=[1.6, 1.68]))
+    assert calibrated.geometry.magnification == pytest.approx(1.25) and "source_to_isocenter_mm" not in calibrated.assumed
+    no_detector = {**bucky, "DistanceSourceToDetector": None, "DistanceSourceToPatient": 1740}
+    far = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **no_detector))
+    assert far.geometry.source_to_detector_mm == 1740 and "source_to_detector_mm" in far.assumed  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("elements", "is_scanner"),
+    [
+        ({"Manufacturer": "EOS imaging"}, True),
+        ({"Manufacturer": "Biospace", "ManufacturerModelName": "EOSedge"}, True),
+        ({"Manufacturer": "Videos", "ManufacturerModelName": "X"}, False),
+        ({}, False),
+    ],
+)
+def test_a_slot_scanner_is_no_cone_beam(tmp_path: Path, elements: dict[str, str], is_scanner: bool) -> None:
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **elements))
+    assert film.geometry == beam(View.AP)
+    assert ("kind" in film.assumed) == is_scanner
+    assert any("does not magnify heights" in w for w in film.warnings) == is_scanner
+
+
 def test_parallel_geometry_ignores_distances(tmp_path: Path) -> None:
     film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))), geometry={"kind": "parallel"})
     assert film.geometry.KIND == "parallel" and film.geometry.detector_spacing_mm == (2.0, 2.1)
+    with pytest.raises(ValueError, match=r"x.dcm: geometry: unknown source_to_detector_mm"):
+        read_radiograph(tmp_path / "x.dcm", geometry={"kind": "parallel", "source_to_detector_mm": 1000})
 
 
 # Pixel values
@@ -427,6 +483,19 @@ def test_collimator_and_shutters_hide_pixels(tmp_path: Path) -> None:
     assert not film.valid[50, 30] and film.valid[40, 40]
 
 
+def test_the_caller_hides_what_the_header_does_not(tmp_path: Path) -> None:
+    """visible speaks about the image as stored, here with its rows toward the head."""
+    codes = marked_codes(beam(View.AP))
+    codes[:, :9] = 4000
+    path = save_dicom(tmp_path / "x.dcm", codes[::-1], PatientOrientation=["L", "H"], PixelPaddingValue=int(codes[60, 60]))
+    film = read_radiograph(path, visible=[20, 119, 0, 99], invalid_value=4000)
+    expected = codes != codes[60, 60]
+    expected[100:], expected[:, :9] = False, False
+    np.testing.assert_array_equal(film.valid, expected)
+    with pytest.raises(ValueError, match=r"x.dcm: visible is \[0, 120, 0, 99\]"):
+        read_radiograph(path, visible=[0, 120, 0, 99])
+
+
 def test_masks_turn_with_the_image(tmp_path: Path) -> None:
     codes = marked_codes(beam(View.AP))
     path = save_dicom(
@@ -509,7 +578,7 @@ def test_standard_elements_alone_keep_geometry_and_side(tmp_path: Path, view: Vi
     assert PRIVATE_CREATOR not in str(dataset.get((PRIVATE_GROUP, 0x10), ""))
     dataset.save_as(tmp_path / "bare.dcm")
     bare = read_radiograph(tmp_path / "bare.dcm")
-    assert bare.geometry == geometry and bare.assumed == ("principal_point",)
+    assert bare.geometry == geometry and bare.assumed == ("principal_point", "isocenter_lps")
     assert_marker_in_place(bare)
     assert not bare.scale_known
 

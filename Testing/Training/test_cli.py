@@ -207,6 +207,8 @@ def test_a_geometry_file_may_say_how_to_read_the_image(call, files: Path, tmp_pa
     stated.write_text('{"ap": {"view": "AP", "polarity": "dark_dense", "intensity": "log"}}')
     warnings = json.loads(call("--geometry", stated, "--json", ap=film).stdout)["warnings"]
     assert not any("polarity" in w or "bright" in w for w in warnings if "film.png" in w)
+    stated.write_text('{"ap": {"view": "AP", "visible": [0, 64, 0, 47]}, "lateral": {"invalid_value": 0}}')
+    assert_one_line(call("--geometry", stated, "--overwrite", ap=film), "film.png: visible is [0, 64, 0, 47]")
     stated.write_text('{"ap": {"view": "AP", "polarity": "upside"}}')
     assert_one_line(call("--geometry", stated, "--overwrite", ap=film), "polarity: got 'upside'")
 
@@ -215,6 +217,16 @@ def test_truth_elsewhere_is_no_truth(call, trunk: CtVolume, tmp_path: Path) -> N
     far = CtVolume(trunk.hu, VolumeGrid(trunk.grid.size, trunk.grid.spacing_mm, (900.0, 0.0, 0.0)))
     write_volume(far, tmp_path / "far.nrrd")
     assert_one_line(call("--truth", tmp_path / "far.nrrd"), "frame of reference")
+
+
+def test_truth_needs_x_rays_that_tell_where_they_were_taken(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    film, stated = tmp_path / "film.png", tmp_path / "stated.json"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(64 * 48, dtype=np.uint8).reshape(64, 48)), str(film))
+    options = ("--truth", files / "ct.nrrd", "--ap-view", "AP", "--geometry", stated)
+    stated.write_text('{"ap": {"source_to_detector_mm": 1150}}')
+    assert_one_line(call(*options, ap=film), "truth: film.png does not tell where", '"isocenter_lps": [x, y, z]')
+    stated.write_text('{"ap": {"isocenter_lps": [0, 0, 0]}}')
+    assert call(*options, ap=film).exit_code == 0
 
 
 @pytest.mark.parametrize("options", [("--steps", 0), ("--samples", 0), ("--device", "warp-drive")])

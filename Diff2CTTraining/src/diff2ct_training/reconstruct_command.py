@@ -19,11 +19,12 @@ from diff2ct.process import check_device, peak_memory_mb, tune_allocator
 from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
 from diff2ct.reconstruct import reconstruct
 from diff2ct.translator import load_translator
+from diff2ct.volume import CtVolume
 from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, VOLUME_SUFFIXES, check_output
 
 NAMES_OF_VIEWS = ("ap", "lateral")
-READING_KEYS = ("frame", "polarity", "intensity")
+READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
 """What a geometry file may say about reading an image, beside where it was taken."""
 SHOWN_METRICS = (
     ("ssim_3d_body", "SSIM in the body, [-200, 800] HU", ""),
@@ -41,7 +42,7 @@ class ReconstructionRequest:
     """What to reconstruct from what. Paths of None are not wanted; the other fields are those of `diff2ct.reconstruct`.
 
     geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict` and, for reading the
-        image, frame, polarity and intensity of `read_radiograph`; the image tells what they leave out.
+        image, `READING_KEYS` as in `read_radiograph`; the image tells what they leave out.
     ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell. ap_frame, lateral_frame: of several, from 0.
     translator: real-to-DRR translator for X-rays of another style than those that the checkpoint was trained on.
     truth: the patient's CT in the same frame of reference, to be compared with.
@@ -93,7 +94,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         )
         radiographs = [ap, lateral]
         said = [sentence for r in radiographs for sentence in r.warnings] + check_pair(*radiographs)
-        scan = None if request.truth is None else read_ct(request.truth)
+        scan = None if request.truth is None else _truth(request.truth, radiographs)
         checkpoint = load_checkpoint(request.checkpoint, device=request.device)
         num_samples = 1 if checkpoint.in_one_pass else request.num_samples
         check_maps(request.maps, num_samples=num_samples, calibrated=checkpoint.calibration is not None)
@@ -155,6 +156,17 @@ def read_film(name: str, path: Path, view: str | None, frame: int | None, geomet
         raise ValueError(
             f"{path.name}: has {error.count} frames; say which with --{name}-frame, 0 to {error.count - 1}"
         ) from None
+
+
+def _truth(path: Path, radiographs: list[Radiograph]) -> CtVolume:
+    """The CT to compare with; ValueError if an X-ray does not tell where it was taken in the CT's frame of reference."""
+    for radiograph in radiographs:
+        if "isocenter_lps" in radiograph.assumed:
+            raise ValueError(
+                f"truth: {radiograph.source} does not tell where in the CT's frame of reference it was taken, so scores would "
+                'mean nothing; state "isocenter_lps": [x, y, z] in mm with --geometry'
+            )
+    return read_ct(path)
 
 
 def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ DEFAULT_SAMPLES = 4
 """Their mean is nearer the truth than one sample, and their standard deviation says where not to trust it."""
 
 Checkpoint = Annotated[Path | None, typer.Option(help="Trained model (.safetensors). Default: the embedded one.")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: the checkpoint's; 3 for the embedded.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: as the checkpoint says.")]
 Samples = Annotated[int, typer.Option(help="Volumes to draw; the result is their mean.")]
 ConsistencyOption = Annotated[
     bool | None,

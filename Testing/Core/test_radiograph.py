@@ -378,6 +378,24 @@ def test_every_broken_file_gives_one_sentence_with_its_name(tmp_path: Path) -> N
         assert name in str(caught.value) and "\n" not in str(caught.value), name
 
 
+def test_a_jpeg_ends_where_its_pixels_end(tmp_path: Path) -> None:
+    """More data may follow, as the film of a phone's picture; the end of a thumbnail in the header is not the picture's."""
+    levels = grey_levels(marked(beam(View.AP)), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(levels), str(tmp_path / "film.jpg"))
+    whole = (tmp_path / "film.jpg").read_bytes()
+    plain = read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP))
+    (tmp_path / "film.jpg").write_bytes(whole + bytes(5000))
+    longer = read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP))
+    np.testing.assert_array_equal(longer.line_integral, plain.line_integral)
+    with_thumbnail = whole[:2] + b"\xff\xe1" + (2 + len(whole)).to_bytes(2, "big") + whole + whole[2:]
+    (tmp_path / "film.jpg").write_bytes(with_thumbnail)
+    np.testing.assert_array_equal(read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP)).valid, plain.valid)
+    for cut in (len(with_thumbnail) - 500, len(whole) + 10):
+        (tmp_path / "film.jpg").write_bytes(with_thumbnail[:cut])
+        with pytest.raises(ValueError, match=r"film.jpg: truncated"):
+            read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP))
+
+
 def test_options_are_checked(tmp_path: Path) -> None:
     save_film(tmp_path / "film.png")
     for options in (

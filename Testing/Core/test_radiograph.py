@@ -1,6 +1,7 @@
 """Radiographs: valid from birth, resized without moving, read from image files, and checked as a pair."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,10 +271,10 @@ def test_side_file_gives_geometry_and_scale(tmp_path: Path, naming: str) -> None
         ('{"view": "AP", "scale": {"slope": 0, "intercept": 0}}', "slope of the scale is 0"),
         ('{"view": "LAT"}', "accepted are AP, PA, LL, RL"),
         ('{"view": "AP", "sid": 1000}', "unknown sid"),
-        ('{"view": "AP", "source_to_detector_mm": "1 m"}', "accepted are numbers"),
+        ('{"view": "AP", "source_to_detector_mm": "1 m"}', "accepted is a number"),
         ('{"view": "AP", "primary_angle_deg": 90}', "contradict"),
         ('{"view": "AP", "detector_size": [440, 360]}', "same shape.*multiply detector_spacing_mm by 2"),
-        ('{"view": "AP", "detector_size": [100]}', r"accepted is \(H, W\)"),
+        ('{"view": "AP", "detector_size": [100]}', "accepted is a list of 2 numbers"),
         ('{"view": "AP", "detector_size": [100, 360]}', "the image has 220 x 180 pixels"),
     ],
 )
@@ -408,6 +409,30 @@ def test_options_are_checked(tmp_path: Path) -> None:
             read_radiograph(tmp_path / "film.png", **options)
     with pytest.raises(ValueError, match="contradict"):
         read_radiograph(tmp_path / "film.png", view="LL", geometry=beam(View.AP))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("detector_spacing_mm", 0.15, "a list of 2 numbers"),
+        ("principal_point", [1, 2, 3], "a list of 2 numbers"),
+        ("isocenter_lps", 0, "a list of 3 numbers"),
+        ("source_to_detector_mm", [1150], "a number"),
+        ("primary_angle_deg", float("nan"), "a number"),
+        ("mirrored", "yes", "true or false"),
+    ],
+)
+def test_a_field_of_another_shape_is_named_with_what_it_takes(tmp_path: Path, field: str, value: Any, accepted: str) -> None:
+    save_film(tmp_path / "film.png")
+    with pytest.raises(ValueError, match=re.escape(f"film.png: {field} is {value!r}, accepted is {accepted}")):
+        read_radiograph(tmp_path / "film.png", geometry={"view": "AP", field: value})
+
+
+@pytest.mark.parametrize("frame", ["0", 1.0])
+def test_a_frame_is_a_whole_number(tmp_path: Path, frame: Any) -> None:
+    save_film(tmp_path / "film.png")
+    with pytest.raises(ValueError, match=r"film.png: frame is .*, accepted is a whole number"):
+        read_radiograph(tmp_path / "film.png", view="AP", frame=frame)
 
 
 # Pairs

@@ -404,6 +404,16 @@ def test_compressed_pixels_are_the_same_as_plain_ones(
     assert not plain.valid[:20].any() and plain.valid[20:].mean() > 0.9
 
 
+@pytest.mark.parametrize(
+    "option", [{"frame": "0"}, {"geometry": {"source_to_detector_mm": [1150]}}, {"geometry": {"kind": ["cone"]}}], ids=str
+)
+def test_a_mistake_of_the_caller_is_no_damage_of_the_file(tmp_path: Path, option: dict[str, Any]) -> None:
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)))
+    with pytest.raises(ValueError, match=r"^x.dcm: .* accepted (is|are) ") as caught:
+        read_radiograph(path, **option)
+    assert "damaged" not in str(caught.value)
+
+
 # Masks
 
 

@@ -156,6 +156,24 @@ def test_existing_output_is_refused_and_kept(call, tmp_path: Path) -> None:  # t
     assert read_ct(tmp_path / "out.nrrd").hu.size == 32**3
 
 
+def test_two_outputs_in_one_file_are_refused_before_the_work(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out.nrrd"
+    assert_one_line(call("--sd-output", tmp_path / "." / "out.nrrd"), "--output and --sd-output are the same file")
+    assert not out.exists()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "ct.nrrd").write_bytes((files / "ct.nrrd").read_bytes())
+    truth = ("--truth", tmp_path / "study" / "ct.nrrd", "--overwrite")
+    assert_one_line(call(*truth, "--output", tmp_path / "study" / "ct.nrrd"), "--output", "would replace the CT")
+    assert_one_line(call(*truth, "--output", tmp_path / "study"), "--output", "would replace the CT")
+    assert (tmp_path / "study" / "ct.nrrd").read_bytes() == (files / "ct.nrrd").read_bytes()
+
+
+def test_a_path_without_suffix_is_a_dicom_folder_for_the_volume_alone(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert_one_line(call("--samples", 2, "--sd-output", tmp_path / "sd"), "sd: cannot be written", ".nrrd")
+    assert call("--samples", 1, "--output", tmp_path / "ct").exit_code == 0
+    assert read_ct(tmp_path / "ct").hu.size == 32**3
+
+
 def test_missing_and_foreign_inputs(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert_one_line(call(ap=tmp_path / "none.dcm"), "none.dcm", "no such file")
     (tmp_path / "notes.dcm").write_text("not an X-ray")

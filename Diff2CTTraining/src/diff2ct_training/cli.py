@@ -46,7 +46,7 @@ Parallel = Annotated[bool, typer.Option("--parallel", help="Parallel rays instea
 def reconstruct(
     ap: Annotated[Path, typer.Argument(help="Frontal X-ray: DICOM, PNG, JPEG, TIFF, NRRD ...")],
     lateral: Annotated[Path, typer.Argument(help="Lateral X-ray.")],
-    output: Annotated[Path, typer.Option(help="Volume to write in HU: .nrrd, .nii.gz, .mha.")],
+    output: Annotated[Path, typer.Option(help="Volume to write in HU: .nrrd, .nii.gz, .mha; no suffix is a DICOM folder.")],
     geometry: Annotated[Path | None, typer.Option(help='JSON {"ap": {...}, "lateral": {...}}.')] = None,
     ap_view: Annotated[str | None, typer.Option(help="AP or PA, for images that do not tell.")] = None,
     lateral_view: Annotated[str | None, typer.Option(help="LL or RL, for images that do not tell.")] = None,

@@ -115,6 +115,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     for name, path in request.maps.items():
         attributes = {**result.provenance, "Values": MAPS[name]}
         write_volume(result.map(name, request.level), path, attributes=attributes, overwrite=request.overwrite)
+    calibrated = ", ".join(name for name in request.maps if name != "sd")
+    said += [f"{calibrated}: may not hold, {sentence}" for sentence in result.calibration_limits if calibrated]
     if request.figure is not None:
         from diff2ct_training.figures import reconstruction_figure
 

@@ -36,14 +36,12 @@ def calibration_limits(
     if films:
         known = calibration.provenance.get("xrays", "X-rays of known scale")
         limits.append(
-            f"the calibration is of {known}; the scale of the {' and the '.join(films)} X-ray is not known, so noise, scatter "
-            "or a film's tone curve may be in it"
+            f"the calibration is of {known}; the {' and the '.join(films)} X-ray, of unknown scale, may have noise, scatter or "
+            "a film's tone curve"
         )
-    for name, xray in zip(("frontal", "lateral"), pair, strict=True):
-        assumed = [fact for fact in _PLACE if fact in xray.assumed]
-        if assumed:
-            facts = ", ".join(assumed)
-            limits.append(f"the calibration is of exact geometry; of the {name} X-ray these facts are assumed: {facts}")
+    assumed = [fact for fact in _PLACE if any(fact in xray.assumed for xray in pair)]
+    if assumed:
+        limits.append(f"the calibration is of exact geometry; of these X-rays the following is assumed: {', '.join(assumed)}")
     if translated:
         limits.append("the calibration is of X-rays as they are, these went through a style translator")
     return limits

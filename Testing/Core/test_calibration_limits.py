@@ -35,13 +35,13 @@ def test_each_difference_is_one_sentence(checkpoint: Checkpoint) -> None:
         "of 2 steps of ddpm, this run had 1 of ddpm": ((frontal, lateral), Sampling(sampler="ddpm", num_steps=1), 2, False),
         "of 2 steps of ddpm, this run had 2 of ddim": ((frontal, lateral), Sampling(sampler="ddim", num_steps=2), 2, False),
         "of 2 samples, this run had 1": ((frontal, lateral), AS_CALIBRATED, 1, False),
-        "of the whole body; the scale of the lateral X-ray": (
+        "of the whole body; the lateral X-ray, of unknown scale": (
             (frontal, film),
             AS_CALIBRATED,
             2,
             False,
         ),
-        "of the frontal X-ray these facts are assumed: source_to_detector_mm": ((guessed, lateral), AS_CALIBRATED, 2, False),
+        "is assumed: source_to_detector_mm": ((guessed, lateral), AS_CALIBRATED, 2, False),
         "a style translator": ((frontal, lateral), AS_CALIBRATED, 2, True),
     }
     for words, (pair, sampling, num_samples, translated) in cases.items():

@@ -64,6 +64,8 @@ _REQUIRED = {
     "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
     "parallel": {"detector_spacing_mm", "primary_angle_deg"},
 }
+_COUNTS = {"detector_spacing_mm": 2, "detector_size": 2, "principal_point": 2, "isocenter_lps": 3}
+"""How many numbers a field takes, if not one."""
 HEADER_ONLY = {"patient_spacing_mm", "magnification", "source_to_table_mm", "column_direction", "row_direction"}
 """Facts that a file header may state although no beam has such a field.
 
@@ -98,9 +100,9 @@ def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: 
         raise ValueError(f"{name}: geometry is {geometry!r}, accepted are a beam or a mapping of its fields")
     stated = {key: value for key, value in values.items() if value is not None}
     for key in stated.keys() - {"kind", "view"}:
-        parts = stated[key] if isinstance(stated[key], list | tuple) else [stated[key]]
-        if not all(isinstance(part, int | float | np.number) for part in parts):
-            raise ValueError(f"{name}: {key} is {stated[key]!r}, accepted are numbers")
+        _check_numbers(name, key, stated[key])
+    if not isinstance(stated.get("kind", ""), str):
+        raise ValueError(f"{name}: kind is {stated['kind']!r}, accepted are 'cone' and 'parallel'")
     views = [_parse_view(name, v) for v in (view, stated.get("view")) if v is not None]
     if "primary_angle_deg" in stated:
         views.append(nearest_view(stated["primary_angle_deg"]))
@@ -109,6 +111,15 @@ def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: 
     if views:
         stated["view"] = views[0].value
     return stated
+
+
+def _check_numbers(name: str, key: str, value: Any) -> None:
+    """ValueError unless a field of the geometry has as many finite numbers as it takes."""
+    count = _COUNTS.get(key, 1)
+    parts = value if count > 1 and isinstance(value, list | tuple) else [value]
+    if len(parts) != count or not all(isinstance(part, int | float | np.number) and np.isfinite(part) for part in parts):
+        one = "true or false" if key == "mirrored" else "a number"
+        raise ValueError(f"{name}: {key} is {value!r}, accepted is {one if count == 1 else f'a list of {count} numbers'}")
 
 
 def overrule(
@@ -169,10 +180,7 @@ def with_earlier_assumptions(
 
 def check_detector_size(name: str, stated: Mapping[str, Any], size: tuple[int, int]) -> None:
     """ValueError if the stated detector has another number of pixels than the image."""
-    stated_size = stated.get("detector_size", size)
-    if not isinstance(stated_size, list | tuple) or len(stated_size) != 2:
-        raise ValueError(f"{name}: detector_size is {stated_size!r}, accepted is (H, W)")
-    height, width = stated_size
+    height, width = stated.get("detector_size", size)
     if (height, width) == size:
         return
     message = f"{name}: the image has {size[0]} x {size[1]} pixels, the geometry's detector_size is {height} x {width}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,10 @@ from diff2ct.image_file import quiet_itk
 NOT_FOR_DIAGNOSIS = "Research use only - not for diagnosis"
 OWN_MANUFACTURER = "Diff2CT"
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0D2D, "DIFF2CT", 0x01
+_PIXEL_ELEMENTS = (
+    "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+)  # fmt: skip
 
 
 @contextmanager
@@ -76,26 +81,29 @@ def stored_pixels(dataset: Dataset, path: Path) -> np.ndarray:
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"{path.name}: PhotometricInterpretation is {kind}, accepted are MONOCHROME1 and MONOCHROME2")
     compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
-    array = _decompressed(dataset, path) if compressed else dataset.pixel_array
+    array = _decompressed(dataset) if compressed else dataset.pixel_array
     return array.reshape(-1, *array.shape[-2:])
 
 
-def _decompressed(dataset: Dataset, path: Path) -> np.ndarray:
+def _decompressed(dataset: Dataset) -> np.ndarray:
     """GDCM, inside ITK, decodes what pydicom needs further packages for.
 
-    It applies rescale and inverts MONOCHROME1: both are undone.
+    It would rescale and invert MONOCHROME1, wrongly where values are signed: it gets a copy that says nothing of either.
     """
+    bare = Dataset()
+    bare.file_meta = dataset.file_meta
+    for keyword in _PIXEL_ELEMENTS:
+        if keyword in dataset:
+            bare.add(dataset[keyword])
+    bare.PhotometricInterpretation = "MONOCHROME2"
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    reader.SetOutputPixelType(sitk.sitkFloat64)
-    with quiet_itk():
-        values = sitk.GetArrayFromImage(reader.Execute())
-    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
-    values = np.rint((values - (intercept or 0.0)) / (slope or 1.0))
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        values = 2.0 ** int(dataset.BitsStored) - 1 - values
-    return values.astype(np.int32)
+    reader.SetOutputPixelType(sitk.sitkInt32)
+    with tempfile.TemporaryDirectory() as folder, quiet_itk():
+        copy = Path(folder) / "bare.dcm"
+        save(bare, copy)
+        reader.SetFileName(str(copy))
+        return sitk.GetArrayFromImage(reader.Execute())
 
 
 def modality_values(dataset: Dataset, stored: np.ndarray) -> np.ndarray:

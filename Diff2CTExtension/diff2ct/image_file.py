@@ -7,6 +7,7 @@ into 8 bits, so these are looked at first.
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import tempfile
 import zlib
@@ -18,6 +19,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from diff2ct import exif
+
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+"""Of a segment with a length or of the end: neither a byte FF of the pixels, written FF00, nor a restart between them."""
 
 
 def suffix_of(path: Path) -> str:
@@ -121,12 +125,14 @@ def _open_nifti(path: Path):  # type: ignore[no-untyped-def]
 
 
 def _check_jpeg_complete(path: Path) -> None:
-    """The decoder fills a cut JPEG with grey; the end-of-image marker FFD9 cannot occur inside its data."""
-    with path.open("rb") as file:
-        start = file.read(2)
-        file.seek(max(0, path.stat().st_size - 4096))
-        end = file.read()
-    if start != b"\xff\xd8":
+    """The decoder fills a cut JPEG with grey, so its end-of-image marker is looked for, past every segment and scan (ITU-T
+    T.81, B.1.1): a thumbnail in a segment has an end marker of its own, and other data, as a phone's film, may follow."""
+    data = path.read_bytes()
+    if data[:2] != b"\xff\xd8":
         raise ValueError(f"{path.name}: not a JPEG file")
-    if b"\xff\xd9" not in end:
+    marker = _JPEG_MARKER.search(data, 2)
+    while marker is not None and marker[1] != b"\xd9":
+        (length,) = struct.unpack_from(">H", data.ljust(marker.end() + 2, b"\0"), marker.end())
+        marker = _JPEG_MARKER.search(data, marker.end() + length)  # pixels of a scan, if any, have no such marker in them
+    if marker is None:
         raise ValueError(f"{path.name}: truncated, the JPEG has no end marker")

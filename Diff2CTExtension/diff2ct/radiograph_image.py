@@ -222,6 +222,8 @@ def choose_frame(name: str, count: int, frame: int | None) -> int:
     """Index of the wanted frame; FrameNotStatedError unless there is just one or `frame` says which."""
     if frame is None and count > 1:
         raise FrameNotStatedError(name, count)
+    if not isinstance(frame, int | np.integer | None):
+        raise ValueError(f"{name}: frame is {frame!r}, accepted is a whole number")
     if frame is not None and not 0 <= frame < count:
         raise ValueError(f"{name}: frame {frame} does not exist, accepted are 0 to {count - 1}")
     return frame or 0

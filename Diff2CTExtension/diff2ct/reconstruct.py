@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from diff2ct.calibration_limits import calibration_limits
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
@@ -39,7 +40,7 @@ class Reconstruction:
 
     samples_hu: (K, D, H, W) float32, the samples themselves.
     error_hu: (D, H, W) root mean square error to be expected of each voxel, and calibration, which says so; both None for a
-    checkpoint without one.
+    checkpoint without one. calibration_limits: sentences, why it may not hold here.
     seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after
     fitting gain and offset: {"relative_l2", "ncc"}; reprojection_before: the same before data consistency, None without it.
     provenance: what to write beside the volume, all text.
@@ -50,6 +51,7 @@ class Reconstruction:
     samples_hu: np.ndarray
     error_hu: np.ndarray | None
     calibration: Calibration | None
+    calibration_limits: tuple[str, ...]
     seconds: float
     reprojection: tuple[dict[str, float], ...]
     reprojection_before: tuple[dict[str, float], ...] | None
@@ -140,6 +142,7 @@ def reconstruct(
     sd_hu = samples_hu.std(0, ddof=1) if num_samples > 1 else None
     volume = before = CtVolume(samples_hu.mean(0), grid)
     error_hu = error_of(volume, sd_hu, checkpoint.calibration)
+    limits = calibration_limits(checkpoint, pair, sampling, num_samples, translated=translator is not None)
     if uncorrected:
         before = CtVolume(np.concatenate(uncorrected).mean(0), grid)
     elif options is not None and error_hu is not None:
@@ -152,6 +155,7 @@ def reconstruct(
         samples_hu=samples_hu,
         error_hu=error_hu,
         calibration=checkpoint.calibration,
+        calibration_limits=tuple(limits),
         seconds=time.perf_counter() - start,
         reprojection=tuple(reproject(volume, r, corrects_on) for r in pair),
         reprojection_before=None if options is None else tuple(reproject(before, r, corrects_on) for r in pair),
@@ -160,6 +164,7 @@ def reconstruct(
             "CheckpointSha256": checkpoint.sha256,
             "Sampler": f"{way}, {num_steps} steps, {num_samples} samples",
             "Consistency": "none" if options is None else str(options),
+            "CalibrationLimits": "not calibrated" if checkpoint.calibration is None else "; ".join(limits) or "none known",
             "Seed": str(seed),
             "Sources": ", ".join(r.source for r in pair),
             "Assumed": ", ".join(sorted({a for r in seen for a in r.assumed})) or "nothing",

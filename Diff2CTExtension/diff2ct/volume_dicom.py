@@ -146,7 +146,8 @@ def _choose_series(path: Path, headers: Mapping[Path, Dataset], wanted: str | No
     if not candidates:
         raise ValueError(f"{path.name}: no CT series; it holds {listing}")
     if len(candidates) > 1:
-        raise ValueError(f"{path.name}: holds {len(candidates)} CT series; pass series_uid with one of {listing}")
+        examples = ", ".join(f"{_first_file(uid, headers)} for {_described(uid, headers)}" for uid in candidates)
+        raise ValueError(f"{path.name}: holds {len(candidates)} CT series; pass one file of the wanted one: {examples}")
     return str(candidates[0])
 
 
@@ -154,6 +155,10 @@ def _described(uid: str | None, headers: Mapping[Path, Dataset]) -> str:
     members = [header for header in headers.values() if header.get("SeriesInstanceUID") == uid]
     description = members[0].get("SeriesDescription", "no description")
     return f"{uid} ({members[0].get('Modality')}, {description}, {len(members)} images)"
+
+
+def _first_file(uid: str | None, headers: Mapping[Path, Dataset]) -> Path:
+    return next(file for file, header in headers.items() if header.get("SeriesInstanceUID") == uid)
 
 
 def _slice(file: Path, header: Dataset) -> _Slice:

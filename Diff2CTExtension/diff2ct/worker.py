@@ -13,7 +13,8 @@ samples; and of a calibrated checkpoint "error_output", the error to be expected
 X-rays settle. "maps_folder": an existing FOLDER for all of these that the reconstruction has, as sd.nrrd and so on.
 Events: {"event": "phase", "name"} with the names of `PHASES`; {"event": "progress", "step", "steps", "seconds"}; then one of
 {"event": "done", "output", "device", "seconds", "peak_memory_mb", "reprojection", "reprojection_before"
-(null without consistency), "maps" (name: FILE, of all that were written), "warnings", "provenance"},
+(null without consistency), "maps" (name: FILE, of all that were written), "calibration_limits" (sentences, why the maps but
+for "sd" may not hold for this run), "warnings", "provenance"},
 {"event": "cancelled"}, {"event": "error", "message"}, whose message is a sentence with the cause.
 """
 
@@ -149,6 +150,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         reprojection=list(result.reprojection),
         reprojection_before=None if result.reprojection_before is None else list(result.reprojection_before),
         maps={name: str(path) for name, path in maps.items()},
+        calibration_limits=list(result.calibration_limits),
         warnings=warnings,
         provenance=result.provenance,
     )

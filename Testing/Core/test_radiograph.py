@@ -293,10 +293,10 @@ def test_stated_distances_do_not_hide_what_is_still_assumed(tmp_path: Path) -> N
         ('{"view": "AP", "scale": {"slope": 0, "intercept": 0}}', "slope of the scale is 0"),
         ('{"view": "LAT"}', "accepted are AP, PA, LL, RL"),
         ('{"view": "AP", "sid": 1000}', "unknown sid"),
-        ('{"view": "AP", "source_to_detector_mm": "1 m"}', "accepted are numbers"),
+        ('{"view": "AP", "source_to_detector_mm": "1 m"}', "accepted is a number"),
         ('{"view": "AP", "primary_angle_deg": 90}', "contradict"),
         ('{"view": "AP", "detector_size": [440, 360]}', "same shape.*multiply detector_spacing_mm by 2"),
-        ('{"view": "AP", "detector_size": [100]}', r"accepted is \(H, W\)"),
+        ('{"view": "AP", "detector_size": [100]}', "accepted is a list of 2 numbers"),
         ('{"view": "AP", "detector_size": [100, 360]}', "the image has 220 x 180 pixels"),
     ],
 )
@@ -447,6 +447,24 @@ def test_every_broken_file_gives_one_sentence_with_its_name(tmp_path: Path) -> N
         assert name in str(caught.value) and "\n" not in str(caught.value), name
 
 
+def test_a_jpeg_ends_where_its_pixels_end(tmp_path: Path) -> None:
+    """More data may follow, as the film of a phone's picture; the end of a thumbnail in the header is not the picture's."""
+    levels = grey_levels(marked(beam(View.AP)), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(levels), str(tmp_path / "film.jpg"))
+    whole = (tmp_path / "film.jpg").read_bytes()
+    plain = read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP))
+    (tmp_path / "film.jpg").write_bytes(whole + bytes(5000))
+    longer = read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP))
+    np.testing.assert_array_equal(longer.line_integral, plain.line_integral)
+    with_thumbnail = whole[:2] + b"\xff\xe1" + (2 + len(whole)).to_bytes(2, "big") + whole + whole[2:]
+    (tmp_path / "film.jpg").write_bytes(with_thumbnail)
+    np.testing.assert_array_equal(read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP)).valid, plain.valid)
+    for cut in (len(with_thumbnail) - 500, len(whole) + 10):
+        (tmp_path / "film.jpg").write_bytes(with_thumbnail[:cut])
+        with pytest.raises(ValueError, match=r"film.jpg: truncated"):
+            read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP))
+
+
 def test_options_are_checked(tmp_path: Path) -> None:
     save_film(tmp_path / "film.png")
     for options in (
@@ -459,6 +477,30 @@ def test_options_are_checked(tmp_path: Path) -> None:
             read_radiograph(tmp_path / "film.png", **options)
     with pytest.raises(ValueError, match="contradict"):
         read_radiograph(tmp_path / "film.png", view="LL", geometry=beam(View.AP))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("detector_spacing_mm", 0.15, "a list of 2 numbers"),
+        ("principal_point", [1, 2, 3], "a list of 2 numbers"),
+        ("isocenter_lps", 0, "a list of 3 numbers"),
+        ("source_to_detector_mm", [1150], "a number"),
+        ("primary_angle_deg", float("nan"), "a number"),
+        ("mirrored", "yes", "true or false"),
+    ],
+)
+def test_a_field_of_another_shape_is_named_with_what_it_takes(tmp_path: Path, field: str, value: Any, accepted: str) -> None:
+    save_film(tmp_path / "film.png")
+    with pytest.raises(ValueError, match=re.escape(f"film.png: {field} is {value!r}, accepted is {accepted}")):
+        read_radiograph(tmp_path / "film.png", geometry={"view": "AP", field: value})
+
+
+@pytest.mark.parametrize("frame", ["0", 1.0])
+def test_a_frame_is_a_whole_number(tmp_path: Path, frame: Any) -> None:
+    save_film(tmp_path / "film.png")
+    with pytest.raises(ValueError, match=r"film.png: frame is .*, accepted is a whole number"):
+        read_radiograph(tmp_path / "film.png", view="AP", frame=frame)
 
 
 # Pairs

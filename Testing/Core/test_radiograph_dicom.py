@@ -419,18 +419,26 @@ def test_frames(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("coding", ["RLE", "JPEG", "JPEG2000"])
-def test_compressed_pixels_are_the_same_as_plain_ones(tmp_path: Path, photometric: str, coding: str) -> None:
-    codes = marked_codes(beam(View.AP))
+@pytest.mark.parametrize(("bits", "signed"), [(16, 0), (16, 1), (12, 1)])
+def test_compressed_pixels_are_the_same_as_plain_ones(
+    tmp_path: Path, photometric: str, coding: str, bits: int, signed: int
+) -> None:
+    codes = (marked_codes(beam(View.AP)) - 1500 * signed).astype(np.int16 if signed else np.uint16)
+    codes[:20] = codes[0, 0]  # padding, recognised by its stored value
     path = save_dicom(
         tmp_path / "x.dcm",
-        codes,
+        codes.view(np.uint16),
         PhotometricInterpretation=photometric,
         PixelIntensityRelationship=None,
-        BitsStored=16,
-        HighBit=15,
+        BitsStored=bits,
+        HighBit=bits - 1,
+        PixelRepresentation=signed,
         RescaleSlope=2,
         RescaleIntercept=-7,
     )
+    with_padding = pydicom.dcmread(path)
+    with_padding.add_new("PixelPaddingValue", "SS" if signed else "US", int(codes[0, 0]))
+    with_padding.save_as(path)
     plain, dataset = read_radiograph(path), pydicom.dcmread(path)
     if coding == "RLE":
         dataset.compress(RLELossless)
@@ -446,7 +454,20 @@ def test_compressed_pixels_are_the_same_as_plain_ones(tmp_path: Path, photometri
         dataset.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
     dataset.save_as(tmp_path / "coded.dcm")
     assert pydicom.dcmread(tmp_path / "coded.dcm").file_meta.TransferSyntaxUID.is_compressed
-    np.testing.assert_array_equal(read_radiograph(tmp_path / "coded.dcm").line_integral, plain.line_integral)
+    coded_film = read_radiograph(tmp_path / "coded.dcm")
+    np.testing.assert_array_equal(coded_film.line_integral, plain.line_integral)
+    np.testing.assert_array_equal(coded_film.valid, plain.valid)
+    assert not plain.valid[:20].any() and plain.valid[20:].mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "option", [{"frame": "0"}, {"geometry": {"source_to_detector_mm": [1150]}}, {"geometry": {"kind": ["cone"]}}], ids=str
+)
+def test_a_mistake_of_the_caller_is_no_damage_of_the_file(tmp_path: Path, option: dict[str, Any]) -> None:
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)))
+    with pytest.raises(ValueError, match=r"^x.dcm: .* accepted (is|are) ") as caught:
+        read_radiograph(path, **option)
+    assert "damaged" not in str(caught.value)
 
 
 # Masks

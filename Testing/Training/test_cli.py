@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from diff2ct.radiograph import write_radiograph
+from diff2ct.uncertainty import calibration_path, write_calibration
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training import cli
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
+from tiny import tiny_calibration
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,22 @@ def test_samples_give_a_standard_deviation(call, tmp_path: Path) -> None:  # typ
     )
 
 
+def test_maps_of_a_calibration_that_may_not_hold_come_with_the_reason(call, tiny_checkpoint: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    checkpoint = tmp_path / "calibrated.safetensors"
+    checkpoint.write_bytes(tiny_checkpoint.read_bytes())
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    write_calibration(tiny_calibration(sha256), calibration_path(checkpoint))  # of 2 samples
+    options = ("--checkpoint", checkpoint, "--no-consistency", "--samples", 3, "--json", "--overwrite")
+    result = call(*options, "--sd-output", tmp_path / "sd.nrrd")
+    assert "may not hold" not in result.stderr, "the deviation of the samples needs no calibration"
+    assert "2 samples, this run had 3" in json.loads(result.stdout)["provenance"]["CalibrationLimits"]
+    maps = ("--error-output", tmp_path / "error.nrrd", "--support-output", tmp_path / "support.nrrd")
+    result = call(*options, *maps)
+    assert result.exit_code == 0
+    assert "error, support: may not hold, the calibration is of 2 samples, this run had 3" in result.stderr
+    assert "this run had 3" in sitk.ReadImage(str(tmp_path / "error.nrrd")).GetMetaData("CalibrationLimits")
+
+
 def test_geometry_file_overrules_the_image(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     distances = {"source_to_detector_mm": 1100.0, "source_to_isocenter_mm": 800.0}
     (tmp_path / "g.json").write_text(
@@ -154,6 +173,24 @@ def test_existing_output_is_refused_and_kept(call, tmp_path: Path) -> None:  # t
     (tmp_path / "out.nrrd").write_text("mine")
     assert call("--overwrite").exit_code == 0
     assert read_ct(tmp_path / "out.nrrd").hu.size == 32**3
+
+
+def test_two_outputs_in_one_file_are_refused_before_the_work(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out.nrrd"
+    assert_one_line(call("--sd-output", tmp_path / "." / "out.nrrd"), "--output and --sd-output are the same file")
+    assert not out.exists()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "ct.nrrd").write_bytes((files / "ct.nrrd").read_bytes())
+    truth = ("--truth", tmp_path / "study" / "ct.nrrd", "--overwrite")
+    assert_one_line(call(*truth, "--output", tmp_path / "study" / "ct.nrrd"), "--output", "would replace the CT")
+    assert_one_line(call(*truth, "--output", tmp_path / "study"), "--output", "would replace the CT")
+    assert (tmp_path / "study" / "ct.nrrd").read_bytes() == (files / "ct.nrrd").read_bytes()
+
+
+def test_a_path_without_suffix_is_a_dicom_folder_for_the_volume_alone(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert_one_line(call("--samples", 2, "--sd-output", tmp_path / "sd"), "sd: cannot be written", ".nrrd")
+    assert call("--samples", 1, "--output", tmp_path / "ct").exit_code == 0
+    assert read_ct(tmp_path / "ct").hu.size == 32**3
 
 
 def test_missing_and_foreign_inputs(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

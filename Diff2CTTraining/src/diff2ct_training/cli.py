@@ -22,7 +22,7 @@ DEFAULT_SAMPLES = 4
 """Their mean is nearer the truth than one sample, and their standard deviation says where not to trust it."""
 
 Checkpoint = Annotated[Path | None, typer.Option(help="Trained model (.safetensors). Default: the embedded one.")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: the checkpoint's; 3 for the embedded.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps per sample. Default: as the checkpoint says.")]
 Samples = Annotated[int, typer.Option(help="Volumes to draw; the result is their mean.")]
 ConsistencyOption = Annotated[
     bool | None,
@@ -46,7 +46,7 @@ Parallel = Annotated[bool, typer.Option("--parallel", help="Parallel rays instea
 def reconstruct(
     ap: Annotated[Path, typer.Argument(help="Frontal X-ray: DICOM, PNG, JPEG, TIFF, NRRD ...")],
     lateral: Annotated[Path, typer.Argument(help="Lateral X-ray.")],
-    output: Annotated[Path, typer.Option(help="Volume to write in HU: .nrrd, .nii.gz, .mha.")],
+    output: Annotated[Path, typer.Option(help="Volume to write in HU: .nrrd, .nii.gz, .mha; no suffix is a DICOM folder.")],
     geometry: Annotated[Path | None, typer.Option(help='JSON {"ap": {...}, "lateral": {...}}.')] = None,
     ap_view: Annotated[str | None, typer.Option(help="AP or PA, for images that do not tell.")] = None,
     lateral_view: Annotated[str | None, typer.Option(help="LL or RL, for images that do not tell.")] = None,

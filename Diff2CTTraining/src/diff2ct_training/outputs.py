@@ -3,13 +3,15 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from diff2ct.image_file import suffix_of
 
-VOLUME_SUFFIXES = (".nrrd", ".nii.gz", ".mha", "")
-"""What `write_volume` writes; no suffix is a folder for a DICOM series."""
+MAP_SUFFIXES = (".nrrd", ".nii.gz", ".mha")
+"""Of what `write_volume` writes, what keeps any number as it is."""
+VOLUME_SUFFIXES = (*MAP_SUFFIXES, "")
+"""No suffix is a folder for a DICOM series, of whole HU."""
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -18,7 +20,8 @@ def check_output(path: Path | None, suffixes: tuple[str, ...], *, overwrite: boo
     if path is None:
         return
     if suffix_of(path) not in suffixes:
-        raise ValueError(f"{path}: cannot be written, accepted suffixes are {', '.join(filter(None, suffixes))}")
+        folder = " and none, for a folder of DICOM slices" if "" in suffixes else ""
+        raise ValueError(f"{path}: cannot be written, accepted suffixes are {', '.join(filter(None, suffixes))}{folder}")
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists already; --overwrite replaces it")
     if path.is_dir() and suffix_of(path):
@@ -27,6 +30,25 @@ def check_output(path: Path | None, suffixes: tuple[str, ...], *, overwrite: boo
         raise ValueError(f"{path}: the folder {path.parent} does not exist")
     if suffix_of(path) == ".nii.gz":  # its attributes have no place in the file
         check_output(path.with_name(path.name + ".json"), (".json",), overwrite=overwrite)
+
+
+def check_distinct(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """ValueError if two outputs are one file, or if one would replace an input or a folder with an input in it.
+
+    The keys are words for the paths; None is not wanted.
+    """
+    taken: dict[Path, str] = {}
+    read = {name: path.resolve() for name, path in inputs.items() if path is not None}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        target = path.resolve()
+        if target in taken:
+            raise ValueError(f"{taken[target]} and {name} are the same file, {path}")
+        for other, source in read.items():
+            if target == source or target in source.parents:
+                raise ValueError(f"{name} {path} would replace {other} {source}")
+        taken[target] = name
 
 
 def output_folder(folder: Path, names: Iterable[str], *, overwrite: bool) -> Path:

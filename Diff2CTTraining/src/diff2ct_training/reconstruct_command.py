@@ -21,7 +21,7 @@ from diff2ct.reconstruct import reconstruct
 from diff2ct.translator import load_translator
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import read_ct, write_volume
-from diff2ct_training.outputs import FIGURE_SUFFIXES, VOLUME_SUFFIXES, check_output
+from diff2ct_training.outputs import FIGURE_SUFFIXES, MAP_SUFFIXES, VOLUME_SUFFIXES, check_distinct, check_output
 
 NAMES_OF_VIEWS = ("ap", "lateral")
 READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
@@ -78,9 +78,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None without truth), reprojection (per view),
     reprojection_before (None without data consistency), warnings, provenance.
     """
-    check_output(request.figure, FIGURE_SUFFIXES, overwrite=request.overwrite)
-    for path in (request.output, *request.maps.values()):
-        check_output(path, VOLUME_SUFFIXES, overwrite=request.overwrite)
+    _check_outputs(request)
     # what can be told without the checkpoint
     check_maps(request.maps, num_samples=request.num_samples, calibrated=True, level=request.level)
     tune_allocator()
@@ -118,6 +116,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     for name, path in request.maps.items():
         attributes = {**result.provenance, "Values": MAPS[name]}
         write_volume(result.map(name, request.level), path, attributes=attributes, overwrite=request.overwrite)
+    calibrated = ", ".join(name for name in request.maps if name != "sd")
+    said += [f"{calibrated}: may not hold, {sentence}" for sentence in result.calibration_limits if calibrated]
     if request.figure is not None:
         from diff2ct_training.figures import reconstruction_figure
 
@@ -134,6 +134,18 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
         "provenance": result.provenance,
     }
+
+
+def _check_outputs(request: ReconstructionRequest) -> None:
+    """ValueError, by the options' names, if something cannot be written or would replace what it must not."""
+    check_output(request.figure, FIGURE_SUFFIXES, overwrite=request.overwrite)
+    check_output(request.output, VOLUME_SUFFIXES, overwrite=request.overwrite)
+    for path in request.maps.values():
+        check_output(path, MAP_SUFFIXES, overwrite=request.overwrite)
+    maps = {f"--{name}-output": path for name, path in request.maps.items()}
+    inputs = {"the frontal X-ray": request.ap, "the lateral X-ray": request.lateral, "the CT": request.truth}
+    inputs |= {name: getattr(request, name) for name in ("geometry", "checkpoint", "translator")}
+    check_distinct({"--output": request.output, "--figure": request.figure, **maps}, inputs)
 
 
 def read_film(name: str, path: Path, view: str | None, frame: int | None, geometry: dict[str, Any]) -> Radiograph:

@@ -56,33 +56,38 @@ class DrrRenderer:
 
     def _handOver(self, node, key):
         self._handingOver = key
-        file = VolumeFile(node, inWorld=False)
+        try:
+            file = VolumeFile(node, inWorld=False)
+        except OSError as error:
+            self._handedOver(key, {"error": str(error)})
+            return
 
         def written(error):
-            if self._handingOver != key:  # another volume was chosen meanwhile
-                file.remove()
-            elif error:
-                file.remove()
+            if error or self._handingOver != key:  # else another volume was chosen meanwhile
                 held({"error": error})
             else:
                 self._service.ask("hold", held, name=key, volume=file.description)
 
         def held(answer):
             file.remove()
-            if self._handingOver != key:
-                return
-            self._handingOver = None
-            self._held = None if "error" in answer else (key, self._service.generation)
-            waiting, self._waiting = self._waiting, []
-            for request, callback in waiting:
-                if "error" in answer:
-                    callback(None, answer["error"])
-                elif request["name"] == key:
-                    self._project(request, callback)
-                else:
-                    callback(None, "")
+            self._handedOver(key, answer)
 
         file.writeInPieces(written)
+
+    def _handedOver(self, key, answer):
+        """The service holds the volume `key`, or answers with an error: go on with the requests that waited for it."""
+        if self._handingOver != key:
+            return
+        self._handingOver = None
+        self._held = None if "error" in answer else (key, self._service.generation)
+        waiting, self._waiting = self._waiting, []
+        for request, callback in waiting:
+            if "error" in answer:
+                callback(None, answer["error"])
+            elif request["name"] == key:
+                self._project(request, callback)
+            else:
+                callback(None, "")
 
     def _project(self, request, callback):
         def answered(answer):

@@ -74,11 +74,13 @@ class Reconstruction:
         self._answer, self._stopReason = {}, ""
         self._phase, self._steps, self._samplingS = "starting", 0, 0.0
         self._started = time.monotonic()
-        self._folder = TemporaryFolder.make()
+        self._folder = None
         try:
+            self._folder = TemporaryFolder.make()
             request = self._writeRequest(pair, options)
         except OSError as error:
-            TemporaryFolder.remove(self._folder)
+            if self._folder is not None:
+                TemporaryFolder.remove(self._folder)
             raise RuntimeError(_("The X-rays could not be handed over: {error}").format(error=error)) from error
         self._process = JsonProcess("diff2ct.worker", self._handleEvent, self._ended, onLog, command)
         self._process.start()

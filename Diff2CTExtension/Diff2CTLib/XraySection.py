@@ -71,7 +71,7 @@ class XraySection:
         try:
             with slicer.util.WaitCursor():
                 ap, lateral, ct = self.logic.loadSample()
-        except RuntimeError as error:
+        except (ValueError, RuntimeError, OSError) as error:
             self._say(str(error))
             return
         finally:

@@ -126,11 +126,7 @@ def read_radiograph(
 
     Raises ValueError naming the file if it cannot be read or if the view is unknown.
     """
-    # pydicom and SimpleITK are imported with the reader that needs them: drawing a geometry needs neither.
-    from diff2ct.image_file import check_file, suffix_of
-
     path = Path(path)
-    check_file(path)
     for name, value, accepted in (
         ("polarity", polarity, ("auto", "bright_dense", "dark_dense")),
         ("intensity", intensity, ("auto", "log", "transmission")),
@@ -138,9 +134,18 @@ def read_radiograph(
         if value not in accepted:
             raise ValueError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
     options: dict[str, Any] = {"view": view, "geometry": geometry, "frame": frame, "polarity": polarity, "intensity": intensity}
-    options.update(invalid_value=invalid_value, visible=visible)
+    try:
+        return _read(path, {**options, "invalid_value": invalid_value, "visible": visible})
+    except OSError as error:  # no permission, a drive that went away
+        raise ValueError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+
+
+def _read(path: Path, options: dict[str, Any]) -> Radiograph:
+    """By the reader that the file needs; pydicom and SimpleITK come with it: drawing a geometry needs neither."""
+    from diff2ct.image_file import check_file, suffix_of
     from diff2ct.radiograph_image import IMAGE_SUFFIXES, read_image_radiograph
 
+    check_file(path)
     if suffix_of(path) in IMAGE_SUFFIXES:
         return read_image_radiograph(path, **options)
     with path.open("rb") as file:

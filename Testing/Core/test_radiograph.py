@@ -465,6 +465,18 @@ def test_a_jpeg_ends_where_its_pixels_end(tmp_path: Path) -> None:
             read_radiograph(tmp_path / "film.jpg", geometry=beam(View.AP))
 
 
+@pytest.mark.parametrize("name", ["film.dcm", "film.tif"])
+def test_a_file_that_may_not_be_read_gives_one_sentence_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x" * 500)
+
+    def refuse(_path: Path, *_arguments: Any, **_options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ValueError, match=rf"{name}: cannot be read \(Permission denied\)"):
+        read_radiograph(tmp_path / name, view="AP")
+
+
 def test_options_are_checked(tmp_path: Path) -> None:
     save_film(tmp_path / "film.png")
     for options in (

@@ -229,3 +229,14 @@ def test_moving_a_slider_never_waits_for_the_drr(panel, xrays, ct):
         settle(panel)
         slowest = max(slowest, time.process_time() - start)
     assert slowest < 0.2, f"{slowest:.3f} s of computing in the panel"
+
+
+def test_a_full_disk_keeps_the_drr_away_and_says_so(panel, xrays, monkeypatch):
+    from Diff2CTLib import TemporaryFolder
+
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TemporaryFolder, "make", fail)
+    panel.ui.previewSelector.setCurrentNode(add_ct())
+    wait_until(lambda: "No space left on device" in panel.ui.agreementLabel.text)

@@ -146,11 +146,12 @@ def test_a_program_that_is_not_there_is_one_message(panel, xrays):
     assert len(panel.messages) == 1 and "/nowhere/python could not be started" in panel.messages[0]
 
 
-def test_a_full_disk_before_the_start_is_one_message(panel, xrays, monkeypatch):
+@pytest.mark.parametrize("what", ["diff2ct.radiograph.write_radiograph", "Diff2CTLib.TemporaryFolder.make"])
+def test_a_full_disk_before_the_start_is_one_message(panel, xrays, monkeypatch, what):
     def fail(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("diff2ct.radiograph.write_radiograph", fail)
+    monkeypatch.setattr(what, fail)
     click(panel.ui.reconstructButton)
     settle(panel)
     assert len(panel.messages) == 1 and "No space left on device" in panel.messages[0]

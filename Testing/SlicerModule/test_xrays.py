@@ -69,6 +69,16 @@ def test_a_file_that_cannot_be_read_is_named(panel, tmp_path, answer_dialog):
     assert panel.parameterNode.apNode is None
 
 
+def test_a_full_disk_keeps_the_sample_data_away_and_says_so(panel, monkeypatch):
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("Diff2CTLib.TemporaryFolder.make", fail)
+    click(panel.ui.sampleButton)
+    settle(panel)
+    assert "No space left on device" in panel.ui.checksTextEdit.plainText and panel.ui.sampleButton.enabled
+
+
 def test_what_a_picture_does_not_tell_is_flagged_until_it_is_stated(panel, tmp_path, answer_dialog):
     answer_dialog("getOpenFileNames", (plain_picture(tmp_path),))
     click(panel.ui.loadButton)

@@ -1,4 +1,4 @@
-"""Diff2CT: two X-rays in, one CT volume out. What the module does is in Diff2CTLib; torch is never imported into Slicer."""
+"""Diff2CT: two X-rays in, one CT volume out. What the module does is in Diff2CTLib; it imports no torch into Slicer."""
 
 import slicer
 from Diff2CTLib.Logic import Logic

@@ -5,11 +5,18 @@ can be installed from a folder of wheel files.
 """
 
 import importlib.util
+import platform
+import sys
 
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-REQUIREMENTS = {"torch": "torch>=2.2", "safetensors": "safetensors>=0.4"}
+REQUIREMENTS = {
+    # the folders of torch 2.13 are too deep for Windows: github.com/Slicer/light-the-torch/issues/176
+    "torch": "torch>=2.2,<2.13" if sys.platform == "win32" else "torch>=2.2",
+    "safetensors": "safetensors>=0.4",
+}
 
 
 def missing():
@@ -35,6 +42,7 @@ def install(confirm=None):
     names = missing()
     if not names:
         return
+    _refuseWhereItCannotRun(names)
     confirm = confirm or slicer.util.confirmOkCancelDisplay
     question = _(
         "Diff2CT needs {names}, which is not part of Slicer. It is downloaded now, with the build of torch that fits this "
@@ -53,8 +61,21 @@ def installFromFolder(folder):
     """Install what is missing from wheel files in `folder`, without internet."""
     names = missing()
     if names:
+        _refuseWhereItCannotRun(names)
         _pipInstall(["--no-index", "--find-links", str(folder), *(REQUIREMENTS[name] for name in names)])
     require()
+
+
+def _refuseWhereItCannotRun(names):
+    """For Intel macOS, which Slicer is also on Apple silicon, torch ends at 2.2, and NumPy 2 needs 2.3."""
+    isIntelMac = sys.platform == "darwin" and platform.machine() == "x86_64"
+    if "torch" in names and isIntelMac and int(np.__version__.partition(".")[0]) >= 2:
+        raise RuntimeError(
+            _(
+                "Diff2CT cannot reconstruct in this Slicer: the last torch for Slicer on macOS does not work with its NumPy "
+                "{version}. Nothing was installed. Use Linux or Windows, or Diff2CT without Slicer."
+            ).format(version=np.__version__)
+        )
 
 
 def _installTorch():
@@ -67,9 +88,11 @@ def _installTorch():
                 "internet, install torch from a folder of wheel files instead."
             )
         ) from None
-    torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
-        askConfirmation=False, torchVersionRequirement=REQUIREMENTS["torch"].removeprefix("torch")
-    )
+    version = REQUIREMENTS["torch"].removeprefix("torch")
+    try:
+        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=version)
+    except Exception as error:  # of pip, or of torch itself, which that function imports into Slicer in the end
+        raise RuntimeError(_("torch could not be installed: {error}").format(error=error)) from error
     if torch is None:
         raise RuntimeError(_("The extension PyTorch could not install torch; its log says why."))
 

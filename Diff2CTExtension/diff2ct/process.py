@@ -29,10 +29,24 @@ def tune_allocator() -> bool:
     return all(result == 1 for result in done)
 
 
-def check_device(device: str) -> None:
-    """ValueError if torch has no such device here."""
+def check_torch() -> None:
+    """ValueError if torch is here but cannot work with the NumPy that is installed: torch 2.2 is older than NumPy 2."""
+    import numpy as np
     import torch
 
+    try:
+        torch.zeros(1).numpy()
+    except RuntimeError:
+        raise ValueError(
+            f"torch {torch.__version__} does not work with NumPy {np.__version__}; NumPy 2 needs torch 2.3 or newer"
+        ) from None
+
+
+def check_device(device: str) -> None:
+    """ValueError if torch has no such device here, or does not work here at all."""
+    import torch
+
+    check_torch()
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

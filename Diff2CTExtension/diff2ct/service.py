@@ -29,7 +29,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from diff2ct.geometry import beam_from_dict
-from diff2ct.process import best_device, in_words, tune_allocator
+from diff2ct.process import best_device, check_torch, in_words, tune_allocator
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.worker import private_stdout
 
@@ -63,9 +63,10 @@ def answer(line: str) -> dict[str, Any]:
 
 
 def hello() -> dict[str, Any]:
-    """What torch finds on this computer."""
+    """What torch finds on this computer; an error if it does not work."""
     import torch
 
+    check_torch()
     devices = ["cpu"]
     if torch.cuda.is_available():
         devices.insert(0, "cuda")

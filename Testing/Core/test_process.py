@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from diff2ct.process import check_device, peak_memory_mb
+from diff2ct.process import check_device, check_torch, peak_memory_mb
 
 
 def run(code: str) -> str:
@@ -60,3 +61,16 @@ def test_unknown_device_is_a_value_error(device: str) -> None:
     with pytest.raises(ValueError, match="device"):
         check_device(device)
     check_device("cpu")
+
+
+def test_a_torch_that_does_not_know_the_numpy_is_a_value_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch 2.2 with NumPy 2, which is what Slicer on macOS has."""
+    check_torch()
+
+    def numpy_of(_tensor: torch.Tensor) -> None:
+        raise RuntimeError("Numpy is not available")
+
+    monkeypatch.setattr(torch.Tensor, "numpy", numpy_of)
+    for check in (check_torch, lambda: check_device("cpu")):
+        with pytest.raises(ValueError, match=r"does not work with NumPy .*; NumPy 2 needs torch 2\.3 or newer"):
+            check()

@@ -46,6 +46,14 @@ def test_hello_names_the_devices() -> None:
     assert answer["torch"] == torch.__version__
 
 
+def test_hello_says_if_torch_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise ValueError("torch 2.2.2 does not work with NumPy 2.4.6")
+
+    monkeypatch.setattr(service, "check_torch", refuse)
+    assert ask("hello")["error"] == "torch 2.2.2 does not work with NumPy 2.4.6"
+
+
 def test_a_checkpoint_is_inspected_before_it_is_used(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "tiny.safetensors", tiny_checkpoint())
     found = ask("inspect", checkpoint=str(tmp_path / "tiny.safetensors"))

@@ -92,12 +92,17 @@ class Reconstruction:
         return self.outcome is None
 
     @property
+    def isStopping(self):
+        """Cancelled, but its process has not ended yet."""
+        return self.isRunning and bool(self._stopReason)
+
+    @property
     def processId(self):
         return self._process.processId
 
     def cancel(self, reason=None):
-        """Stop before the next step; nothing is added to the scene."""
-        if self.isRunning:
+        """Stop before the next step; nothing is added to the scene. A second call changes nothing."""
+        if self.isRunning and not self.isStopping:
             self._stopReason = reason or _("Cancelled.")
             self._process.stop()
 

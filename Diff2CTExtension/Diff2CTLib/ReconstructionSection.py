@@ -23,7 +23,7 @@ class ReconstructionSection:
 
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
-        self._devices = None  # answer of the service
+        self._devices = None  # answer of the service, {} while it is asked
         self._message = ""
         self._translators = []  # paths of all that were used, so that a run with and one without are a click apart
         self._facts = {}  # (task, path) -> answer of the service, None while it is asked
@@ -38,17 +38,22 @@ class ReconstructionSection:
         self.ui.progressBar.visible = False
 
     def enter(self):
+        """The panel is shown: what may have changed since is asked anew."""
+        self._facts = {}  # of files
+        if self._devices and "error" in self._devices:
+            self._devices = None
+
+    def _askForDevices(self):
         """Ask once which devices there are; it takes a moment, as PyTorch has to start."""
-        self._facts = {}  # files may have changed
-        if self._devices is None and not Dependencies.missing():
+        if self._devices is None:
             self._devices = {}
             self.logic.service.ask("hello", self._onDevices)
 
     def onReconstruct(self):
         if self.logic.run is not None:
             self.logic.cancel()
-            self.ui.reconstructButton.enabled = False
             self.ui.statusLabel.text = _("Cancelling...")
+            self.update(self._panel.parameterNode)
             return
         parameterNode = self._panel.parameterNode
         self.ui.logTextEdit.clear()
@@ -152,6 +157,8 @@ class ReconstructionSection:
 
     def update(self, parameterNode):
         missing = Dependencies.missing()
+        if not missing:
+            self._askForDevices()
         self._fillCheckpoints(parameterNode)
         self._fillTranslators(parameterNode)
         facts = {} if missing else self._checkpointFacts(parameterNode.checkpoint)
@@ -164,14 +171,15 @@ class ReconstructionSection:
         reason = "" if isRunning else self._whyNot(parameterNode, missing)
         button = self.ui.reconstructButton
         button.text = _("Cancel") if isRunning else _("Reconstruct")
-        button.enabled = not reason
+        button.enabled = not reason and not (isRunning and self.logic.run.isStopping)
         button.toolTip = reason or _("Make a CT volume from the two X-rays. Nothing in the scene is replaced.")
         self.ui.missingFrame.visible = bool(missing)
         self.ui.missingLabel.text = _("{names} must be installed first.").format(names=_(" and ").join(missing))
         self.ui.deviceLabel.text = self._deviceWords(parameterNode, missing)
         if not isRunning:
             self.ui.statusLabel.text = facts.get("error") or style.get("error") or self._message or reason or _("Ready.")
-        state = _("PyTorch is missing") if missing else _("needs two X-rays") if reason else _("ready")
+        state = _("PyTorch is missing") if missing else _("not ready") if reason else _("ready")
+        state = _("PyTorch does not start") if self._deviceError() and not missing else state
         state = _("needs another style translator") if "error" in style else state
         state = _("needs another checkpoint") if "error" in facts else state
         state = _("running") if isRunning else state
@@ -198,7 +206,7 @@ class ReconstructionSection:
             if "error" in facts:
                 return facts["error"]
         device = parameterNode.device
-        if self._devices and device is not Device.AUTO and device.value not in self._deviceNames():
+        if self._deviceNames() and device is not Device.AUTO and device.value not in self._deviceNames():
             return _("{device} is not there on this computer.").format(device=device.label())
         return ""
 
@@ -233,16 +241,22 @@ class ReconstructionSection:
         self._panel.updateSoon()
 
     def _onDevices(self, answer):
-        self._devices = answer if "error" not in answer else None
+        self._devices = answer
         self._panel.updateSoon()
 
+    def _deviceError(self):
+        return (self._devices or {}).get("error", "")
+
     def _deviceNames(self):
-        return [device["name"] for device in self._devices["devices"]]
+        """What can be chosen, nothing as long as it is not known."""
+        return [device["name"] for device in (self._devices or {}).get("devices", ())]
 
     def _deviceWords(self, parameterNode, missing):
         """What will be used and how long it will take, as far as that is known."""
         if missing:
             return ""
+        if self._deviceError():
+            return self._deviceError()
         if not self._devices:
             return _("Looking which devices there are...")
         name = self._devices["auto"] if parameterNode.device is Device.AUTO else parameterNode.device.value
@@ -273,7 +287,6 @@ class ReconstructionSection:
             self._message = str(error)
         else:
             self._message = _("Everything that is needed is installed.")
-            self.enter()
         self._panel.updateSoon()
 
 

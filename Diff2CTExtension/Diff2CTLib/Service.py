@@ -34,10 +34,10 @@ class Service:
         """callback(answer) with the answer's dict; it has "error", a sentence, if that went wrong."""
         self._nextId += 1
         self._callbacks[self._nextId] = callback
+        self._idleTimer.stop()
         if not self.isRunning():
             self._process = JsonProcess("diff2ct.service", self._answered, self._ended, self._onLog, self._command)
             self._process.start()
-        self._idleTimer.start()
         if self._process is not None:  # else it could not even be started, which the callback has been told
             self._process.send({"id": self._nextId, "task": task, **values})
 
@@ -59,6 +59,7 @@ class Service:
 
     def stop(self):
         """Give its memory back; the next request starts another child."""
+        self._idleTimer.stop()
         if self._process is not None:
             process, self._process = self._process, None
             process.endNow()
@@ -66,6 +67,8 @@ class Service:
 
     def _answered(self, answer):
         callback = self._callbacks.pop(answer.pop("id", None), None)
+        if not self._callbacks:
+            self._idleTimer.start()
         if callback:
             callback(answer)
 

@@ -103,6 +103,22 @@ def test_cancel_ends_it_and_adds_nothing(panel, xrays):
     assert panel.ui.statusLabel.text == "Cancelled." and panel.ui.reconstructButton.text == "Reconstruct"
 
 
+def test_cancel_stays_disabled_and_does_not_start_anew(panel, xrays, monkeypatch):
+    from Diff2CTLib import Process
+
+    monkeypatch.setattr(Process, "GRACE_MS", 500)
+    start(panel, "hang", lambda: step_is_shown(panel))
+    click(panel.ui.reconstructButton)
+    run, began = panel.logic.run, time.monotonic()
+    while panel.logic.run is not None and time.monotonic() - began < 60:
+        panel.updateSoon()  # what an edit of any node does
+        settle(panel)
+        panel.logic.cancel()  # what a second click did
+        assert panel.logic.run is None or not panel.ui.reconstructButton.enabled
+    finish(panel)
+    assert run.outcome.status == "cancelled" and panel.ui.reconstructButton.enabled
+
+
 def test_a_child_that_does_not_listen_is_ended(panel, xrays, monkeypatch):
     from Diff2CTLib import Process
 
@@ -276,6 +292,7 @@ def test_a_device_that_is_not_there_cannot_be_chosen_unnoticed(panel, xrays):
     panel.ui.deviceComboBox.currentIndex = 1
     settle(panel)
     assert "Not there on this computer" in panel.ui.deviceLabel.text and panel.ui.reconstructButton.enabled is False
+    assert panel.ui.reconstructionSection.text == "Reconstruction: not ready"  # it is not for want of X-rays
 
 
 def test_the_time_is_that_of_the_last_run_here(panel, xrays):
@@ -393,3 +410,38 @@ def test_the_log_tells_what_data_consistency_changed(panel, xrays):
     start(panel, "done")
     finish(panel)
     assert "X-ray AP: re-projection error 10.0 %, 20.0 % before data consistency" in panel.ui.logTextEdit.plainText
+
+
+def test_a_torch_that_does_not_start_is_told_until_it_does(panel, xrays):
+    section, service = panel.reconstructionSection, panel.logic.service
+    wait_until(lambda: section._deviceNames())
+    works = service._command
+    service.stop()
+    service._command = child("service", "broken")
+    section._devices = None  # as in a panel that is new
+    panel.updateSoon()
+    wait_until(lambda: "Fatal: out of luck" in panel.ui.deviceLabel.text)
+    assert panel.ui.reconstructionSection.text == "Reconstruction: PyTorch does not start"
+    service._command = works
+    panel.exit()
+    panel.enter()
+    wait_until(lambda: "the processor" in panel.ui.deviceLabel.text)
+    assert panel.ui.reconstructionSection.text == "Reconstruction: ready"
+
+
+def test_the_service_is_idle_only_when_nothing_is_asked(panel):
+    """However long a request takes, it is answered; the time until the memory is given back begins after it."""
+    from Diff2CTLib.Service import IDLE_MS
+
+    service = panel.logic.service
+    wait_until(lambda: not service._callbacks)
+    answers = []
+    service.ask("hello", answers.append)
+    service.ask("hello", answers.append)
+    assert not service._idleTimer.active
+    wait_until(lambda: len(answers) == 2)
+    assert service._idleTimer.active and service.isRunning()
+    service._idleTimer.setInterval(1)
+    service._idleTimer.start()
+    wait_until(lambda: not service.isRunning())
+    service._idleTimer.setInterval(IDLE_MS)

@@ -101,6 +101,8 @@ def xrayFromNode(node):
     from diff2ct.geometry import beam_from_dict
 
     facts = _facts(node)
+    if node.GetImageData() is None:
+        raise ValueError(_("{name} has lost its image; load it again.").format(name=node.GetName()))
     pixels = slicer.util.arrayFromVolume(node)
     if pixels.shape[0] != 1 or list(pixels.shape[1:]) != facts["geometry"]["detector_size"]:
         raise ValueError(_("The pixels of {name} were changed by another module; load it again.").format(name=node.GetName()))

@@ -1,10 +1,12 @@
 """The panel: four sections over one parameter node, brought up to date together and never more often than the eye can see."""
 
+import logging
 import sys
 
 import qt
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
@@ -27,6 +29,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameterNode = None
         self._guiTag = None
         self._observed = []
+        self._failures = {}  # name of a section -> what it last could not show
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -78,12 +81,25 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._updateTimer.start()
 
     def update(self):
-        """Bring every section in line with the scene."""
-        if self.parameterNode is None:
-            return
+        """Bring every section in line with the scene; one that fails does not keep the others from it."""
+        if self.parameterNode is None or slicer.mrmlScene.IsImporting():
+            return  # once the scene is there, the panel is connected to it anew
         self._observeNodes()
-        for section in (self.xraySection, self.alignmentSection, self.reconstructionSection, self.compareSection):
-            section.update(self.parameterNode)
+        for name in ("xraySection", "alignmentSection", "reconstructionSection", "compareSection"):
+            try:
+                getattr(self, name).update(self.parameterNode)
+                self._failures.pop(name, None)
+            except Exception as error:
+                self._tellFailure(name, error)
+
+    def _tellFailure(self, name, error):
+        """In the headline of the section, and with all details in the log, there only once."""
+        headline = getattr(self.ui, name)
+        title = headline.text.partition(":")[0]
+        headline.text = _("{title}: internal error, see the log of Slicer ({error})").format(title=title, error=error)
+        if self._failures.get(name) != repr(error):
+            self._failures[name] = repr(error)
+            logging.exception(f"Diff2CT: {headline.text}")
 
     def showXrays(self):
         """After loading: the view layout in which the X-rays are checked."""
@@ -149,6 +165,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onSceneEndClose(self, _caller, _event):
         self.smallXrays.reset()
         self.preview.reset()
+        self.xraySection.reset()
         self.alignmentSection.reset()
         self.compareSection.reset()
         if self.parent.isEntered:

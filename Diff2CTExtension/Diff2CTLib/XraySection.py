@@ -32,12 +32,17 @@ class XraySection:
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
         self._isUpdating = False
-        self._error = ""
+        self.reset()
         self.ui.loadButton.connect("clicked(bool)", self.onLoad)
         self.ui.sampleButton.connect("clicked(bool)", self.onSample)
         self.ui.swapButton.connect("clicked(bool)", self.onSwap)
         for slot in SLOTS:
             self._connect(slot)
+
+    def reset(self):
+        """Forget the scene, after it was closed."""
+        self._errors = {}  # slot, or "" for what was to be loaded -> why there is no X-ray
+        self._shown = dict.fromkeys(SLOTS)  # slot -> node
 
     def onLoad(self):
         paths = qt.QFileDialog.getOpenFileNames(
@@ -51,12 +56,12 @@ class XraySection:
 
     def load(self, paths):
         """Load X-ray files into the places that their views belong to."""
-        self._error = ""
+        self._errors.pop("", None)
         occupied = [slot for slot in SLOTS if self._node(slot) is not None]
         try:
             nodes = self.logic.loadXrays(paths, occupied if len(paths) < 2 else ())
         except (ValueError, RuntimeError) as error:
-            self._say(str(error))
+            self._say("", str(error))
             return
         parameterNode = self._panel.parameterNode
         if nodes[0] is not None:
@@ -66,13 +71,13 @@ class XraySection:
         self._panel.showXrays()
 
     def onSample(self):
-        self._error = ""
+        self._errors.pop("", None)
         self.ui.sampleButton.enabled = False
         try:
             with slicer.util.WaitCursor():
                 ap, lateral, ct = self.logic.loadSample()
         except (ValueError, RuntimeError, OSError) as error:
-            self._say(str(error))
+            self._say("", str(error))
             return
         finally:
             self.ui.sampleButton.enabled = True
@@ -86,34 +91,40 @@ class XraySection:
         parameterNode.apNode, parameterNode.lateralNode = parameterNode.lateralNode, parameterNode.apNode
 
     def update(self, parameterNode):
-        """Bring every widget in line with the X-ray nodes."""
-        self._adopt(parameterNode)
-        nodes = {"ap": parameterNode.apNode, "lateral": parameterNode.lateralNode}
+        """Bring every widget in line with the X-ray nodes; a node that is no X-ray is taken out, so the other sections are
+        left with those that are.
+        """
         xrays = {}
         self._isUpdating = True
         try:
-            for slot, node in nodes.items():
-                try:
-                    xrays[slot] = self._panel.smallXrays.get(node) if node is not None else None
-                except ValueError as error:
-                    xrays[slot], self._error = None, str(error)
+            for slot in SLOTS:
+                xrays[slot] = self._xray(parameterNode, slot)
                 self._fill(slot, xrays[slot])
         finally:
             self._isUpdating = False
-        self.ui.swapButton.enabled = any(node is not None for node in nodes.values())
+        self.ui.swapButton.enabled = any(xray is not None for xray in xrays.values())
         self._showChecks(xrays)
 
-    def _adopt(self, parameterNode):
-        """A volume that another module loaded becomes an X-ray of ours, in a node of its own."""
-        for slot in SLOTS:
-            field = f"{slot}Node"
-            node = getattr(parameterNode, field)
+    def _xray(self, parameterNode, slot):
+        """A small copy of the X-ray chosen for `slot`, None if there is none. A volume that another module loaded becomes an
+        X-ray of ours, in a node of its own.
+        """
+        field = f"{slot}Node"
+        node, xray = getattr(parameterNode, field), None
+        if node is not None and node is not self._shown[slot]:
+            for old in (slot, ""):
+                self._errors.pop(old, None)
+        try:
             if node is not None and not SceneBridge.isXray(node):
-                try:
-                    setattr(parameterNode, field, self.logic.adoptXray(node, slot))
-                except ValueError as error:
-                    setattr(parameterNode, field, None)
-                    self._error = str(error)
+                node = self.logic.adoptXray(node, slot)
+                setattr(parameterNode, field, node)
+            if node is not None:
+                xray = self._panel.smallXrays.get(node)
+        except ValueError as error:
+            self._errors[slot], node = str(error), None
+            setattr(parameterNode, field, None)
+        self._shown[slot] = node
+        return xray
 
     def _showChecks(self, xrays):
         words = {"ap": _("AP"), "lateral": _("Lateral")}
@@ -121,7 +132,8 @@ class XraySection:
         found = [sentence for slot in present for sentence in XrayChecks.checkOne(xrays[slot], words[slot])]
         if len(present) == 2:
             found += XrayChecks.checkPair(*(xrays[slot].radiograph for slot in SLOTS))
-        lines = ([self._error] if self._error else []) + found
+        lines = [self._errors[slot] for slot in ("", *SLOTS) if slot in self._errors] + found
+        remarks = len(lines)
         if not lines:
             lines = [_("Both X-rays fit together.") if len(present) == 2 else _("Load an AP and a lateral X-ray.")]
         self.ui.checksTextEdit.plainText = "\n".join(f"- {line}" if len(lines) > 1 else line for line in lines)
@@ -130,15 +142,15 @@ class XraySection:
         state = {
             0: _("none yet"),
             1: _("{view} only").format(view=words[present[0]] if present else ""),
-            2: _("{count} remarks").format(count=len(found)) if len(found) > 1 else _("1 remark") if found else _("fit"),
+            2: _("{count} remarks").format(count=remarks) if remarks > 1 else _("1 remark") if remarks else _("fit"),
         }[len(present)]
         self.ui.xraySection.text = _("X-rays: {state}").format(state=state)
         self.ui.assumedLabel.visible = assumed > 0
         known = _("all values known") if not assumed else _("{count} values assumed").format(count=assumed)
         self.ui.geometrySection.text = _("Geometry: {state}").format(state=known if present else _("no X-ray"))
 
-    def _say(self, sentence):
-        self._error = sentence
+    def _say(self, slot, sentence):
+        self._errors[slot] = sentence
         logging.warning(f"Diff2CT: {sentence}")
         self._panel.updateSoon()
 
@@ -183,11 +195,11 @@ class XraySection:
             self._change(lambda node: self.logic.rereadXray(node, **options), slot)
 
     def _change(self, change, slot):
-        self._error = ""
+        self._errors.pop(slot, None)
         try:
             change(self._node(slot))
         except ValueError as error:
-            self._say(str(error))
+            self._say(slot, str(error))
         self._panel.updateSoon()
 
     def _node(self, slot):

@@ -111,6 +111,50 @@ def test_many_changes_make_one_update(panel, xrays, monkeypatch):
     assert len(calls) == 1
 
 
+def test_a_section_that_fails_says_so_once_and_leaves_the_others_alone(panel, xrays, monkeypatch, caplog):
+    works = panel.alignmentSection.update
+
+    def fail(_parameterNode):
+        raise KeyError("beam")
+
+    monkeypatch.setattr(panel.alignmentSection, "update", fail)
+    for name in ("one", "two"):
+        panel.parameterNode.truthNode = add_ct(name=name)
+        settle(panel)
+        assert panel.ui.alignmentSection.text == "Alignment preview: internal error, see the log of Slicer ('beam')"
+        assert panel.ui.compareSection.text == "Compare: no reconstruction yet" and panel.ui.reconstructButton.enabled
+    assert [record.exc_info[0] for record in caplog.records if "internal error" in record.message] == [KeyError]
+    monkeypatch.setattr(panel.alignmentSection, "update", works)
+    panel.updateSoon()
+    settle(panel)
+    assert "internal error" not in panel.ui.alignmentSection.text
+
+
+def test_a_scene_is_shown_when_all_of_it_is_there(panel, xrays, tmp_path):
+    """While it is opened, an X-ray may not have its image yet: that is no reason to take it out."""
+    import slicer
+
+    path = str(tmp_path / "case.mrb")
+    assert slicer.mrmlScene.WriteToMRB(path)
+    slicer.mrmlScene.Clear(False)
+    settle(panel)
+    looks = []
+
+    def look(_caller, _event):
+        panel.updateSoon()
+        settle(panel)
+        looks.append(panel.parameterNode.apNode)
+
+    tag = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, look)
+    try:
+        assert slicer.mrmlScene.ReadFromMRB(path)
+    finally:
+        slicer.mrmlScene.RemoveObserver(tag)
+    assert any(node is not None for node in looks)
+    settle(panel)
+    assert panel.ui.xraySection.text == "X-rays: fit"
+
+
 def test_reload_gives_a_working_panel(module, panel, xrays):
     import slicer
 

@@ -205,6 +205,65 @@ def test_a_ct_is_no_xray_and_says_so(panel):
     assert "Abdomen has 12 slices" in panel.ui.checksTextEdit.plainText
 
 
+def test_an_old_error_does_not_stay_beside_xrays_that_fit(panel):
+    panel.ui.apSelector.setCurrentNode(add_ct(name="Abdomen"))
+    settle(panel)
+    ap, lateral = add_xrays()
+    panel.ui.lateralSelector.setCurrentNode(lateral)
+    settle(panel)
+    assert "Abdomen has 12 slices" in panel.ui.checksTextEdit.plainText  # the place is still empty
+    panel.ui.apSelector.setCurrentNode(ap)
+    settle(panel)
+    assert panel.ui.checksTextEdit.plainText == "Both X-rays fit together." and panel.ui.xraySection.text == "X-rays: fit"
+
+
+def test_a_file_that_could_not_be_loaded_counts_as_a_remark_until_another_xray_comes(panel, xrays, tmp_path):
+    panel.xraySection.load([str(tmp_path / "nowhere.dcm")])
+    settle(panel)
+    assert "nowhere.dcm" in panel.ui.checksTextEdit.plainText and panel.ui.xraySection.text == "X-rays: 1 remark"
+    panel.ui.apSelector.setCurrentNode(add_xrays()[0])
+    settle(panel)
+    assert panel.ui.checksTextEdit.plainText == "Both X-rays fit together."
+
+
+def cropped(node):
+    import slicer
+
+    slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node)[:, 10:50, 10:50].copy())
+
+
+def blank(node):
+    import slicer
+
+    slicer.util.updateVolumeFromArray(node, np.zeros((1, 100, 90), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (cropped, "The pixels of AP were changed by another module"),
+        (blank, "the image is constant"),
+        (lambda node: node.SetAndObserveImageData(None), "AP has lost its image"),
+    ],
+    ids=["cropped", "blank", "no image"],
+)
+def test_an_xray_that_became_unusable_is_taken_out_and_the_panel_lives_on(panel, xrays, spoil, why):
+    import slicer
+
+    panel.ui.previewSelector.setCurrentNode(add_ct())
+    settle(panel)
+    spoil(xrays[0])
+    settle(panel)
+    assert why in panel.ui.checksTextEdit.plainText
+    assert panel.parameterNode.apNode is None and slicer.mrmlScene.IsNodePresent(xrays[0])
+    assert panel.ui.xraySection.text == "X-rays: Lateral only"
+    assert panel.ui.reconstructionSection.text == "Reconstruction: not ready" and not panel.ui.reconstructButton.enabled
+    assert all("internal error" not in getattr(panel.ui, name).text for name in ("alignmentSection", "compareSection"))
+    panel.ui.apSelector.setCurrentNode(add_xrays()[0])
+    settle(panel)
+    assert panel.ui.xraySection.text == "X-rays: fit" and panel.ui.reconstructButton.enabled
+
+
 def test_swap(panel, xrays):
     click(panel.ui.swapButton)
     settle(panel)

@@ -6,7 +6,7 @@ hold stand in the node's attribute `XRAY_ATTRIBUTE`. Pixels that do not see the 
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import slicer
@@ -143,6 +143,7 @@ def _facts(node):
 
 
 def _xray(facts, image, valid, beam):
+    from diff2ct.examination import Examination
     from diff2ct.geometry import beam_from_dict
     from diff2ct.radiograph import Radiograph
 
@@ -154,6 +155,7 @@ def _xray(facts, image, valid, beam):
         assumed=tuple(facts["assumed"]),
         source=facts["source"],
         warnings=tuple(facts["warnings"]),
+        examination=Examination(**facts.get("examination", {})),  # scenes of earlier versions have none
     )
     return Xray(radiograph, beam_from_dict(facts["read_geometry"]), **facts["reading"])
 
@@ -213,6 +215,7 @@ def _setFacts(node, xray):
         "assumed": radiograph.assumed,
         "source": radiograph.source,
         "warnings": radiograph.warnings,
+        "examination": asdict(radiograph.examination),
         "reading": {
             "path": xray.path,
             "frame": xray.frame,

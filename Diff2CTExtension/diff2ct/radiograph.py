@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from diff2ct.examination import NOT_TOLD, Examination
 from diff2ct.geometry import Beam, View
 from diff2ct.radiograph_pair import check_pair, cranio_caudal_profile, shared_axis_lag
 
@@ -32,6 +33,7 @@ class Radiograph:
     assumed: names of the facts about geometry and intensity that nobody measured, such as "source_to_detector_mm".
     source: file name or another word for where it came from.
     warnings: sentences for the reader of the result.
+    examination: of which patient and when, as far as the file tells and two can be compared.
     """
 
     line_integral: np.ndarray
@@ -41,6 +43,7 @@ class Radiograph:
     assumed: tuple[str, ...] = ()
     source: str = ""
     warnings: tuple[str, ...] = ()
+    examination: Examination = NOT_TOLD
 
     def __post_init__(self) -> None:
         name = f"{self.source}: " if self.source else ""

@@ -28,6 +28,7 @@ from pydicom.dataset import Dataset
 from diff2ct.assumptions import C_ARM, FILM, is_complete, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
 from diff2ct.dicom_file import OWN_MANUFACTURER, damage_named, modality_values, number, numbers, private_text, stored_pixels
 from diff2ct.dicom_shutter import visible_pixels
+from diff2ct.examination import NOT_TOLD, examination_from_dicom
 from diff2ct.geometry import Beam, View
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
@@ -136,6 +137,7 @@ def _radiograph(
         assumed=tuple(dict.fromkeys([*header.assumed, *assumed])),
         source=path.name,
         warnings=tuple([*header.warnings, *warnings]),
+        examination=NOT_TOLD if own else examination_from_dicom(dataset),
     )
 
 

@@ -1,4 +1,4 @@
-"""Do two radiographs fit together? Angle, views, isocentre, magnification and the cranio-caudal axis they share."""
+"""Do two radiographs fit together? Patient, angle, views, isocentre, magnification and the cranio-caudal axis they share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diff2ct.examination import examination_warnings
 from diff2ct.geometry import Beam, angle_between_deg
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check_pair(ap: Radiograph, lateral: Radiograph) -> list[str]:
     identical = np.array_equal(ap.line_integral, lateral.line_integral)
     if identical and first.view == second.view:
         raise ValueError(f"ap, lateral: got the same image twice ({ap.source or 'unnamed'}), accepted are two views")
-    found = _view_warnings(first, second)
+    found = examination_warnings(ap.examination, lateral.examination) + _view_warnings(first, second)
     if identical:
         found.append(f"Both views have exactly the same pixels ({ap.source}, {lateral.source}).")
     distance = math.dist(first.isocenter_lps, second.isocenter_lps)

@@ -14,8 +14,9 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from diff2ct.assumptions import C_ARM, FILM
 from diff2ct.dicom_file import PRIVATE_CREATOR, PRIVATE_GROUP, save
+from diff2ct.examination import NOT_TOLD
 from diff2ct.geometry import ConeBeam, View
-from diff2ct.radiograph import Radiograph, read_radiograph, write_radiograph
+from diff2ct.radiograph import Radiograph, check_pair, read_radiograph, write_radiograph
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SCOUT = SHARED / "xray_acrin042_scout_ap.dcm"
@@ -84,6 +85,19 @@ def save_dicom(path: Path, codes: np.ndarray, **elements: Any) -> Path:
 def assert_marker_in_place(radiograph: Radiograph) -> None:
     spot = np.unravel_index(np.argmax(radiograph.line_integral), radiograph.line_integral.shape)
     np.testing.assert_allclose(spot, radiograph.geometry.project_points(MARKER_LPS), atol=0.75)
+
+
+def test_a_pair_of_different_patients_is_said_and_a_synthetic_one_has_none(tmp_path: Path) -> None:
+    films = []
+    for view, patient, day in ((View.AP, "1234567", "20240531"), (View.LL, "7654321", "20240603")):
+        elements = {"ViewPosition": view.value, "PatientOrientation": None, "PatientID": patient, "StudyDate": day}
+        films.append(read_radiograph(save_dicom(tmp_path / f"{view.value}.dcm", marked_codes(beam(view)), **elements)))
+    said = check_pair(*films)
+    assert any("different patients" in sentence for sentence in said)
+    assert any("taken 3 days apart" in sentence for sentence in said)
+    assert films[0].resized(max_pixels=50).examination == films[0].examination
+    write_radiograph(films[0], tmp_path / "written.dcm")
+    assert read_radiograph(tmp_path / "written.dcm").examination == NOT_TOLD
 
 
 # Sides

@@ -1,5 +1,8 @@
 """The section X-rays, used as a person would: load, look at the geometry, correct it, read the remarks."""
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 from SlicerModule.tools import add_ct, add_xrays, click, settle
@@ -271,6 +274,33 @@ def test_swap(panel, xrays):
     assert "The views look swapped" in panel.ui.checksTextEdit.plainText
 
 
+def test_xrays_of_different_patients_are_told_and_no_name_is_kept(panel, tmp_path):
+    import pydicom
+    import slicer
+
+    paths = []
+    for node, patient in zip(add_xrays(), ("1234567", "7654321"), strict=True):
+        path = save(tmp_path, f"{node.GetName()}.dcm", node)
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID, dataset.PatientName, dataset.StudyDate = patient, "Doe^Jane", "20240531"
+        for element in [element for element in dataset if element.tag.is_private]:
+            del dataset[element.tag]  # else it would be taken for one of ours, which has no patient
+        dataset.save_as(path)
+        paths.append(path)
+    panel.xraySection.load(paths)
+    settle(panel)
+    assert "seem to be of different patients" in panel.ui.checksTextEdit.plainText
+    scene = tmp_path / "case.mrb"
+    assert slicer.mrmlScene.WriteToMRB(str(scene))
+    with zipfile.ZipFile(scene) as files:
+        (text,) = [files.read(name) for name in files.namelist() if name.endswith(".mrml")]
+    assert b"20240531" in text and not any(secret in text for secret in (b"1234567", b"7654321", b"Doe"))
+    slicer.mrmlScene.Clear(False)
+    assert slicer.mrmlScene.ReadFromMRB(str(scene))
+    settle(panel)
+    assert "seem to be of different patients" in panel.ui.checksTextEdit.plainText
+
+
 def test_the_same_view_twice_and_an_oblique_pair_are_told(panel, xrays):
     panel.ui.lateralView.currentIndex = 2  # AP
     settle(panel)
@@ -307,6 +337,7 @@ def test_an_xray_in_the_scene_is_exactly_the_one_that_went_in(module):
     from Diff2CTLib import SceneBridge
     from Diff2CTLib.Xray import Xray
 
+    from diff2ct.examination import Examination
     from diff2ct.geometry import ParallelBeam, View
     from diff2ct.radiograph import Radiograph
 
@@ -315,7 +346,10 @@ def test_an_xray_in_the_scene_is_exactly_the_one_that_went_in(module):
     )
     image = np.random.default_rng(1).normal(size=(20, 30)).astype(np.float32)
     valid = image > -1
-    radiograph = Radiograph(image, beam, valid=valid, assumed=("view",), source="x.png", warnings=("w",))
+    examination = Examination("0af3", "20240531")
+    radiograph = Radiograph(
+        image, beam, valid=valid, assumed=("view",), source="x.png", warnings=("w",), examination=examination
+    )
     node = SceneBridge.addXray(Xray(radiograph, beam, path="/x.png", frame=1, frames=2, polarity="dark_dense"), "x")
     found = SceneBridge.xrayFromNode(node)
     assert found.geometry == beam and found.readGeometry == beam
@@ -323,3 +357,8 @@ def test_an_xray_in_the_scene_is_exactly_the_one_that_went_in(module):
     assert np.array_equal(found.radiograph.line_integral[valid], image[valid])
     assert (found.path, found.frame, found.frames, found.polarity) == ("/x.png", 1, 2, "dark_dense")
     assert (found.radiograph.assumed, found.radiograph.warnings, found.radiograph.source) == (("view",), ("w",), "x.png")
+    assert found.radiograph.examination == examination
+    facts = json.loads(node.GetAttribute(SceneBridge.XRAY_ATTRIBUTE))
+    del facts["examination"]
+    node.SetAttribute(SceneBridge.XRAY_ATTRIBUTE, json.dumps(facts))  # a scene that was saved before there was any
+    assert SceneBridge.xrayFromNode(node).radiograph.examination == Examination()

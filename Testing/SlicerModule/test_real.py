@@ -1,9 +1,11 @@
 """The same clicks with the real child processes and a tiny checkpoint: nothing is a stand-in but Slicer."""
 
 import json
+import logging
 import re
 import shutil
 import time
+import unittest
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +160,23 @@ def test_an_embedded_checkpoint_brings_its_maps(real):
     real.ui.overlayComboBox.currentIndex = 4
     settle(real)
     assert "Green" in real.ui.overlayLabel.text
+
+
+def test_the_self_test_of_the_module(real):
+    """As ctest runs it in Slicer."""
+    import Diff2CT
+
+    result = unittest.defaultTestLoader.loadTestsFromTestCase(Diff2CT.Diff2CTTest).run(unittest.TestResult())
+    assert (result.errors, result.failures, result.skipped) == ([], [], []) and result.testsRun == 3
+
+
+def test_the_self_test_skips_what_needs_torch(real, monkeypatch, caplog):
+    """As the button Reload and Test runs it, which knows of no skipped tests."""
+    import Diff2CT
+    from Diff2CTLib import Dependencies
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(Dependencies, "missing", lambda: ["torch"])
+    Diff2CT.Diff2CTTest().runTest()
+    skipped = [record.message for record in caplog.records if "is skipped" in record.message]
+    assert skipped == ["test_sampleCaseIsReconstructed is skipped: torch must be installed first"]

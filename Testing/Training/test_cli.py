@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from typer.testing import CliRunner
@@ -217,6 +218,18 @@ def test_views_that_do_not_make_a_pair(call, files: Path) -> None:  # type: igno
     assert swapped.exit_code == 0
     assert "swapped" in swapped.stderr
     assert any("swapped" in warning for warning in json.loads(swapped.stdout)["warnings"])
+
+
+def test_xrays_of_different_patients_are_said(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for name, patient, day in (("ap", "1234567", "20240531"), ("lateral", "7654321", "20240602")):
+        dataset = pydicom.dcmread(files / f"{name}.dcm")
+        dataset.PatientID, dataset.StudyDate = patient, day
+        dataset.remove_private_tags()  # else it would be taken for one of ours, which has no patient
+        dataset.save_as(tmp_path / f"{name}.dcm")
+    result = call("--json", ap=tmp_path / "ap.dcm", lateral=tmp_path / "lateral.dcm")
+    for words in ("seem to be of different patients", "were taken 2 days apart"):
+        assert f"warning: The X-rays {words}" in result.stderr
+    assert "1234567" not in result.output
 
 
 def test_a_view_that_the_file_does_not_tell_is_asked_for_by_option(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

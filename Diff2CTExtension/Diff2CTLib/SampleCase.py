@@ -45,7 +45,7 @@ def register():
         from Diff2CTLib import Dependencies
         from Diff2CTLib.Service import Service
 
-        Dependencies.require()
+        Dependencies.install()
         service = Service()
         try:
             return list(addSampleCase(service))

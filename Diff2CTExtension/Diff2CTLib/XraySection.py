@@ -6,7 +6,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import SceneBridge, XrayChecks
+from Diff2CTLib import Dependencies, SceneBridge, XrayChecks
 
 SLOTS = ("ap", "lateral")
 POLARITIES = ("auto", "bright_dense", "dark_dense")
@@ -49,7 +49,7 @@ class XraySection:
             self._panel.parent,
             _("Load one or two X-rays"),
             "",
-            _("X-rays ({filter})").format(filter=FILE_FILTER) + ";;" + _("All files (*)"),
+            _("All files (*)") + ";;" + _("X-rays ({filter})").format(filter=FILE_FILTER),  # on a CD, DICOM has no suffix
         )
         if paths:
             self.load(paths)
@@ -75,6 +75,7 @@ class XraySection:
         self.ui.sampleButton.enabled = False
         try:
             with slicer.util.WaitCursor():
+                Dependencies.install()  # asks; does nothing if all is there
                 ap, lateral, ct = self.logic.loadSample()
         except (ValueError, RuntimeError, OSError) as error:
             self._say("", str(error))

@@ -119,6 +119,15 @@ def test_labels_of_enums_are_words(panel):
         assert len(set(words)) == len(words) and not any(word.isupper() and "_" in word for word in words)
 
 
+def test_only_the_device_is_asked_for_at_once(panel):
+    """What only those need who know the method is one click away."""
+    (box,) = [widget for widget in ROOT.iter("widget") if widget.get("name") == "advancedSection"]
+    inside = {widget.get("name") for widget in box.iter("widget")}
+    assert {f"{name}ComboBox" for name in ("checkpoint", "consistency", "translator")} < inside
+    assert {f"{name}SpinBox" for name in ("steps", "samples", "seed")} < inside and "deviceComboBox" not in inside
+    assert panel.ui.advancedSection.collapsed and not panel.ui.reconstructionSection.collapsed
+
+
 @pytest.mark.parametrize("name", ["checkpointComboBox", "translatorComboBox"])
 def test_a_long_file_name_does_not_widen_the_panel(module, name):
     import slicer

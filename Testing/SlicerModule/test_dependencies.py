@@ -6,7 +6,7 @@ import sys
 import types
 
 import pytest
-from SlicerModule.tools import click, settle
+from SlicerModule.tools import add_ct, add_xrays, click, settle
 
 
 @pytest.fixture
@@ -68,6 +68,24 @@ def test_windows_gets_a_torch_that_fits_into_its_paths(module, monkeypatch, pyto
     finally:
         monkeypatch.undo()
         importlib.reload(Dependencies)
+
+
+def test_sample_data_offer_to_install_what_is_missing(panel, monkeypatch):
+    import slicer
+    from Diff2CTLib import Dependencies
+
+    installed, asked, answers = [], [], [False, True]
+    monkeypatch.setattr(Dependencies, "missing", lambda: [] if installed else ["safetensors"])
+    monkeypatch.setattr(Dependencies, "_pipInstall", installed.extend)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **k: asked.append(text) or answers.pop(0))
+    monkeypatch.setattr(panel.logic, "loadSample", lambda: (*add_xrays(), add_ct(name="Phantom CT")))
+    click(panel.ui.sampleButton)
+    settle(panel)
+    assert panel.ui.checksTextEdit.plainText == "Nothing was installed." and installed == []
+    click(panel.ui.sampleButton)
+    settle(panel)
+    assert len(asked) == 2 and "needs safetensors" in asked[0] and installed == ["safetensors>=0.4"]
+    assert panel.ui.xraySection.text == "X-rays: fit" and panel.parameterNode.truthNode.GetName() == "Phantom CT"
 
 
 def test_where_no_torch_can_work_nothing_is_offered(without_torch, pytorch_utils, monkeypatch):

@@ -56,6 +56,16 @@ def test_two_files_of_any_order_find_their_places(panel, tmp_path, answer_dialog
     assert panel.ui.apFrame.enabled is False and panel.ui.apPolarity.enabled is False
 
 
+def test_the_dialog_shows_files_without_a_suffix_too(panel, monkeypatch):
+    """DICOM files on CDs and of many archives have none; the first filter is the one that is on."""
+    import qt
+
+    asked = []
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileNames", lambda *arguments: asked.append(arguments[3]) or ())
+    click(panel.ui.loadButton)
+    assert asked[0].split(";;")[0] == "All files (*)" and "*.dcm" in asked[0].split(";;")[1]
+
+
 def test_a_cancelled_dialog_changes_nothing(panel, answer_dialog):
     answer_dialog("getOpenFileNames", ())
     click(panel.ui.loadButton)
@@ -283,8 +293,7 @@ def test_xrays_of_different_patients_are_told_and_no_name_is_kept(panel, tmp_pat
         path = save(tmp_path, f"{node.GetName()}.dcm", node)
         dataset = pydicom.dcmread(path)
         dataset.PatientID, dataset.PatientName, dataset.StudyDate = patient, "Doe^Jane", "20240531"
-        for element in [element for element in dataset if element.tag.is_private]:
-            del dataset[element.tag]  # else it would be taken for one of ours, which has no patient
+        dataset.remove_private_tags()  # else it would be taken for one of ours, which has no patient
         dataset.save_as(path)
         paths.append(path)
     panel.xraySection.load(paths)

@@ -103,4 +103,4 @@ class Diff2CTTest(ScriptedLoadableModuleTest):
         self.assertEqual(outcome.status, "done", outcome.message)
         self.assertEqual(parameterNode.reconstructionNode.GetID(), outcome.volumeNode.GetID())
         scores = panel.logic.compare(outcome.volumeNode, parameterNode.truthNode).scores
-        self.assertGreater(scores["bone_dice"], 0.2)  # 0 if left and right, or the place, were wrong
+        self.assertGreater(scores["bone_dice"], 0.3)  # it is 0.43; upside down 0.22, back to front 0.06

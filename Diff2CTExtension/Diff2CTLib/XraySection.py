@@ -121,7 +121,7 @@ class XraySection:
                 setattr(parameterNode, field, node)
             if node is not None:
                 xray = self._panel.smallXrays.get(node)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self._errors[slot], node = str(error), None
             setattr(parameterNode, field, None)
         self._shown[slot] = node

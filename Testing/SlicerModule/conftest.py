@@ -25,7 +25,9 @@ def module(application):
 
 @pytest.fixture
 def panel(module, monkeypatch, clean_application):
-    """The widget object of the entered panel, with quick stand-ins for both children and no window for messages."""
+    """The widget object of the entered panel, with quick stand-ins for both children and no window for messages. No section
+    may fail meanwhile; a test that wants that clears `panel.failures`.
+    """
     import slicer
 
     import host
@@ -35,7 +37,8 @@ def panel(module, monkeypatch, clean_application):
     monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, *_arguments, **_options: messages.append(text))
     representation = host.enter(module)
     widget = representation.self()
-    widget.messages = messages
+    widget.messages, widget.failures, tell = messages, [], widget._tellFailure
+    monkeypatch.setattr(widget, "_tellFailure", lambda *failure: widget.failures.append(failure) or tell(*failure))
     widget.logic.workerCommand = child("worker", "done")
     if widget.logic.service._command != child("service"):  # it lives on from test to test
         widget.logic.service.stop()
@@ -46,6 +49,7 @@ def panel(module, monkeypatch, clean_application):
     if widget.logic.run is not None:
         widget.logic.run.abandon()
     alive(representation).exit()
+    assert widget.failures == []
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ def test_a_section_that_fails_says_so_once_and_leaves_the_others_alone(panel, xr
     panel.updateSoon()
     settle(panel)
     assert "internal error" not in panel.ui.alignmentSection.text
+    panel.failures.clear()
 
 
 def test_a_scene_is_shown_when_all_of_it_is_there(panel, xrays, tmp_path):

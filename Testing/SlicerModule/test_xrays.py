@@ -92,6 +92,20 @@ def test_a_full_disk_keeps_the_sample_data_away_and_says_so(panel, monkeypatch):
     assert "No space left on device" in panel.ui.checksTextEdit.plainText and panel.ui.sampleButton.enabled
 
 
+def test_a_full_disk_keeps_a_volume_of_another_module_away_and_says_so(panel, monkeypatch):
+    import slicer
+
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("Diff2CTLib.TemporaryFolder.make", fail)
+    foreign = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Film")
+    slicer.util.updateVolumeFromArray(foreign, np.add.outer(np.arange(30.0), np.arange(20.0))[np.newaxis])
+    panel.ui.lateralSelector.setCurrentNode(foreign)
+    settle(panel)
+    assert panel.parameterNode.lateralNode is None and "No space left on device" in panel.ui.checksTextEdit.plainText
+
+
 def test_what_a_picture_does_not_tell_is_flagged_until_it_is_stated(panel, tmp_path, answer_dialog):
     answer_dialog("getOpenFileNames", (plain_picture(tmp_path),))
     click(panel.ui.loadButton)

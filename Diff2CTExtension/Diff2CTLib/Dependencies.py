@@ -12,11 +12,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-REQUIREMENTS = {
-    # the folders of torch 2.13 are too deep for Windows: github.com/Slicer/light-the-torch/issues/176
-    "torch": "torch>=2.2,<2.13" if sys.platform == "win32" else "torch>=2.2",
-    "safetensors": "safetensors>=0.4",
-}
+REQUIREMENTS = {"torch": ">=2.2", "safetensors": ">=0.4"}
 
 
 def missing():
@@ -53,7 +49,7 @@ def install(confirm=None):
     if "torch" in names:
         _installTorch()
     if "safetensors" in names:
-        _pipInstall([REQUIREMENTS["safetensors"]])
+        _pipInstall(["safetensors" + _versions("safetensors")])
     require()
 
 
@@ -62,8 +58,13 @@ def installFromFolder(folder):
     names = missing()
     if names:
         _refuseWhereItCannotRun(names)
-        _pipInstall(["--no-index", "--find-links", str(folder), *(REQUIREMENTS[name] for name in names)])
+        _pipInstall(["--no-index", "--find-links", str(folder), *(name + _versions(name) for name in names)])
     require()
+
+
+def _versions(name):
+    """As pip takes it. The folders of torch 2.13 are too deep for Windows: github.com/Slicer/light-the-torch/issues/176"""
+    return REQUIREMENTS[name] + (",<2.13" if name == "torch" and sys.platform == "win32" else "")
 
 
 def _refuseWhereItCannotRun(names):
@@ -88,9 +89,8 @@ def _installTorch():
                 "internet, install torch from a folder of wheel files instead."
             )
         ) from None
-    version = REQUIREMENTS["torch"].removeprefix("torch")
     try:
-        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=version)
+        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=_versions("torch"))
     except Exception as error:  # of pip, or of torch itself, which that function imports into Slicer in the end
         raise RuntimeError(_("torch could not be installed: {error}").format(error=error)) from error
     if torch is None:

@@ -1,6 +1,5 @@
 """What is missing is installed, or the reason why not is one sentence in the panel."""
 
-import importlib
 import subprocess
 import sys
 import types
@@ -59,15 +58,10 @@ def test_windows_gets_a_torch_that_fits_into_its_paths(module, monkeypatch, pyto
     from Diff2CTLib import Dependencies
 
     monkeypatch.setattr(sys, "platform", system)
-    try:
-        importlib.reload(Dependencies)
-        monkeypatch.setattr(Dependencies, "missing", lambda: [] if pytorch_utils.installed else ["torch"])
-        monkeypatch.setattr(Dependencies.platform, "machine", lambda: "arm64")
-        Dependencies.install(confirm=lambda *a, **k: True)
-        assert [options["torchVersionRequirement"] for options in pytorch_utils.installed] == [version]
-    finally:
-        monkeypatch.undo()
-        importlib.reload(Dependencies)
+    monkeypatch.setattr(Dependencies.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(Dependencies, "missing", lambda: [] if pytorch_utils.installed else ["torch"])
+    Dependencies.install(confirm=lambda *a, **k: True)
+    assert [options["torchVersionRequirement"] for options in pytorch_utils.installed] == [version]
 
 
 def test_sample_data_offer_to_install_what_is_missing(panel, monkeypatch):

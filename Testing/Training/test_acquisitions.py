@@ -30,6 +30,24 @@ def test_a_scan_centred_on_a_vertebra_is_used_there() -> None:
     assert [cube.center_lps[2] for cube in cubes] == pytest.approx([40.0], abs=2.0)  # half a voxel of the case
 
 
+@pytest.mark.parametrize(("kind", "made_by"), [("ct", ""), ("phantom", "v1, 2 mm, centre body, cube")])
+def test_a_cube_does_not_leave_a_case_that_goes_on_beside_it(kind: str, made_by: str) -> None:
+    """A crop of the cube's size, and a scan of 48 mm more from left to right."""
+    config = replace(CALM, isocenter_sd_mm=(40, 40, 40))
+    for width in (32, 38):
+        cut = replace(case(kind, size=(32, 32, width), spacing=8.0), record={"made_by": made_by})
+        cubes = [acquire_views(cut, np.random.default_rng(s), config, GRID).cube for s in range(20)]
+        first = np.array([(np.array(cube.origin_lps) - cut.grid.origin_lps) / 8.0 for cube in cubes]).round()
+        assert set(first[:, 1]) == {0} and first[:, 0].min() == 0 and first[:, 0].max() == width - 32
+        assert len(set(first[:, 2])) > 5  # above and below nothing is claimed
+
+
+def test_beside_a_whole_phantom_there_is_air() -> None:
+    config = replace(CALM, isocenter_sd_mm=(40, 40, 40))
+    whole = case(size=(32, 32, 32), spacing=8.0)
+    assert len({acquire_views(whole, np.random.default_rng(s), config, GRID).cube.origin_lps[0] for s in range(9)}) > 5
+
+
 def test_cube_only_hides_what_lies_outside_the_cube() -> None:
     wide = case(size=(80, 90, 90))
     wide.hu[:, :, :6] = 0  # a wall at the patient's right, outside the cube

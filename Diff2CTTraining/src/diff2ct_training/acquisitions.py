@@ -180,13 +180,17 @@ def _random_cube(
     case: Case, rng: np.random.Generator, config: AcquisitionConfig, grid: VolumeGrid
 ) -> tuple[VolumeGrid, tuple[float, float, float]]:
     """(model grid, isocentre): `grid` at a random isocentre, snapped so that its voxels are voxels of the case where spacings
-    agree."""
+    agree. It does not leave a case that is as wide: beside that is not air, but what was cropped or never scanned."""
     wanted = np.array(case.center_lps) + rng.normal(size=3) * config.isocenter_sd_mm
     if case.kind == "ct" and case.centered_on == BODY:  # anywhere along a scan that is taller than the cube
         room = max(0.0, case.grid.size[0] * case.grid.spacing_mm[2] - grid.size[0] * grid.spacing_mm[2])
         wanted[2] += room * float(rng.uniform(-0.5, 0.5))
     first = wanted + np.array(grid.origin_lps)
     steps = np.round((first - case.grid.origin_lps) / case.grid.spacing_mm)
+    if not case.ends_in_air:
+        for axis in (0, 1):  # above and below nothing is claimed, see `Acquisition.truth`
+            room = case.grid.size[2 - axis] - grid.size[2 - axis]
+            steps[axis] = steps[axis] if room < 0 else np.clip(steps[axis], 0, room)
     origin = np.array(case.grid.origin_lps) + steps * case.grid.spacing_mm
     return replace(grid, origin_lps=_triple(origin)), _triple(origin - np.array(grid.origin_lps))
 

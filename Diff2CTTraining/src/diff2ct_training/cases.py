@@ -21,6 +21,8 @@ from diff2ct_training.checksums import sha256_of
 from diff2ct_training.splits import SPLITS
 
 BODY = "body"
+CROPPED = "cube"
+"""The word in a record's `made_by` for a case that was cut to the model cube."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,11 @@ class Case:
     split: str = "train"
     centered_on: str = BODY
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ends_in_air(self) -> bool:
+        """Whether there is air beside it, as beside a whole phantom. A CT ends with its field of view, a crop in the body."""
+        return self.kind == "phantom" and CROPPED not in self.record.get("made_by", "").split(", ")
 
 
 def write_case(folder: Path, case: Case, labels: np.ndarray | None = None) -> None:

@@ -17,7 +17,7 @@ from diff2ct.phantom import make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_ct, resample
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
-from diff2ct_training.cases import BODY, Case, describe_case, list_cases, read_case, write_case
+from diff2ct_training.cases import BODY, CROPPED, Case, describe_case, list_cases, read_case, write_case
 from diff2ct_training.checksums import sha256_of_files
 from diff2ct_training.ct_screws import insert_screws
 from diff2ct_training.film_style import FilmStyle, acquire_styled_views
@@ -80,7 +80,7 @@ class CaseOptions:
     def describe(self, variant: int) -> str:
         """All that decides variant `variant`, but for the scan, as text."""
         parts = [f"v{VERSION}", f"{SPACING_MM:g} mm", f"HU {self.clip_hu[0]} to {self.clip_hu[1]}", f"centre {self.center}"]
-        parts += ["cube"] * self.crop + ["no table"] * self.remove_table + [f"variant {variant}"] * bool(variant)
+        parts += [CROPPED] * self.crop + ["no table"] * self.remove_table + [f"variant {variant}"] * bool(variant)
         share = self.screws_for(variant)
         return ", ".join(parts + [f"screws {share:g}"] * bool(share))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from diff2ct.phantom import LABELS, make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
-from diff2ct_training import cli
+from diff2ct_training import case_origin, cli
 from diff2ct_training.acquisitions import acquisition_files
 from diff2ct_training.cases import Case, labels_file, list_cases, read_case, read_labels, write_case
 from diff2ct_training.prepare import CaseOptions, Prepared, phantom_split, prepare, prepare_xrays
@@ -113,6 +114,65 @@ def test_other_options_do_not_pass_unnoticed(tmp_path: Path) -> None:
     assert read_case(cases / "ct_scan_000.json").hu.max() == 500 and not list(cases.glob("*.npz"))
 
 
+def test_another_scan_of_the_same_name_does_not_pass_for_it(tmp_path: Path) -> None:
+    """One patient's scan in one folder, another's of the same file name in another."""
+    cases, first, second = tmp_path / "cases", ct_folder(tmp_path / "a", "scan.nrrd"), tmp_path / "b"
+    second.mkdir()
+    write_volume(trunk(7), second / "scan.nrrd")
+    prepared(cases, first, num_variants=2)
+    before = read_case(cases / "ct_scan_001.json").hu.copy()
+    with pytest.raises(ValueError, match=r"ct_scan_000\.json was prepared in another way .*from another scan of that name"):
+        prepared(cases, second, num_variants=2)
+    moved = first.rename(tmp_path / "moved")
+    os.utime(moved / "scan.nrrd", (0, 0))
+    assert prepared(cases, moved, num_variants=2).cases == ["ct_scan_000", "ct_scan_001"], "the same scan, elsewhere"
+    prepared(cases, second, num_variants=2, overwrite=True)
+    assert not np.array_equal(read_case(cases / "ct_scan_001.json").hu, before), "bent copies too"
+
+
+def test_a_scan_is_not_read_to_tell_that_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ct_folder(tmp_path / "in", "scan.nrrd")
+    prepared(tmp_path / "cases", source)
+    monkeypatch.setattr(case_origin, "sha256_of_files", lambda files: pytest.fail("was read"))
+    assert prepared(tmp_path / "cases", source).cases == ["ct_scan_000"]
+
+
+def test_labels_and_patients_that_came_later_are_not_passed_over(tmp_path: Path) -> None:
+    source, cases = ct_folder(tmp_path / "in", "scan.nii.gz"), tmp_path / "cases"
+    prepared(cases, source, num_variants=2)
+    labels = np.zeros(trunk().grid.size)
+    labels[8:12, 18:22, 16:20] = LABELS["L3"]
+    write_volume(CtVolume(labels, trunk().grid), source / "scan_seg.nii.gz")
+    bent = (cases / "ct_scan_001.npy").stat().st_mtime_ns
+    with pytest.raises(ValueError, match="with other label maps"):
+        prepared(cases, source, num_variants=2)
+    prepared(cases, source, num_variants=2, overwrite=True)
+    assert read_labels(cases / "ct_scan_000.json") is not None
+    assert (cases / "ct_scan_001.npy").stat().st_mtime_ns == bent, "labels decide nothing of a copy around the body's middle"
+    scans, _ = find_scans(source, label_scheme="verse")
+    with pytest.raises(ValueError, match="other meanings of their numbers"):
+        prepare(cases, scans=scans, split=TRAIN, options=CaseOptions(num_variants=2))
+    scans, _ = find_scans(source, label_scheme="totalsegmentator", patient_pattern="(sc)an")
+    with pytest.raises(ValueError, match="scan as patient, not sc"):
+        prepare(cases, scans=scans, split=TRAIN, options=CaseOptions(num_variants=2))
+
+
+def test_cases_of_an_earlier_version_are_compared_by_what_they_say(tmp_path: Path) -> None:
+    source, cases = ct_folder(tmp_path / "in", "scan.nii.gz"), tmp_path / "cases"
+    prepared(cases, source)
+    description = json.loads((cases / "ct_scan_000.json").read_text())
+    for key in ("source_stamp", "label_maps_sha256"):
+        del description["record"][key]
+    (cases / "ct_scan_000.json").write_text(json.dumps(description))
+    assert prepared(cases, source).cases == ["ct_scan_000"]
+    write_volume(CtVolume(np.eye(36)[:30] * np.ones((14, 1, 1)), trunk().grid), source / "scan_seg.nii.gz")
+    with pytest.raises(ValueError, match="with other label maps"):
+        prepared(cases, source)
+    write_volume(trunk(7), source / "scan.nii.gz", overwrite=True)
+    with pytest.raises(ValueError, match="from another scan"):
+        prepared(cases, source)
+
+
 def test_bad_files_are_listed_and_skipped(tmp_path: Path) -> None:
     source = ct_folder(tmp_path / "in", "good.nii.gz")
     (source / "bad.nrrd").write_text("no volume")
@@ -149,6 +209,27 @@ def test_the_manifest_tells_what_changed(tmp_path: Path) -> None:
     (cases / "ct_b_000.npy").unlink()
     with pytest.raises(ValueError, match=r"ct_a_000\.npy: its SHA-256.*ct_b_000\.npy: missing"):
         verify_folder(cases)
+
+
+def test_the_manifest_tells_of_a_patient_who_changed_sides_and_of_other_xrays(tmp_path: Path) -> None:
+    write_case(tmp_path, case())
+    prepare_xrays(tmp_path, 2, CALM, GRID)
+    verify_folder(tmp_path)
+    file, (first, second) = tmp_path / "rod.json", acquisition_files(tmp_path, "rod")
+    file.write_text(file.read_text().replace('"train"', '"test"'))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(ValueError, match=r"rod\.json: its SHA-256.*rod: the SHA-256 of its stored X-rays"):
+        verify_folder(tmp_path)
+    second.unlink()
+    with pytest.raises(ValueError, match="rod: 1 stored X-ray pairs, the manifest has 2"):
+        verify_folder(tmp_path)
+    listing = rows(tmp_path / "manifest.csv")
+    new = ("json_sha256", "xrays", "xrays_sha256")
+    with (tmp_path / "manifest.csv").open("w", newline="") as stream:  # as earlier versions wrote it
+        writer = csv.DictWriter(stream, [column for column in listing[0] if column not in new], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(listing)
+    verify_folder(tmp_path)
 
 
 def test_a_crop_around_a_vertebra(tmp_path: Path) -> None:

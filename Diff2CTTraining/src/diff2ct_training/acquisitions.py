@@ -111,6 +111,14 @@ def acquisition_files(folder: Path, case_name: str) -> list[Path]:
     return sorted(folder.glob(f"{case_name}.xray*.npz"))
 
 
+def acquisitions_by_case(folder: Path) -> dict[str, list[Path]]:
+    """Case name -> its stored acquisitions, sorted; the folder is listed once for all."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*.xray*.npz")):
+        found.setdefault(file.name.rpartition(".xray")[0], []).append(file)
+    return found
+
+
 def write_acquisition(folder: Path, number: int, acquisition: Acquisition) -> Path:
     """Store X-rays and geometry, not the case, as CASE.xrayNNN.npz, complete or not at all."""
     path = acquisition_path(folder, acquisition.case.name, number)

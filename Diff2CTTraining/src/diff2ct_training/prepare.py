@@ -17,15 +17,15 @@ from diff2ct.phantom import make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_ct, resample
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
+from diff2ct_training.case_origin import Source, Wanted, is_made
 from diff2ct_training.cases import BODY, CROPPED, Case, describe_case, list_cases, read_case, write_case
-from diff2ct_training.checksums import sha256_of_files
 from diff2ct_training.ct_screws import insert_screws
 from diff2ct_training.film_style import FilmStyle, acquire_styled_views
 from diff2ct_training.framing import SPACING_MM, acquired_spacing, axis_aligned_grid, body_center, cube_around, cut_grid
 from diff2ct_training.labels import NUMBERS, center_of, read_label_files
 from diff2ct_training.parallel import Failed, run_all
 from diff2ct_training.prepare_pictures import write_pictures
-from diff2ct_training.prepare_report import write_reports
+from diff2ct_training.prepare_report import write_manifest, write_reports
 from diff2ct_training.quality import measure
 from diff2ct_training.scanner_table import find_body, without_table
 from diff2ct_training.scans import Rejected, Scan, check_names
@@ -87,13 +87,12 @@ class CaseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanTask:
-    """A scan and those of its cases (name, variant) that are to be made."""
+    """A scan and those of its cases, with the number of the variant, that are to be made."""
 
     folder: Path
     scan: Scan
-    split: str
     options: CaseOptions
-    cases: tuple[tuple[str, int], ...]
+    cases: tuple[tuple[int, Wanted], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,20 +150,25 @@ def prepare(
         except ValueError as error:
             out.append(Rejected(scan.source, str(error)))
             continue
-        variants = range(options.num_variants if where == "train" else 1)
-        cases = [(f"ct_{scan.name}_{n:03d}", n) for n in variants]
-        wanted += [(name, scan.source) for name, _ in cases]
-        missing = tuple(c for c in cases if not _is_made(folder, c[0], options.describe(c[1]), where, overwrite))
+        cases = _wanted_of(scan, where, options)
+        wanted += [(case.name, scan.source) for case in cases]
+        try:
+            missing = tuple((n, case) for n, case in enumerate(cases) if not is_made(folder, case, overwrite=overwrite))
+        except OSError as error:
+            out.append(Rejected(scan.source, f"cannot be read: {error}"))
+            continue
         if missing:
-            tasks.append(ScanTask(folder=folder, scan=scan, split=where, options=options, cases=missing))
+            tasks.append(ScanTask(folder=folder, scan=scan, options=options, cases=missing))
         elif on_case is not None:
             on_case(scan.source)
     for seed in phantom_seeds:
-        wanted.append((phantom_case_name(seed), ""))
-        if not _is_made(folder, wanted[-1][0], options.describe(0), phantom_split(seed), overwrite):
+        name = phantom_case_name(seed)
+        wanted.append((name, ""))
+        case = Wanted(name=name, made_by=options.describe(0), split=phantom_split(seed), patient=name)
+        if not is_made(folder, case, overwrite=overwrite):
             tasks.append(PhantomTask(folder=folder, seed=seed, options=options))
         elif on_case is not None:
-            on_case(wanted[-1][0])
+            on_case(name)
 
     for task, result in run_all(_prepare, tasks, workers):
         what = task.scan.source if isinstance(task, ScanTask) else phantom_case_name(task.seed)
@@ -205,7 +209,24 @@ def prepare_xrays(
             raise ValueError(f"{task.json_file.stem}: {result.reason}")
         if on_case is not None:
             on_case(task.json_file.stem)
+    if tasks:
+        write_manifest(folder)
     return count * len(files)
+
+
+def _wanted_of(scan: Scan, split: str, options: CaseOptions) -> list[Wanted]:
+    """The cases of a scan, itself and its bent copies. Label maps decide those that have labels or are centred by them."""
+    plain, labelled = Source(scan.files), Source(scan.files, scan.labels)
+    return [
+        Wanted(
+            name=f"ct_{scan.name}_{n:03d}",
+            made_by=options.describe(n),
+            split=split,
+            patient=scan.patient,
+            source=labelled if n == 0 or options.center != BODY else plain,
+        )
+        for n in range(options.num_variants if split == "train" else 1)
+    ]
 
 
 def phantom_case_name(seed: int) -> str:
@@ -214,25 +235,6 @@ def phantom_case_name(seed: int) -> str:
 
 def phantom_split(seed: int) -> str:
     return "test" if seed in TEST_SEEDS else "val" if seed in VALIDATION_SEEDS else "train"
-
-
-def _is_made(folder: Path, name: str, made_by: str, split: str, overwrite: bool) -> bool:
-    """True if the case is there and was made like this; ValueError if it was made in another way and may not be replaced."""
-    file = folder / f"{name}.json"
-    if not file.exists():
-        return False
-    there = describe_case(file)
-    was = (there.get("record", {}).get("made_by", "unknown"), there["split"])
-    if was == (made_by, split):
-        return True
-    if not overwrite:
-        raise ValueError(
-            f"{file} was prepared in another way ({was[0]}, {was[1]} split) than asked for ({made_by}, {split} split); choose "
-            "another folder, or --overwrite makes it again"
-        )
-    for acquisition in folder.glob(f"{name}.xray*.npz"):  # X-rays of what is no more
-        acquisition.unlink()
-    return False
 
 
 def _prepare(task: ScanTask | PhantomTask) -> None:
@@ -281,8 +283,8 @@ def _prepare_scan(task: ScanTask) -> None:
         if labels is None:
             raise ValueError(f"no {options.center} to centre on: it has no label map, or one without --label-scheme")
         stated = center_of(labels, whole.grid, options.center)
-    digest = sha256_of_files(scan.files)
-    for name, n in task.cases:
+    for n, wanted in task.cases:
+        name = wanted.name
         rng = np.random.default_rng([n, *name.encode()])
         bending = random_warp(rng, whole.hu.shape) if n else None
         ct = whole if bending is None else CtVolume(warp(whole.hu, bending), whole.grid)
@@ -305,14 +307,14 @@ def _prepare_scan(task: ScanTask) -> None:
             center_lps=center,
             source=scan.source,
             screws=screws,
-            patient=scan.patient,
-            split=task.split,
+            patient=wanted.patient,
+            split=wanted.split,
             centered_on=options.center,
             record={
-                "made_by": options.describe(n),
+                "made_by": wanted.made_by,
                 "dataset": scan.dataset,
                 "variant": n,
-                "source_sha256": digest,
+                **(wanted.source.record() if wanted.source else {}),
                 **acquired_spacing(native.grid),
                 "quality": quality,
             },

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from diff2ct.atomic import replacing_file
+from diff2ct_training.acquisitions import acquisitions_by_case
 from diff2ct_training.cases import describe_case, labels_file
-from diff2ct_training.checksums import sha256_of
+from diff2ct_training.checksums import sha256_of, sha256_of_files
 from diff2ct_training.prepare_pictures import FOLDER
 from diff2ct_training.quality import COLUMNS
 from diff2ct_training.scans import Rejected
@@ -22,7 +23,7 @@ from diff2ct_training.scans import Rejected
 MANIFEST, REPORT, SUMMARY = "manifest.csv", "report.csv", "report.md"
 MANIFEST_COLUMNS = (
     "case", "kind", "split", "patient", "dataset", "source", "source_sha256", "made_by", "size", "screws", "file", "sha256",
-    "labels_file", "labels_sha256",
+    "labels_file", "labels_sha256", "json_sha256", "xrays", "xrays_sha256",
 )  # fmt: skip
 REPORT_COLUMNS = (
     "source",
@@ -44,8 +45,7 @@ Row = dict[str, Any]
 
 def write_reports(folder: Path, rejected: Sequence[Rejected], looked_at: set[str]) -> None:
     """Write the three files. rejected: of this run; looked_at: sources of this run, whose earlier rejections no longer hold."""
-    cases = {file.stem: describe_case(file) for file in sorted(folder.glob("*.json"))}
-    _write_csv(folder / MANIFEST, MANIFEST_COLUMNS, [_manifest_row(folder, name, case) for name, case in cases.items()])
+    cases = write_manifest(folder)
     rows = _scan_rows(folder, cases)
     now = {one.source for one in rejected} | looked_at | {row["source"] for row in rows}
     earlier = [row for row in _read_csv(folder / REPORT) if row["status"] == SKIPPED and row["source"] not in now]
@@ -55,19 +55,36 @@ def write_reports(folder: Path, rejected: Sequence[Rejected], looked_at: set[str
         temporary.write_text(summary(cases, rows), encoding="utf-8")
 
 
+def write_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """Write manifest.csv of what is in `folder` now; returns its cases by name, as `describe_case` gives them."""
+    cases = {file.stem: describe_case(file) for file in sorted(folder.glob("*.json"))}
+    stored = acquisitions_by_case(folder)
+    rows = [_manifest_row(folder, name, case, stored.get(name, [])) for name, case in cases.items()]
+    _write_csv(folder / MANIFEST, MANIFEST_COLUMNS, rows)
+    return cases
+
+
 def verify(folder: Path) -> list[str]:
-    """What is not as manifest.csv says, one sentence each. ValueError without a manifest."""
+    """What is not as manifest.csv says, one sentence each. ValueError without a manifest. One of an earlier version does not
+    tell of JSON files and X-rays."""
     file = folder / MANIFEST
     if not file.is_file():
         raise ValueError(f"{file}: no such file; `diff2ct prepare` writes it")
     problems = []
-    rows = _read_csv(file)
+    rows, stored = _read_csv(file), acquisitions_by_case(folder)
     for row in rows:
-        for name, digest in ((row["file"], row["sha256"]), (row["labels_file"], row["labels_sha256"])):
+        json_name = f"{row['case']}.json" if row.get("json_sha256") else ""
+        files = (row["file"], row["sha256"]), (row["labels_file"], row["labels_sha256"]), (json_name, row.get("json_sha256"))
+        for name, digest in files:
             if name and not (folder / name).is_file():
                 problems.append(f"{name}: missing")
             elif name and sha256_of(folder / name) != digest:
                 problems.append(f"{name}: its SHA-256 is not the manifest's")
+        xrays = stored.get(row["case"], [])
+        if row.get("xrays") not in (None, str(len(xrays))):
+            problems.append(f"{row['case']}: {len(xrays)} stored X-ray pairs, the manifest has {row['xrays']}")
+        elif xrays and row.get("xrays") and sha256_of_files(xrays) != row["xrays_sha256"]:
+            problems.append(f"{row['case']}: the SHA-256 of its stored X-rays is not the manifest's")
     listed = {row["case"] for row in rows}
     problems += [f"{path.name}: not in the manifest" for path in sorted(folder.glob("*.json")) if path.stem not in listed]
     return problems
@@ -107,14 +124,18 @@ def summary(cases: Mapping[str, Mapping[str, Any]], rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", f"All figures: {REPORT}. Checksums: {MANIFEST}.", ""])
 
 
-def _manifest_row(folder: Path, name: str, case: Mapping[str, Any]) -> Row:
-    record, labels = case.get("record", {}), labels_file(folder / f"{name}.json")
+def _manifest_row(folder: Path, name: str, case: Mapping[str, Any], xrays: Sequence[Path]) -> Row:
+    file = folder / f"{name}.json"
+    record, labels = case.get("record", {}), labels_file(file)
     return {
         "case": name,
         "size": " x ".join(str(n) for n in reversed(case["grid"]["size"])),
         "screws": len(case.get("screws", ())),
         "file": f"{name}.npy",
         "labels_file": labels.name if labels.exists() else "",
+        "json_sha256": sha256_of(file),
+        "xrays": len(xrays),
+        "xrays_sha256": sha256_of_files(xrays) if xrays else "",
         **{key: case[key] for key in ("kind", "split", "patient", "source")},
         **{key: record.get(key, "") for key in ("dataset", "source_sha256", "made_by", "sha256", "labels_sha256")},
     }

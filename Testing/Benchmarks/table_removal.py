@@ -20,7 +20,7 @@ import numpy as np
 from diff2ct.metrics import SKIN_HU
 from diff2ct.phantom import make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct_training.cases import list_cases, read_case
+from diff2ct_training.cases import filled, list_cases, read_case
 from diff2ct_training.framing import SPACING_MM
 from diff2ct_training.scanner_table import find_body, without_table
 
@@ -56,7 +56,7 @@ def scans(cases: Path | None, num_phantoms: int) -> Iterator[tuple[str, np.ndarr
         phantom = make_phantom(seed)
         yield f"phantom {seed}", phantom.render(phantom.body_grid(SPACING_MM)).hu.hu
     for file in list_cases(cases) if cases else ():
-        hu = read_case(file).hu.astype(np.float32)
+        hu = filled(read_case(file).hu)
         if not find_body(CtVolume(hu, VolumeGrid.centered(hu.shape, SPACING_MM))).has_table:
             yield file.stem, hu
 

@@ -11,10 +11,12 @@ from diff2ct_training.acquisitions import (
     acquire_views,
     acquisition_files,
     amplify_bone,
+    coarsened,
     random_beams,
     read_acquisition,
     write_acquisition,
 )
+from diff2ct_training.cases import UNSCANNED
 from rods import CALM, GRID, case
 
 
@@ -95,6 +97,14 @@ def test_a_stored_acquisition_serves_the_same_cube_in_larger_voxels(tmp_path: Pa
     torch.testing.assert_close(coarse.truth(coarse.cube)[0], expected)
     with pytest.raises(ValueError, match="is for a model grid"):
         read_acquisition(path, ct, VolumeGrid.centered(16, 2 * ct.grid.spacing_mm[0]))
+
+
+def test_a_larger_voxel_that_was_scanned_in_part_is_not_known() -> None:
+    ct = case("ct", size=(8, 8, 8), spacing=2.0)
+    ct.hu[:] = 100
+    ct.hu[3, 5, 7] = UNSCANNED
+    hu = coarsened(ct, VolumeGrid.centered(4, 4.0)).hu
+    assert hu[1, 2, 3] == UNSCANNED and (hu == 100).sum() == 4**3 - 1
 
 
 def test_a_stored_acquisition_that_does_not_fit_is_named(tmp_path: Path) -> None:

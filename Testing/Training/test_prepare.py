@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from diff2ct.phantom import LABELS, make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct.volume_io import write_volume
+from diff2ct.volume_io import inside_grid, write_volume
 from diff2ct_training import case_origin, cli
-from diff2ct_training.acquisitions import acquisition_files
-from diff2ct_training.cases import Case, labels_file, list_cases, read_case, read_labels, write_case
+from diff2ct_training.acquisitions import Acquisition, acquire_views, acquisition_files
+from diff2ct_training.cases import UNSCANNED, Case, filled, labels_file, list_cases, read_case, read_labels, write_case
+from diff2ct_training.drr import BiplanarSetup
+from diff2ct_training.evaluation.cases import ct_case, prepared_case
 from diff2ct_training.prepare import CaseOptions, Prepared, phantom_split, prepare, prepare_xrays
 from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
 from diff2ct_training.prepare_pictures import mid_planes
@@ -79,6 +82,49 @@ def test_a_picture_of_each_ct(tmp_path: Path) -> None:
     axial, coronal, sagittal = (mid_planes(case)[:, x : x + w] for x, w in ((0, 8), (12, 8), (24, 6)))
     assert [tuple(np.argwhere(plane == 255)[0]) for plane in (axial, coronal, sagittal)] == [(0, 0), (0, 0), (0, 0)]
     assert axial.shape == (6, 8) and (mid_planes(case) == 255).sum() == 5
+
+
+def test_where_an_oblique_scan_has_no_voxels_nothing_is_known(tmp_path: Path) -> None:
+    """A trunk, head and feet beyond the scan, scanned at 15 degrees."""
+    c, s = np.cos(np.radians(15)), np.sin(np.radians(15))
+    grid = replace(trunk().grid, direction=((1, 0, 0), (0, c, -s), (0, s, c)))
+    (tmp_path / "in").mkdir()
+    write_volume(CtVolume(trunk().hu, grid), tmp_path / "in" / "tilted.nrrd")
+    prepared(tmp_path / "cases", tmp_path / "in", num_variants=2)
+    straight, bent = (read_case(tmp_path / "cases" / f"ct_tilted_00{n}.json") for n in range(2))
+    np.testing.assert_array_equal(straight.hu == UNSCANNED, ~inside_grid(CtVolume(trunk().hu, grid), straight.grid))
+    assert 0.2 < straight.record["unscanned_share"] < 0.6 and 0.1 < (bent.hu == UNSCANNED).mean() < 0.7
+    cube = VolumeGrid((3, 3, 3), (2.0, 2.0, 2.0), straight.grid.origin_lps)  # a corner below and in front of the scan
+    hu, known = Acquisition(straight, cube, [], [], []).truth(cube)
+    assert not known.any() and float(hu.max()) == -1000
+    hu, known = Acquisition(straight, straight.grid, [], [], []).truth(straight.grid)
+    assert known.float().mean() == pytest.approx(1 - straight.record["unscanned_share"], abs=1e-4) and float(hu.min()) >= -1024
+    aired, small = replace(straight, hu=filled(straight.hu)), VolumeGrid.centered(16, 2.0)
+    views = [acquire_views(one, np.random.default_rng(0), CALM, small).images for one in (straight, aired)]
+    assert all(torch.equal(a, b) for a, b in zip(*views, strict=True)), "air to X-rays"
+    case = prepared_case(tmp_path / "cases" / "ct_tilted_000.json", GRID, BiplanarSetup(pixels=32))
+    share = ct_case(tmp_path / "in" / "tilted.nrrd", GRID, BiplanarSetup(pixels=32)).mask.mean()
+    assert case.mask.mean() == pytest.approx(share, rel=0.1) and case.truth.hu.min() >= -1025
+
+
+def test_a_straight_scan_is_known_everywhere(tmp_path: Path) -> None:
+    prepared(tmp_path / "cases", ct_folder(tmp_path / "in", "scan.nii.gz"), num_variants=2)
+    for name in ("ct_scan_000", "ct_scan_001"):
+        case = read_case(tmp_path / "cases" / f"{name}.json")
+        assert case.record["unscanned_share"] == 0 and case.hu.min() >= -1024
+
+
+def test_an_oblique_case_of_an_earlier_version_is_told(tmp_path: Path) -> None:
+    source, cases = ct_folder(tmp_path / "in", "scan.nii.gz"), tmp_path / "cases"
+    prepared(cases, source)
+    description = json.loads((cases / "ct_scan_000.json").read_text())
+    del description["record"]["unscanned_share"]
+    (cases / "ct_scan_000.json").write_text(json.dumps(description))
+    assert prepared(cases, source).cases == ["ct_scan_000"]
+    description["record"]["quality"]["oblique_deg"] = 15.0
+    (cases / "ct_scan_000.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="air where an oblique scan has no voxels"):
+        prepared(cases, source)
 
 
 def test_a_test_patient_is_not_bent(tmp_path: Path) -> None:

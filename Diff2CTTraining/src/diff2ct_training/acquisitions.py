@@ -18,7 +18,7 @@ from diff2ct.projector import project
 from diff2ct.simulate import acquire, random_detector
 from diff2ct.units import HU_AIR, hu_to_mu
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.cases import BODY, Case
+from diff2ct_training.cases import BODY, UNSCANNED, Case, filled
 from diff2ct_training.xray_file import read_header, read_xrays, write_xrays
 
 
@@ -65,18 +65,20 @@ class Acquisition:
 
     def truth(self, grid: VolumeGrid) -> tuple[torch.Tensor, torch.Tensor]:
         """(HU, known), each (D, H, W), on `grid`, whose voxels are voxels of the case. Beside the scan there is air; above and
-        below, nothing is known."""
+        below, and where it was not scanned, nothing is known."""
         case = self.case
         offset = (np.array(grid.origin_lps) - case.grid.origin_lps) / case.grid.spacing_mm
         start = np.round(offset).astype(int)[::-1]
         hu, known = torch.full(grid.size, HU_AIR), torch.zeros(grid.size, dtype=torch.bool)
         source, into = [], []
-        for first, wanted, there in zip(start, grid.size, case.hu.shape, strict=True):
-            low, high = max(0, int(first)), min(there, int(first) + wanted)
+        for first, wanted, count in zip(start, grid.size, case.hu.shape, strict=True):
+            low, high = max(0, int(first)), min(count, int(first) + wanted)
             source.append(slice(low, max(low, high)))
             into.append(slice(low - int(first), max(low, high) - int(first)))
-        hu[tuple(into)] = amplify_bone(torch.from_numpy(case.hu[tuple(source)].astype(np.float32)), self.bone_gain)
+        there = case.hu[tuple(source)]
+        hu[tuple(into)] = amplify_bone(torch.from_numpy(filled(there)), self.bone_gain)
         known[into[0]] = True
+        known[tuple(into)] &= torch.from_numpy(there != UNSCANNED)
         return hu, known
 
 
@@ -169,6 +171,8 @@ def coarsened(case: Case, grid: VolumeGrid, *, aligned: bool = False) -> Case:
     depth, height, width = (n // factor for n in fine.shape)
     whole = torch.from_numpy(fine[: depth * factor, : height * factor, : width * factor].astype(np.float32))
     hu = torch.nn.functional.avg_pool3d(whole[None], factor)[0].numpy()
+    lowest = -torch.nn.functional.max_pool3d(-whole[None], factor)[0].numpy()
+    hu[lowest == UNSCANNED] = UNSCANNED  # even if it is so in part
     shift = (first + (factor - 1) / 2) * fine_mm
     grid = replace(
         case.grid,
@@ -238,7 +242,7 @@ def _render(
     if rng.random() < config.cube_only:
         body, body_grid = hu_to_mu(unseen.truth(unseen.cube)[0]), unseen.cube
     else:
-        hu = torch.from_numpy(case.hu.astype(np.float32))
+        hu = torch.from_numpy(filled(case.hu))
         body, body_grid = hu_to_mu(amplify_bone(hu, unseen.bone_gain)), case.grid
         if case.kind == "ct" and rng.random() < config.extend_ends:
             body, body_grid = _extended(body, body_grid, round(80 / body_grid.spacing_mm[2]))

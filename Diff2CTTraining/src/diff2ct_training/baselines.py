@@ -22,7 +22,7 @@ from diff2ct.radiograph import Radiograph
 from diff2ct.units import HU_AIR, HU_WINDOW, MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.acquisitions import coarsened
-from diff2ct_training.cases import read_case
+from diff2ct_training.cases import filled, read_case
 from diff2ct_training.parallel import results_in_order
 
 SOFT_TISSUE_HU = 40.0
@@ -85,7 +85,7 @@ def _phantom_neighbour(seed: int) -> Neighbour:
 def _case_neighbour(file: Path) -> Neighbour:
     case = read_case(file)
     coarse = coarsened(case, VolumeGrid.centered(1, NEIGHBOUR_MM))
-    body = CtVolume(np.asarray(coarse.hu, np.float32), moved(coarse.grid, -np.array(case.center_lps)))
+    body = CtVolume(filled(coarse.hu), moved(coarse.grid, -np.array(case.center_lps)))
     return Neighbour(case.name, body, partial(_case_hu, file))
 
 
@@ -93,7 +93,7 @@ def _case_hu(file: Path, grid: VolumeGrid) -> np.ndarray:
     from diff2ct.volume_io import resample
 
     case = read_case(file)
-    return resample(CtVolume(np.asarray(case.hu, np.float32), moved(case.grid, -np.array(case.center_lps))), grid).hu
+    return resample(CtVolume(filled(case.hu), moved(case.grid, -np.array(case.center_lps))), grid).hu
 
 
 def nearest_neighbour(radiographs: Sequence[Radiograph], grid: VolumeGrid, neighbours: Sequence[Neighbour]) -> np.ndarray:

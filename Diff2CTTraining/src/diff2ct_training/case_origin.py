@@ -84,6 +84,8 @@ def _difference(there: Mapping[str, Any], wanted: Wanted) -> str:
         " as patient": (there["patient"], wanted.patient),
     }
     changed = [f"{was}{what}, not {now}" for what, (was, now) in facts.items() if was != now]
+    if record.get("quality", {}).get("oblique_deg") and "unscanned_share" not in record:
+        changed.append("by an earlier version, with air where an oblique scan has no voxels")
     source = wanted.source
     if changed or source is None or record.get("source_stamp") == source.stamp:
         return "; ".join(changed)

@@ -1,7 +1,8 @@
 """Prepared cases: a whole scan (or phantom) as plain arrays, so that training needs no image library.
 
-A case is NAME.npy, int16 HU (D, H, W) on an axis-aligned grid, and NAME.json: where that grid is, where a surgeon would put the
-isocentre, what it is ("phantom" or "ct"), whose it is, where it came from, and the pedicle screws that were put into it.
+A case is NAME.npy, int16 HU (D, H, W) on an axis-aligned grid (or `UNSCANNED`), and NAME.json: where that grid is, where a
+surgeon would put the isocentre, what it is ("phantom" or "ct"), whose it is, where it came from, and the pedicle screws that
+were put into it.
 NAME.labels.npz, where the labels are known, holds `labels`: (D, H, W) uint8 on the same grid, numbers as in `labels`.
 """
 
@@ -16,19 +17,23 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from diff2ct.units import HU_AIR
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.checksums import sha256_of
 from diff2ct_training.splits import SPLITS
 
 BODY = "body"
+UNSCANNED = -32768
+"""In a case's array: nothing was scanned there, as in the corners beside an oblique scan. What is there is not known; it is air
+to X-rays."""
 CROPPED = "cube"
 """The word in a record's `made_by` for a case that was cut to the model cube."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """hu: (D, H, W) int16, memory-mapped. center_lps: around which training places the isocentre [mm]. screws: those drawn into
-    it, as `PedicleScrew.to_dict` writes them; what a patient brought along is not known.
+    """hu: (D, H, W) int16, memory-mapped, HU or `UNSCANNED`. center_lps: around which training places the isocentre [mm].
+    screws: those drawn into it, as `PedicleScrew.to_dict` writes them; what a patient brought along is not known.
 
     patient: of whom it is; split: whether that patient trains, validates or tests. centered_on: what is at `center_lps`, the
     body's middle or a vertebra. record: how it was made and what was measured, for the manifest and the report.
@@ -50,6 +55,11 @@ class Case:
     def ends_in_air(self) -> bool:
         """Whether there is air beside it, as beside a whole phantom. A CT ends with its field of view, a crop in the body."""
         return self.kind == "phantom" and CROPPED not in self.record.get("made_by", "").split(", ")
+
+
+def filled(hu: np.ndarray) -> np.ndarray:
+    """A case's array as float32 HU, with air where nothing was scanned."""
+    return np.where(hu == UNSCANNED, np.float32(HU_AIR), hu).astype(np.float32, copy=False)
 
 
 def write_case(folder: Path, case: Case, labels: np.ndarray | None = None) -> None:

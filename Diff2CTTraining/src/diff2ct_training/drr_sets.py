@@ -31,7 +31,7 @@ from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import read_ct, resample, write_volume
 from diff2ct_training.acquisitions import AcquisitionConfig, random_beams
-from diff2ct_training.cases import list_cases, read_case
+from diff2ct_training.cases import filled, list_cases, read_case
 from diff2ct_training.checksums import sha256_of
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.framing import body_center
@@ -167,7 +167,7 @@ def _render(task: SetTask) -> None:
     source = task.source
     if isinstance(source, Path):
         case = read_case(source)
-        ct, center = CtVolume(case.hu.astype(np.float32), case.grid), case.center_lps
+        ct, center = CtVolume(filled(case.hu), case.grid), case.center_lps
         facts = {"source": case.source, "patient": case.patient, "split": case.split}
     else:
         ct = read_ct(source.path, series_uid=source.series_uid)

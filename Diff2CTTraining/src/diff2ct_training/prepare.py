@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from diff2ct.phantom import make_phantom
+from diff2ct.units import HU_AIR
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct.volume_io import read_ct, resample
+from diff2ct.volume_io import inside_grid, read_ct, resample
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
 from diff2ct_training.case_origin import Source, Wanted, is_made
-from diff2ct_training.cases import BODY, CROPPED, Case, describe_case, list_cases, read_case, write_case
+from diff2ct_training.cases import BODY, CROPPED, UNSCANNED, Case, describe_case, list_cases, read_case, write_case
 from diff2ct_training.ct_screws import insert_screws
 from diff2ct_training.film_style import FilmStyle, acquire_styled_views
 from diff2ct_training.framing import SPACING_MM, acquired_spacing, axis_aligned_grid, body_center, cube_around, cut_grid
@@ -68,7 +69,7 @@ class CaseOptions:
         if self.center not in (BODY, *NUMBERS):
             raise ValueError(f"center: got {self.center!r}, accepted are {BODY}, {', '.join(NUMBERS)}")
         low, high = self.clip_hu
-        if not -32768 <= low < high <= 32767 or low > -500 or high < 500:
+        if not UNSCANNED < low < high <= 32767 or low > -500 or high < 500:
             raise ValueError(f"clip_hu: got {low} to {high}, accepted are a lowest HU up to -500 and a highest from 500 on")
 
     def screws_for(self, variant: int) -> float:
@@ -273,6 +274,7 @@ def _prepare_scan(task: ScanTask) -> None:
         warnings.simplefilter("always")
         native = read_ct(scan.path, series_uid=scan.series_uid)
     whole = resample(native, axis_aligned_grid(native.grid, SPACING_MM))
+    unscanned = ~inside_grid(native, whole.grid)
     body = find_body(whole)
     quality = measure(native, whole, body, scan.contrast_agent)
     quality["warnings"] = [str(one.message) for one in caught]
@@ -299,10 +301,11 @@ def _prepare_scan(task: ScanTask) -> None:
         if rng.random() < options.screws_for(n):
             ct, inserted = insert_screws(ct, rng)
             screws = tuple(screw.to_dict() for screw in inserted)
+        never = unscanned if bending is None else _bent_mask(unscanned, bending)
         case = Case(
             name=name,
             kind="ct",
-            hu=ct.hu.clip(*options.clip_hu).round(),
+            hu=np.where(never, UNSCANNED, ct.hu.clip(*options.clip_hu).round()),
             grid=ct.grid,
             center_lps=center,
             source=scan.source,
@@ -315,6 +318,7 @@ def _prepare_scan(task: ScanTask) -> None:
                 "dataset": scan.dataset,
                 "variant": n,
                 **(wanted.source.record() if wanted.source else {}),
+                "unscanned_share": round(float(never.mean()), 4),
                 **acquired_spacing(native.grid),
                 "quality": quality,
             },
@@ -324,8 +328,12 @@ def _prepare_scan(task: ScanTask) -> None:
 
 def _bent_labels(labels: np.ndarray, structure: str, bending: Warp) -> np.ndarray:
     """The label map with only `structure` in it, bent as the scan was."""
-    mask = np.where(labels == NUMBERS[structure], np.float32(0), np.float32(-1000))  # `warp` brings in -1000 from outside
-    return np.where(warp(mask, bending) > -500, NUMBERS[structure], 0)
+    return np.where(_bent_mask(labels == NUMBERS[structure], bending), NUMBERS[structure], 0)
+
+
+def _bent_mask(mask: np.ndarray, bending: Warp) -> np.ndarray:
+    """A (D, H, W) mask bent as the scan was, False where it moves in from beside the scan."""
+    return warp(np.where(mask, np.float32(0), np.float32(HU_AIR)), bending) > HU_AIR / 2
 
 
 def _write(folder: Path, case: Case, labels: np.ndarray | None, *, crop: bool) -> None:

@@ -18,7 +18,7 @@ from diff2ct.phantom import PedicleScrew
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import grid_around_isocenter
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct_training.cases import describe_case, labels_file, read_case, read_labels
+from diff2ct_training.cases import UNSCANNED, describe_case, filled, labels_file, read_case, read_labels
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae, vertebrae_of
 from diff2ct_training.framing import acquired_spacing, body_center
@@ -133,13 +133,15 @@ def ct_case(
 def prepared_case(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> EvaluationCase:
     """A case that `diff2ct prepare` wrote, with the screws that were put into it."""
     stored, labels = read_case(json_file), read_labels(json_file)
-    scan = CtVolume(stored.hu.astype(np.float32), stored.grid)
+    scan = CtVolume(filled(stored.hu), stored.grid)
     dataset = prepared_dataset(stored.kind, stored.split)
     case = _case_of_scan(dataset, stored.name, scan, stored.center_lps, model_grid, setup)
     screws = tuple(PedicleScrew.from_dict(screw) for screw in stored.screws)
     spacings = [stored.record.get(name) for name in ("pixel_spacing_mm", "slice_spacing_mm")]
+    never = labels_on_grid(np.asarray(stored.hu == UNSCANNED), stored.grid, case.grid)
     return replace(
         case,
+        mask=case.mask & ~never,
         labels=None if labels is None else vertebrae_of(labels_on_grid(labels, stored.grid, case.grid)),
         screws=screws if screws or stored.kind == "phantom" else None,  # what a patient brought along is not known
         spacing_mm=None if None in spacings else (float(spacings[0]), float(spacings[1])),  # type: ignore[arg-type]

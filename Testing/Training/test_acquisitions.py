@@ -107,6 +107,11 @@ def test_a_larger_voxel_that_was_scanned_in_part_is_not_known() -> None:
     assert hu[1, 2, 3] == UNSCANNED and (hu == 100).sum() == 4**3 - 1
 
 
+def test_voxels_that_no_blocks_make_up_are_left_alone() -> None:
+    ct = case("ct", size=(8, 8, 8), spacing=2.0)
+    assert coarsened(ct, VolumeGrid.centered(4, 3.0)) is ct
+
+
 def test_a_stored_acquisition_that_does_not_fit_is_named(tmp_path: Path) -> None:
     path = write_acquisition(tmp_path, 0, acquire_views(case(), np.random.default_rng(3), CALM, GRID))
     with pytest.raises(ValueError, match=r"rod\.xray000\.npz is for a model grid"):

@@ -102,8 +102,8 @@ def test_where_an_oblique_scan_has_no_voxels_nothing_is_known(tmp_path: Path) ->
     aired, small = replace(straight, hu=filled(straight.hu)), VolumeGrid.centered(16, 2.0)
     views = [acquire_views(one, np.random.default_rng(0), CALM, small).images for one in (straight, aired)]
     assert all(torch.equal(a, b) for a, b in zip(*views, strict=True)), "air to X-rays"
-    case = prepared_case(tmp_path / "cases" / "ct_tilted_000.json", GRID, BiplanarSetup(pixels=32))
-    share = ct_case(tmp_path / "in" / "tilted.nrrd", GRID, BiplanarSetup(pixels=32)).mask.mean()
+    case = prepared_case(tmp_path / "cases" / "ct_tilted_000.json", VolumeGrid.centered(64, 2.0), BiplanarSetup(pixels=32))
+    share = ct_case(tmp_path / "in" / "tilted.nrrd", VolumeGrid.centered(64, 2.0), BiplanarSetup(pixels=32)).mask.mean()
     assert case.mask.mean() == pytest.approx(share, rel=0.1) and case.truth.hu.min() >= -1025
 
 

@@ -160,8 +160,9 @@ def _checked_header(path: Path, header: Mapping[str, Any], grid: VolumeGrid) -> 
 def coarsened(case: Case, grid: VolumeGrid, *, aligned: bool = False) -> Case:
     """`case` averaged down to the spacing of `grid`, if that is a multiple of its own. aligned: so that voxels of `grid` are
     voxels of the result, at the price of less than one of them at each end."""
-    factor = max(1, round(grid.spacing_mm[0] / case.grid.spacing_mm[0]))
-    if factor == 1:
+    ratio = grid.spacing_mm[0] / case.grid.spacing_mm[0]
+    factor = round(ratio)
+    if factor < 2 or abs(ratio - factor) > 1e-6 * ratio:
         return case
     fine_mm, first = np.array(case.grid.spacing_mm), np.zeros(3, dtype=int)
     if aligned:

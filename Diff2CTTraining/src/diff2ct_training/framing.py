@@ -41,6 +41,17 @@ def acquired_spacing(grid: VolumeGrid) -> dict[str, float]:
     return {"pixel_spacing_mm": sum(across) / 2, "slice_spacing_mm": grid.spacing_mm[along]}
 
 
+def on_voxels(center_lps: tuple[float, float, float], grid: VolumeGrid, model_grid: VolumeGrid) -> tuple[float, float, float]:
+    """The point next to `center_lps` around which voxels of `model_grid`, which surrounds the origin, are voxels of `grid`, or
+    blocks of a whole number of them. Both are axis-aligned."""
+    fine_mm = np.array(grid.spacing_mm)
+    block = np.maximum(1, np.round(np.array(model_grid.spacing_mm) / fine_mm))
+    first = np.array(center_lps) + model_grid.origin_lps - (block - 1) / 2 * fine_mm  # centre of the first fine voxel
+    steps = (first - grid.origin_lps) / fine_mm
+    x, y, z = (float(v) for v in np.array(center_lps) + (np.round(steps) - steps) * fine_mm)
+    return x, y, z
+
+
 def cube_around(grid: VolumeGrid, center_lps: tuple[float, float, float], size: int = CUBE_SIZE) -> tuple[slice, slice, slice]:
     """(D, H, W) slices of an axis-aligned `grid`: its voxels in the cube of size^3 voxels around `center_lps`.
 

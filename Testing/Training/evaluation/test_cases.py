@@ -13,7 +13,15 @@ from diff2ct.volume_io import write_volume
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import methods
-from diff2ct_training.evaluation.cases import EVALUATION_SEEDS, ct_case, phantom_case, plan_ct, plan_phantom, plan_prepared
+from diff2ct_training.evaluation.cases import (
+    EVALUATION_SEEDS,
+    ct_case,
+    phantom_case,
+    plan_ct,
+    plan_phantom,
+    plan_prepared,
+    prepared_case,
+)
 from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae
 
 SETUP = BiplanarSetup(pixels=64)
@@ -89,6 +97,26 @@ def test_prepared_cases_bring_their_screws(trunk: CtVolume, small_grid: VolumeGr
     assert (bone > 200).mean() > 0.9
     with pytest.raises(ValueError, match="to_dict"):
         PedicleScrew.from_dict({"level": "L4"})
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_the_truth_of_a_prepared_case_is_its_voxels(tmp_path: Path, block: int) -> None:
+    """Not a second interpolation of them: neither noise nor edges become smoother, wherever the isocentre is."""
+    grid = VolumeGrid((40, 44, 48), (4.0, 4.0, 4.0), (-90.0, -80.0, -70.0))
+    noise = np.random.default_rng(0).integers(-1000, 1000, grid.size).astype(np.int16)
+    center = (3.3, 7.1, 8.9)
+    write_case(tmp_path, Case("ct_a", "ct", noise, grid, center, "a.nrrd", split="test"))
+    case = prepared_case(tmp_path / "ct_a.json", VolumeGrid.centered(16 // block, 4.0 * block), BiplanarSetup(pixels=8))
+    assert np.abs(case.grid.center_lps - center).max() <= 2.0 + 1e-9
+    first = (np.array(case.grid.origin_lps) - (block - 1) / 2 * 4.0 - grid.origin_lps) / 4.0
+    i, j, k = np.round(first).astype(int)
+    np.testing.assert_allclose(first, (i, j, k), atol=1e-9)
+    voxels = noise[k : k + 16, j : j + 16, i : i + 16].astype(np.float32)
+    n = 16 // block
+    expected = voxels.reshape(n, block, n, block, n, block).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(case.truth.hu, expected, atol=0.01)
+    assert case.mask.all()
+    np.testing.assert_allclose([r.geometry.isocenter_lps for r in case.radiographs], [case.grid.center_lps] * 2, atol=1e-9)
 
 
 def test_identities_tell_setups_and_files_apart(tmp_path: Path, small_grid: VolumeGrid) -> None:

@@ -18,10 +18,11 @@ from diff2ct.phantom import PedicleScrew
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import grid_around_isocenter
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct_training.acquisitions import coarsened
 from diff2ct_training.cases import UNSCANNED, describe_case, filled, labels_file, read_case, read_labels
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae, vertebrae_of
-from diff2ct_training.framing import acquired_spacing, body_center
+from diff2ct_training.framing import acquired_spacing, body_center, on_voxels
 from diff2ct_training.labels import TOTALSEGMENTATOR
 
 PHANTOMS, REAL_CTS = "phantoms", "real CTs"
@@ -85,7 +86,7 @@ def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup)
     """`prepared_case`, later."""
     files = (json_file, json_file.with_suffix(".npy"), labels_file(json_file))
     content = " and ".join(fingerprint(file) for file in files if file.exists())
-    identity = f"case {content} on {_describe(model_grid)}, X-rays {setup.describe()}"
+    identity = f"case {content} on its own voxels, {_describe(model_grid)}, X-rays {setup.describe()}"
     description = describe_case(json_file)
     return PlannedCase(
         prepared_dataset(description["kind"], description["split"]),
@@ -131,14 +132,18 @@ def ct_case(
 
 
 def prepared_case(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> EvaluationCase:
-    """A case that `diff2ct prepare` wrote, with the screws that were put into it."""
+    """A case that `diff2ct prepare` wrote, with the screws that were put into it. The truth is what training takes for it:
+    voxels of the case, or means of whole blocks of them, to which the isocentre moves by less than a voxel."""
     stored, labels = read_case(json_file), read_labels(json_file)
-    scan = CtVolume(filled(stored.hu), stored.grid)
     dataset = prepared_dataset(stored.kind, stored.split)
-    case = _case_of_scan(dataset, stored.name, scan, stored.center_lps, model_grid, setup)
+    center = on_voxels(stored.center_lps, stored.grid, model_grid)
+    radiographs = render_radiographs(CtVolume(filled(stored.hu), stored.grid), setup.beams(center), stored.name)
+    grid = grid_around_isocenter(model_grid, radiographs)
+    seen = coarsened(stored, grid, aligned=True)
+    case = _truth_on_grid(dataset, stored.name, CtVolume(filled(seen.hu), seen.grid), radiographs, grid)
     screws = tuple(PedicleScrew.from_dict(screw) for screw in stored.screws)
     spacings = [stored.record.get(name) for name in ("pixel_spacing_mm", "slice_spacing_mm")]
-    never = labels_on_grid(np.asarray(stored.hu == UNSCANNED), stored.grid, case.grid)
+    never = labels_on_grid(np.asarray(seen.hu == UNSCANNED), seen.grid, case.grid)
     return replace(
         case,
         mask=case.mask & ~never,
@@ -155,10 +160,15 @@ def prepared_dataset(kind: str, split: str) -> str:
 def _case_of_scan(
     dataset: str, name: str, scan: CtVolume, center: tuple[float, float, float], model_grid: VolumeGrid, setup: BiplanarSetup
 ) -> EvaluationCase:
+    radiographs = render_radiographs(scan, setup.beams(center), name)
+    return _truth_on_grid(dataset, name, scan, radiographs, grid_around_isocenter(model_grid, radiographs))
+
+
+def _truth_on_grid(
+    dataset: str, name: str, scan: CtVolume, radiographs: tuple[Radiograph, Radiograph], grid: VolumeGrid
+) -> EvaluationCase:
     from diff2ct.volume_io import inside_grid, resample
 
-    radiographs = render_radiographs(scan, setup.beams(center), name)
-    grid = grid_around_isocenter(model_grid, radiographs)
     return EvaluationCase(dataset, name, radiographs, resample(scan, grid), inside_grid(scan, grid))
 
 

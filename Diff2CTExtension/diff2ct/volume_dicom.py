@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +61,10 @@ class _Slice:
         return np.cross(self.columns, self.rows)
 
 
-def read_dicom_series(path: Path, series_uid: str | None = None) -> sitk.Image:
-    """One CT series as SimpleITK image in HU (float32), slices sorted along their normal."""
-    headers, wanted = _headers(path, series_uid)
+def read_dicom_series(path: Path, series_uid: str | None = None, files: Sequence[Path] | None = None) -> sitk.Image:
+    """One CT series as SimpleITK image in HU (float32), slices sorted along their normal. files: those below `path` that are
+    looked at; None for all."""
+    headers, wanted = _headers(path, series_uid, files)
     uid = _choose_series(path, headers, wanted)
     files = [file for file, header in headers.items() if header.get("SeriesInstanceUID") == uid]
     slices = [_slice(file, headers[file]) for file in files if "LOCALIZER" not in (headers[file].get("ImageType") or [])]
@@ -104,10 +105,16 @@ def write_dicom_series(ct: CtVolume, folder: Path, *, attributes: Mapping[str, s
             save(template, temporary / f"{k + 1:04d}.dcm")
 
 
-def _headers(path: Path, series_uid: str | None) -> tuple[dict[Path, Dataset], str | None]:
+def cut_off(header: Dataset) -> bool:
+    """Whether this is the header of a CT slice whose file ends inside it, which pydicom reads in silence."""
+    return "Rows" not in header and header.file_meta.get("MediaStorageSOPClassUID") == _CT_IMAGE_STORAGE
+
+
+def _headers(path: Path, series_uid: str | None, files: Sequence[Path] | None) -> tuple[dict[Path, Dataset], str | None]:
     """(headers of all DICOM images, wanted series): of a folder with all below it, or of the folder around a single file."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        if files is None:
+            files = sorted(file for file in path.rglob("*") if file.is_file())
         headers = {file: header for file in files if (header := _header_or_none(file)) is not None}
         if not headers:
             raise ValueError(f"{path}: the folder holds no DICOM images")
@@ -125,6 +132,8 @@ def _header_or_none(file: Path) -> Dataset | None:
         if stream.read(132)[128:] != b"DICM":
             return None
     header = _header(file)
+    if cut_off(header):
+        raise ValueError(f"{file.name}: damaged DICOM file (it ends inside its header)")
     return header if "Rows" in header else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,10 +28,10 @@ _HIGHEST_HU = 32767.0
 _INT16 = np.iinfo(np.int16)
 
 
-def read_ct(path: str | Path, *, series_uid: str | None = None) -> CtVolume:
+def read_ct(path: str | Path, *, series_uid: str | None = None, files: Sequence[Path] | None = None) -> CtVolume:
     """A CT in HU on its own grid, from a folder with a DICOM series (or one file of it), NRRD, NIfTI or MetaImage.
 
-    series_uid: which series, where a folder holds several.
+    series_uid: which series, where a folder holds several. files: its files, where they are known: no others are opened.
     Raises ValueError naming the file if it is not a CT volume in HU of known spacing and orientation; warns of what is unusual.
     """
     path = Path(path)
@@ -41,7 +41,7 @@ def read_ct(path: str | Path, *, series_uid: str | None = None) -> CtVolume:
         # pydicom is imported only where it is needed.
         from diff2ct.volume_dicom import read_dicom_series
 
-        image = read_dicom_series(path, series_uid)
+        image = read_dicom_series(path, series_uid, files)
     elif series_uid is not None:
         raise ValueError(f"series_uid: got {series_uid!r} for {path.name}, accepted only for DICOM")
     else:

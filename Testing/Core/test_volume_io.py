@@ -211,6 +211,26 @@ def test_several_series_must_be_told_apart(tmp_path: Path) -> None:
         read_ct(tmp_path / "x.nrrd", series_uid=uid)
 
 
+@pytest.mark.filterwarnings("ignore:Expected implicit VR")  # of the broken file
+def test_only_the_files_that_are_named_are_opened(tmp_path: Path) -> None:
+    """As many series as a PACS writes into one folder cost no more than their own slices."""
+    folder = series(tmp_path / "study")
+    files = sorted(folder.iterdir())
+    (folder / "damaged.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x08\0\x05\0XX\xff\xff")
+    with pytest.raises(ValueError, match="damaged"):
+        read_ct(folder)
+    np.testing.assert_array_equal(read_ct(folder, files=files).hu, read_ct(series(tmp_path / "alone")).hu)
+
+
+@pytest.mark.parametrize("at", ["Modality", "Rows"])  # before and behind the series' UID
+def test_a_slice_that_ends_inside_its_header_is_not_passed_over(tmp_path: Path, at: str) -> None:
+    """The last one: without it the others are an even stack."""
+    last = sorted(series(tmp_path / "study").iterdir())[-1]
+    last.write_bytes(last.read_bytes()[: pydicom.dcmread(last).get_item(at).value_tell - 8])
+    with pytest.raises(ValueError, match=f"{last.name}: damaged DICOM file .*inside its header"):
+        read_ct(tmp_path / "study")
+
+
 def test_scouts_and_other_modalities_beside_a_ct_do_not_disturb(tmp_path: Path) -> None:
     folder = series(tmp_path / "x")
     for name, elements in {

@@ -115,6 +115,37 @@ def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
     assert "multi-frame" in reasons["enhanced"] and "broken.dcm" in reasons["broken.dcm"]
 
 
+@pytest.mark.parametrize(("at", "both"), [("Rows", False), ("Modality", True)])
+def test_a_series_with_a_slice_that_is_cut_off_is_told(tmp_path: Path, at: str, both: bool) -> None:
+    """In a flat export; before its series' UID the file does not tell of which of the two it is."""
+    for name in "ab":
+        write_volume(tiny_body(), tmp_path / name)
+        for file in sorted((tmp_path / name).iterdir()):
+            file.rename(tmp_path / f"{name}{file.name}")
+        (tmp_path / name).rmdir()
+    cut = sorted(tmp_path.glob("b*"))[-1]
+    cut.write_bytes(cut.read_bytes()[: pydicom.dcmread(cut).get_item(at).value_tell - 8])
+    scans, rejected = find_scans(tmp_path)
+    assert [len(scan.files) for scan in scans] == ([] if both else [16])
+    reasons = [one.reason for one in rejected]
+    assert any("ends inside its header" in reason for reason in reasons)
+    assert sum(f"slices may be missing, {cut.name} cannot be read" in reason for reason in reasons) == 1 + both
+    if not both:
+        assert scans[0].read().hu.shape == tiny_body().hu.shape
+
+
+def test_a_report_beside_a_ct_is_no_damage(tmp_path: Path) -> None:
+    """Without Rows, in the same study, of another kind than CT images."""
+    write_volume(tiny_body(), tmp_path / "ct")
+    report = pydicom.dcmread(next((tmp_path / "ct").iterdir()))
+    del report.PixelData, report.Rows, report.Columns
+    report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
+    report.Modality = "SR"
+    report.save_as(tmp_path / "ct" / "dose.dcm")
+    scans, rejected = find_scans(tmp_path)
+    assert [len(scan.files) for scan in scans] == [16] and rejected == []
+
+
 def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:
     scans = [find_scans(tree(tmp_path / folder, "a.nrrd"))[0][0] for folder in ("one", "two")]
     with pytest.raises(ValueError, match="2 scans are called a"):

@@ -29,7 +29,7 @@ from diff2ct.reconstruct import grid_around_isocenter
 from diff2ct.simulate import acquire, random_detector
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume
-from diff2ct.volume_io import read_ct, resample, write_volume
+from diff2ct.volume_io import resample, write_volume
 from diff2ct_training.acquisitions import AcquisitionConfig, random_beams
 from diff2ct_training.cases import filled, list_cases, read_case
 from diff2ct_training.checksums import sha256_of
@@ -170,7 +170,7 @@ def _render(task: SetTask) -> None:
         ct, center = CtVolume(filled(case.hu), case.grid), case.center_lps
         facts = {"source": case.source, "patient": case.patient, "split": case.split}
     else:
-        ct = read_ct(source.path, series_uid=source.series_uid)
+        ct = source.read()
         center = body_center(ct)
         facts = {"source": source.source, "patient": source.patient, "split": ""}
     mu = hu_to_mu(torch.from_numpy(ct.hu))

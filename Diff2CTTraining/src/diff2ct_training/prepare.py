@@ -16,7 +16,7 @@ import numpy as np
 from diff2ct.phantom import make_phantom
 from diff2ct.units import HU_AIR
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct.volume_io import inside_grid, read_ct, resample
+from diff2ct.volume_io import inside_grid, resample
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
 from diff2ct_training.case_origin import Source, Wanted, is_made
 from diff2ct_training.cases import BODY, CROPPED, UNSCANNED, Case, describe_case, list_cases, read_case, write_case
@@ -272,7 +272,7 @@ def _prepare_scan(task: ScanTask) -> None:
     scan, options = task.scan, task.options
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        native = read_ct(scan.path, series_uid=scan.series_uid)
+        native = scan.read()
     whole = resample(native, axis_aligned_grid(native.grid, SPACING_MM))
     unscanned = ~inside_grid(native, whole.grid)
     body = find_body(whole)

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diff2ct.image_file import suffix_of
+from diff2ct.volume import CtVolume
+from diff2ct.volume_io import read_ct
 from diff2ct_training.labels import CTPELVIC1K, CTSPINE1K, NUMBERS, TOTALSEGMENTATOR, VERSE, LabelFile
 from diff2ct_training.scans_dicom import DicomSeries, find_series
 from diff2ct_training.splits import SPLITS
@@ -31,7 +33,9 @@ PLAIN, DICOM, AUTO = "plain", "dicom", "auto"
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """One CT. path: what `read_ct` takes, with `series_uid` for DICOM. source: the path below the folder that was searched.
+    """One CT. path: what `read_ct` takes, with `series_uid` and `files` for DICOM.
+
+    source: the path below the folder that was searched.
 
     name: for files made from it. files: all that it is made of. official_split: where the data set itself puts it.
     contrast_agent: what DICOM says of it; None if nobody says anything.
@@ -47,6 +51,10 @@ class Scan:
     labels: tuple[LabelFile, ...] = ()
     official_split: str | None = None
     contrast_agent: str | None = None
+
+    def read(self) -> CtVolume:
+        """As `read_ct`. Of a DICOM series no other files than its own are opened, however many lie beside them."""
+        return read_ct(self.path, series_uid=self.series_uid, files=self.files if self.series_uid else None)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
 
 from diff2ct.dicom_file import damage_named
+from diff2ct.volume_dicom import cut_off
 
 _TAGS = [
     "PatientID",
@@ -26,7 +27,7 @@ MIN_SLICES = 2
 @dataclass(frozen=True, kw_only=True)
 class DicomSeries:
     """files: in order of their paths; folder: the deepest one that holds them all. contrast_agent: "" if the tag is empty, None
-    if it is absent."""
+    if it is absent. damaged: names of files that cannot be read and are of this series, or lie beside it and do not tell."""
 
     uid: str
     patient: str
@@ -37,6 +38,7 @@ class DicomSeries:
     localizer: bool
     multi_frame: bool
     contrast_agent: str | None
+    damaged: tuple[str, ...] = ()
 
     @property
     def is_volume(self) -> bool:
@@ -54,26 +56,40 @@ class DicomSeries:
             return f"{named}: an enhanced multi-frame CT, accepted are classic files with one slice each"
         if len(self.files) < MIN_SLICES:
             return f"{named}: {len(self.files)} slice, accepted is a volume of at least {MIN_SLICES}"
+        if self.damaged:
+            return f"{named}: slices may be missing, {', '.join(self.damaged[:3])} cannot be read"
         return ""
 
 
 def find_series(files: Sequence[Path]) -> tuple[list[DicomSeries], list[tuple[Path, str]]]:
     """(series, damaged DICOM files with the reason) among any files; what is not DICOM is passed over."""
     found: dict[str, list[tuple[Path, pydicom.Dataset]]] = {}
-    damaged = []
+    damaged: list[tuple[Path, str]] = []
+    of_series: dict[Path, str] = {}  # damaged file -> its series, as far as it tells
     for file in files:
         try:
             header = _header(file)
         except ValueError as error:
             damaged.append((file, str(error)))
             continue
-        if header is not None:
-            found.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
-    return [_series(uid, members) for uid, members in found.items()], damaged
+        if header is None:
+            continue
+        uid = str(header.get("SeriesInstanceUID", ""))
+        if cut_off(header):
+            damaged.append((file, f"{file.name}: damaged DICOM file (it ends inside its header)"))
+            of_series[file] = uid
+        elif "Rows" in header:
+            found.setdefault(uid, []).append((file, header))
+    series = []
+    for uid, members in found.items():
+        folders = {file.parent for file, _ in members}
+        lost = [file.name for file, _ in damaged if (of_series[file] == uid if of_series.get(file) else file.parent in folders)]
+        series.append(replace(_series(uid, members), damaged=tuple(lost)))
+    return series, damaged
 
 
 def _header(file: Path) -> pydicom.Dataset | None:
-    """Header of a DICOM image, None for other files. ValueError naming a damaged one."""
+    """Header of a DICOM file, None for other files. ValueError naming a damaged one."""
     with file.open("rb") as stream:
         if stream.read(132)[128:] != b"DICM":
             return None
@@ -81,7 +97,7 @@ def _header(file: Path) -> pydicom.Dataset | None:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
         for _ in header:
             pass  # interprets every element now, where damage can still be told with the file's name
-    return header if "Rows" in header else None
+    return header
 
 
 def _series(uid: str, members: Sequence[tuple[Path, pydicom.Dataset]]) -> DicomSeries:

@@ -289,6 +289,13 @@ def poseLps(node):
     return rasMatrix(worldFromNode(node))
 
 
+def middleRas(node):
+    """(3,) the middle of a volume in its own space, without its parent transforms."""
+    ijkToRas = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(ijkToRas)
+    return (fromVtkMatrix(ijkToRas) @ [*((n - 1) / 2 for n in node.GetImageData().GetDimensions()), 1.0])[:3]
+
+
 def voxels(node):
     """(D, H, W) numpy view of the node's voxels; ValueError if there are none, or several values per voxel."""
     if node.GetImageData() is None or node.GetImageData().GetNumberOfScalarComponents() != 1:

@@ -38,6 +38,7 @@ class CompareSection:
         self._asked = None  # the pair whose figures are being computed
         self._failed = {}  # pair -> why there are no figures
         self._comparison = None
+        self._bone = CompareViews.Bone()
 
     def onShow(self):
         parameterNode = self._panel.parameterNode
@@ -96,8 +97,7 @@ class CompareSection:
         reconstruction, truth = parameterNode.reconstructionNode, parameterNode.truthNode
         self._askForFigures(parameterNode)
         self.views.setWindow([reconstruction, truth], parameterNode.huPreset)
-        if reconstruction is not None:
-            CompareViews.showBone(reconstruction, parameterNode.boneIn3D)
+        self._bone.show(reconstruction if parameterNode.boneIn3D else None)
         self._fillViews(parameterNode)
         self._fillTable(parameterNode)
         has = reconstruction is not None

@@ -270,3 +270,35 @@ def test_bone_in_3d(panel, pair):
     click(panel.ui.boneCheckBox)
     settle(panel)
     assert not display.GetVisibility()
+
+
+def rendered(node):
+    import slicer
+
+    display = slicer.modules.volumerendering.logic().GetFirstVolumeRenderingDisplayNode(node)
+    return display is not None and bool(display.GetVisibility())
+
+
+def test_the_bone_of_another_volume_takes_the_place_of_the_first(panel, pair):
+    import slicer
+
+    click(panel.ui.boneCheckBox)
+    settle(panel)
+    second = slicer.modules.volumes.logic().CloneVolume(pair[0], "Second")
+    panel.ui.reconstructionSelector.setCurrentNode(second)
+    settle(panel)
+    assert rendered(second) and not rendered(pair[0])
+    slicer.mrmlScene.RemoveNode(second)
+    panel.ui.reconstructionSelector.setCurrentNode(pair[0])
+    settle(panel)
+    assert rendered(pair[0])
+
+
+def test_a_rendering_that_somebody_else_has_switched_on_stays(panel, pair):
+    import slicer
+
+    slicer.modules.volumerendering.logic().CreateDefaultVolumeRenderingNodes(pair[0]).SetVisibility(True)
+    panel.exit()
+    panel.enter()
+    settle(panel)
+    assert not panel.ui.boneCheckBox.checked and rendered(pair[0])

@@ -48,6 +48,15 @@ class CompareSection:
         if node is not None:
             self.views.center(node)
 
+    def onResult(self):
+        """A run has ended: show its volume, and without a CT to compare with, how far it can be trusted."""
+        parameterNode = self._panel.parameterNode
+        node = parameterNode.reconstructionNode
+        if node is not None and parameterNode.truthNode is None and parameterNode.overlay is Overlay.NONE:
+            known = [overlay for overlay in (Overlay.SUPPORT, Overlay.UNCERTAINTY) if _mapNode(node, overlay) is not None]
+            parameterNode.overlay = (known or [Overlay.NONE])[0]
+        self.onShow()
+
     def onBone(self, isShown):
         """The six views have no 3D view among them, so show those that have."""
         node = self._panel.parameterNode.reconstructionNode
@@ -124,7 +133,7 @@ class CompareSection:
         if reconstruction is None or overlay is Overlay.NONE:
             return None
         if overlay in _MAPS:
-            return reconstruction.GetNodeReference(mapReference(_MAPS[overlay]))
+            return _mapNode(reconstruction, overlay)
         return self._comparison.differenceNode if self._comparison is not None else None
 
     def _overlayWords(self, parameterNode):
@@ -200,3 +209,8 @@ class CompareSection:
             message = self._failed.get(self._pair(parameterNode), _("Computing the figures...") if self._asked else "")
         self.ui.figuresLabel.text = message
         self.ui.figuresLabel.visible = bool(message)
+
+
+def _mapNode(reconstruction, overlay):
+    """The volume that came with a reconstruction; None if there is none."""
+    return reconstruction.GetNodeReference(mapReference(_MAPS[overlay]))

@@ -111,7 +111,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameterNode is None:
             return
         self.ui.compareSection.collapsed = False
-        self.compareSection.onShow()
+        self.compareSection.onResult()
         self.updateSoon()
 
     def _onDrr(self):

@@ -248,6 +248,8 @@ def test_the_xray_hangs_in_its_view_as_it_is_stored(panel, xrays, ct):
         matrix = SceneBridge.fromVtkMatrix(Layout.sliceLogic(Layout.XRAY_VIEWS[slot]).GetSliceNode().GetSliceToRAS())
         columns, rows = (axis * (-1, -1, 1) for axis in beam.detector_axes)
         assert np.allclose(matrix[:3, 0], columns) and np.allclose(matrix[:3, 1], -rows)
+        sliceNode = Layout.sliceLogic(Layout.XRAY_VIEWS[slot]).GetSliceNode()
+        assert sliceNode.GetOrientationMarkerType() == sliceNode.OrientationMarkerTypeAxes
         middle = beam.pixel_to_lps(((beam.detector_size[0] - 1) / 2, (beam.detector_size[1] - 1) / 2)) * (-1, -1, 1)
         assert np.allclose(matrix[:3, 3], middle)
 

@@ -113,6 +113,30 @@ def test_without_a_truth_three_planes_and_3d(panel, pair):
     assert "no ground truth" in panel.ui.compareSection.text
 
 
+def test_a_result_without_a_truth_comes_up_with_what_is_settled(panel, pair):
+    from Diff2CTLib.ParameterNode import Overlay
+
+    for role in ("Diff2CT.sd", "Diff2CT.support"):
+        pair[0].SetNodeReferenceID(role, add_ct(name=role).GetID())
+    panel.showResult()
+    assert panel.parameterNode.overlay is Overlay.NONE
+    panel.ui.truthSelector.setCurrentNode(None)
+    panel.showResult()
+    assert panel.parameterNode.overlay is Overlay.SUPPORT
+    panel.parameterNode.overlay = Overlay.ERROR
+    panel.showResult()
+    assert panel.parameterNode.overlay is Overlay.ERROR
+
+
+def test_the_views_tell_left_from_right_until_that_is_switched_off(panel, pair):
+    click(panel.ui.compareLayoutButton)
+    nodes = [logic.GetSliceNode() for views in logics().values() for logic in views]
+    assert all(node.GetOrientationMarkerType() == node.OrientationMarkerTypeAxes for node in nodes)
+    nodes[0].SetOrientationMarkerType(nodes[0].OrientationMarkerTypeNone)
+    click(panel.ui.compareLayoutButton)
+    assert nodes[0].GetOrientationMarkerType() == nodes[0].OrientationMarkerTypeNone
+
+
 @pytest.mark.parametrize(("index", "window", "level"), [(0, 1500, 300), (1, 400, 40), (2, 1400, -500), (3, 5096, 1548)])
 def test_a_preset_windows_both_volumes_alike(panel, pair, index, window, level):
     panel.ui.huPresetComboBox.currentIndex = index

@@ -78,6 +78,7 @@ def test_several_samples_bring_their_deviation(panel, xrays):
     finish(panel)
     sd = panel.parameterNode.reconstructionNode.GetNodeReference("Diff2CT.sd")
     assert np.all(slicer.util.arrayFromVolume(sd) == 30) and "standard deviation" in sd.GetName()
+    wait_until(lambda: panel.ui.overlayComboBox.currentText == "Standard deviation")  # no CT to compare with: it is marked
 
 
 def test_progress_has_step_elapsed_and_remaining(panel, xrays):

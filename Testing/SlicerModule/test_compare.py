@@ -184,7 +184,7 @@ def test_figures_of_a_new_scene_are_asked_for_although_its_nodes_have_the_old_id
 
     before = pair[0].GetID()
     panel.compareSection._comparison = None
-    panel.compareSection._failed[panel.compareSection._pair(panel.parameterNode)] = "out of luck"
+    panel.compareSection._failed = panel.compareSection._key, "out of luck"
     slicer.mrmlScene.Clear(False)
     settle(panel)
     grid = VolumeGrid.centered(16, 16.0)
@@ -206,6 +206,104 @@ def test_a_difference_from_another_truth_replaces_none(panel, pair):
     )
     second = pair[0].GetNodeReference("Diff2CT.difference")
     assert second.GetID() != first.GetID() and first.GetScene() is not None
+
+
+@pytest.fixture
+def asked(panel, monkeypatch):
+    """What the panel has had compared since: (truth, X-rays)."""
+    calls, compare = [], panel.logic.compare
+
+    def counted(reconstruction, truth, xrays, **options):
+        calls.append((truth, list(xrays)))
+        return compare(reconstruction, truth, xrays, **options)
+
+    monkeypatch.setattr(panel.logic, "compare", counted)
+    return calls
+
+
+def has_figures(panel):
+    return lambda: panel.ui.metricsTable.rowCount > 0
+
+
+def test_figures_follow_a_truth_that_is_moved_and_wait_until_it_rests(panel, pair, asked):
+    panel.ui.previewSelector.setCurrentNode(pair[1])
+    settle(panel)
+    before = panel.compareSection._comparison.differenceNode
+    for shift in (5.0, 10.0, 15.0):
+        panel.ui.poseFeetHeadSlider.value = shift
+        settle(panel)
+        assert panel.ui.metricsTable.rowCount == 0 and "Computing" in panel.ui.figuresLabel.text and asked == []
+    wait_until(has_figures(panel))
+    assert len(asked) == 1 and panel.compareSection._comparison.differenceNode is before
+
+
+def test_figures_follow_the_voxels_of_the_truth(panel, pair, asked):
+    import slicer
+
+    slicer.util.arrayFromVolume(pair[1])[0] = 7
+    slicer.util.arrayFromVolumeModified(pair[1])
+    settle(panel)
+    assert panel.ui.metricsTable.rowCount == 0
+    wait_until(has_figures(panel))
+    assert len(asked) == 1
+
+
+def test_a_comparison_that_failed_is_tried_again_once_the_truth_has_moved(panel, pair, asked):
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "Warp")
+    pair[1].SetAndObserveTransformNodeID(node.GetID())
+    settle(panel)
+    wait_until(lambda: "not linear" in panel.ui.figuresLabel.text)
+    panel.updateSoon()
+    settle(panel)
+    assert len(asked) == 1
+    pair[1].SetAndObserveTransformNodeID(None)
+    settle(panel)
+    wait_until(has_figures(panel))
+    assert panel.ui.figuresLabel.text == ""
+
+
+def test_a_result_is_projected_onto_the_xrays_it_was_made_from(panel, xrays, pair, asked):
+    from Diff2CTLib.Reconstruction import rememberXrays
+    from SlicerModule.tools import add_xrays
+
+    rememberXrays(pair[0], xrays)
+    panel.parameterNode.apNode, panel.parameterNode.lateralNode = add_xrays()
+    settle(panel)
+    assert has_figures(panel)() and not panel.compareSection._stillTimer.active
+    panel.logic.editXray(xrays[0], source_to_detector_mm=1010.0)
+    panel.updateSoon()
+    settle(panel)
+    wait_until(lambda: asked and has_figures(panel)())
+    assert asked == [(pair[1], list(xrays))]
+
+
+def test_a_difference_that_was_deleted_comes_back_when_it_is_asked_for(panel, pair, asked):
+    import slicer
+
+    slicer.mrmlScene.RemoveNode(pair[0].GetNodeReference("Diff2CT.difference"))
+    panel.updateSoon()
+    settle(panel)
+    assert asked == [] and panel.ui.metricsTable.rowCount > 0
+    panel.ui.overlayComboBox.currentIndex = 1
+    settle(panel)
+    assert "Computing the difference" in panel.ui.overlayLabel.text
+    wait_until(lambda: "Blue: below the CT" in panel.ui.overlayLabel.text)
+    panel.ui.truthSelector.setCurrentNode(None)
+    settle(panel)
+    assert panel.ui.overlayLabel.text == "Choose a ground truth first."
+
+
+def test_figures_of_an_older_scene_are_computed_anew(panel, pair, asked):
+    import json
+
+    facts = json.loads(pair[0].GetAttribute("Diff2CT.comparison"))
+    del facts["key"]
+    pair[0].SetAttribute("Diff2CT.comparison", json.dumps({**facts, "truthId": pair[1].GetID()}))
+    settle(panel)
+    assert panel.logic.storedComparison(pair[0]).truthName == "Real CT"
+    wait_until(lambda: asked and has_figures(panel)())
 
 
 def test_the_table_can_be_read_copied_and_saved(panel, pair, tmp_path, monkeypatch):

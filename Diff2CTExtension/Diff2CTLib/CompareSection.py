@@ -7,7 +7,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import CompareKey, CompareViews, Dependencies, Layout, SceneBridge
+from Diff2CTLib import CompareKey, CompareViews, Dependencies, ExportDialog, Layout, SceneBridge
 from Diff2CTLib.ParameterNode import Overlay
 from Diff2CTLib.Reconstruction import mapReference, xraysOf
 
@@ -32,6 +32,7 @@ class CompareSection:
         self.ui.copyButton.connect("clicked(bool)", self.onCopy)
         self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
+        self.ui.reconstructionSelector.addAttribute("vtkMRMLScalarVolumeNode", SceneBridge.PROVENANCE_ATTRIBUTE)
         table = self.ui.metricsTable
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Region"), _("MAE [HU]"), _("Bias [HU]"), _("Further")])
@@ -85,20 +86,9 @@ class CompareSection:
 
     def onExport(self):
         node = self._panel.parameterNode.reconstructionNode
-        path = qt.QFileDialog.getSaveFileName(
-            self._panel.parent,
-            _("Export the synthetic CT"),
-            "synthetic_ct.nrrd",
-            _("NRRD (*.nrrd)")
-            + ";;"
-            + _("NIfTI (*.nii.gz)")
-            + ";;"
-            + _("MetaImage (*.mha)")
-            + ";;"
-            + _("New DICOM folder (*)"),
-        )
-        if path:  # the dialog has asked before an existing file was chosen
-            self._write(lambda: self.logic.exportVolume(node, path, overwrite=Path(path).is_file()), path)
+        path, isReplaced = ExportDialog.ask(self._panel.parent)
+        if path:
+            self._write(lambda: self.logic.exportVolume(node, path, overwrite=isReplaced), path)
 
     def _write(self, write, path):
         try:

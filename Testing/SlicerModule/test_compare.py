@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from SlicerModule.tools import add_ct, child, click, settle, wait_until
+from SlicerModule.tools import add_ct, add_reconstruction, child, click, settle, wait_until
 
 CENTER = (10.0, -20.0, 30.0)
 
@@ -10,13 +10,7 @@ CENTER = (10.0, -20.0, 30.0)
 @pytest.fixture
 def pair(panel):
     """A reconstruction and a ground truth on another grid, chosen and compared."""
-    from Diff2CTLib import SceneBridge
-
-    from diff2ct.volume import VolumeGrid
-
-    grid = VolumeGrid.centered(16, 16.0, (-CENTER[0], -CENTER[1], CENTER[2]))
-    hu = np.linspace(-1000, 1000, 16**3, dtype=np.float32).reshape(16, 16, 16)
-    reconstruction = SceneBridge.addHuVolume(hu, grid, "Synthetic", {"Seed": "3"})
+    reconstruction = add_reconstruction(center_ras=CENTER)
     truth = add_ct(name="Real CT", center_ras=CENTER)
     panel.ui.reconstructionSelector.setCurrentNode(reconstruction)
     panel.ui.truthSelector.setCurrentNode(truth)
@@ -347,16 +341,34 @@ def test_a_comparison_that_fails_says_why_once(panel, pair):
     assert panel.ui.metricsTable.rowCount == 0 and panel.ui.copyButton.enabled is False
 
 
+@pytest.fixture
+def export(panel, monkeypatch):
+    """Clicks Export CT... and answers the dialog with a path and the filter that has a word in it."""
+
+    def answer(path, word="NRRD"):
+        from PySide6.QtWidgets import QFileDialog
+
+        def chosen(dialog):
+            (name_filter,) = [name for name in dialog.nameFilters() if word in name]
+            dialog.selectNameFilter(name_filter)
+            monkeypatch.setattr(QFileDialog, "selectedFiles", lambda _dialog: [str(path)])
+            return 1
+
+        monkeypatch.setattr(QFileDialog, "exec", chosen)
+        monkeypatch.setattr(QFileDialog, "exec_", chosen, raising=False)
+        click(panel.ui.exportButton)
+
+    return answer
+
+
 @pytest.mark.parametrize("name", ["out.nrrd", "out.nii.gz", "out.mha", "dicom"])
-def test_an_export_is_marked_and_in_place(panel, pair, tmp_path, monkeypatch, name):
-    import qt
+def test_an_export_is_marked_and_in_place(panel, pair, tmp_path, export, name):
     from Diff2CTLib import SceneBridge
 
     from diff2ct.volume_io import read_ct
 
     path = tmp_path / name
-    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(path))
-    click(panel.ui.exportButton)
+    export(path, "DICOM" if name == "dicom" else "NRRD")
     assert panel.messages == []
     ct = read_ct(path)
     assert np.allclose(ct.grid.ijk_to_lps, SceneBridge.gridFromNode(pair[0]).ijk_to_lps)
@@ -372,12 +384,32 @@ def test_an_export_is_marked_and_in_place(panel, pair, tmp_path, monkeypatch, na
         assert b"not for diagnosis" in path.read_bytes()[:4000]
 
 
-def test_an_export_into_a_folder_that_is_not_there_says_so(panel, pair, tmp_path, monkeypatch):
-    import qt
-
-    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(tmp_path / "no" / "x.nrrd"))
-    click(panel.ui.exportButton)
+def test_an_export_into_a_folder_that_is_not_there_says_so(panel, pair, tmp_path, export):
+    export(tmp_path / "no" / "x.nrrd")
     assert len(panel.messages) == 1 and "folder does not exist" in panel.messages[0]
+
+
+@pytest.mark.parametrize(("word", "suffix"), [("NRRD", ".nrrd"), ("NIfTI", ".nii.gz"), ("MetaImage", ".mha")])
+def test_a_name_without_suffix_gets_that_of_the_filter(panel, pair, tmp_path, export, word, suffix):
+    export(tmp_path / "out", word)
+    assert panel.messages == [] and (tmp_path / f"out{suffix}").is_file() and not (tmp_path / "out").exists()
+    export(tmp_path / "out", word)  # the dialog has asked about "out" only
+    assert len(panel.messages) == 1 and "exists already" in panel.messages[0]
+
+
+def test_an_existing_file_that_was_chosen_is_replaced(panel, pair, tmp_path, export):
+    (tmp_path / "out.nrrd").write_text("old")
+    export(tmp_path / "out.nrrd")
+    assert panel.messages == [] and (tmp_path / "out.nrrd").stat().st_size > 1000
+
+
+def test_a_volume_that_diff2ct_did_not_make_is_neither_listed_nor_exported(panel, pair, tmp_path):
+    selector = panel.ui.reconstructionSelector
+    listed = [selector.nodeFromIndex(index).GetName() for index in range(selector.nodeCount())]
+    assert listed == ["Synthetic"]
+    with pytest.raises(ValueError, match="Real CT was not made by Diff2CT"):
+        panel.logic.exportVolume(pair[1], tmp_path / "x.nrrd")
+    assert not (tmp_path / "x.nrrd").exists()
 
 
 def test_bone_in_3d(panel, pair):

@@ -1,5 +1,7 @@
 """The section Alignment preview: do the two X-rays, and a CT if there is one, lie where the geometry says?"""
 
+import math
+
 import numpy as np
 from slicer.i18n import tr as _
 
@@ -19,13 +21,16 @@ class AlignmentSection:
         self._isUpdating = False
         self._profileKey = None
         self._profileSentence = ""
-        self._lastCt = None
+        self._last = None, None, None  # CT, the transform that it is under, and the chosen one, at the last update
+        self._taken = None  # (4, 4) the transform as it was when it was taken up, None without one
         self._isTurned = True  # whether the 3D view looks at the whole scene since its layout was last asked for
         self.ui.alignmentLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.resetPoseButton.connect("clicked(bool)", self.onResetPose)
+        self.ui.centerPoseButton.connect("clicked(bool)", self.onCenterPose)
         self._sliders = [getattr(self.ui, f"pose{name}Slider") for name in Pose.NAMES]
-        for slider in self._sliders:
-            slider.connect("valueChanged(double)", self.onPose)
+        self._reaches = [slider.maximum for slider in self._sliders]
+        for index, slider in enumerate(self._sliders):
+            slider.connect("valueChanged(double)", self._onPose(index))
 
     def onShow(self):
         Layout.show(Layout.ALIGNMENT_LAYOUT)
@@ -33,26 +38,22 @@ class AlignmentSection:
         self._profileKey = None  # the plot view is there only now
         self._panel.updateSoon()
 
-    def onPose(self, _value):
-        """A slider moved: write the pose, making the transform node if there is none yet."""
-        parameterNode = self._panel.parameterNode
-        if self._isUpdating or parameterNode is None or parameterNode.previewNode is None:
-            return
-        node = parameterNode.poseNode or Pose.addNode()
-        Pose.write(node, [slider.value for slider in self._sliders], self._center(parameterNode))
-        if parameterNode.poseNode is not node:
-            parameterNode.poseNode = node
-        self._panel.updateSoon()
-
     def onResetPose(self):
         node = self._panel.parameterNode.poseNode
-        if node is not None:
-            Pose.write(node, [0.0] * 6, self._center(self._panel.parameterNode))
+        if node is not None and self._taken is not None:
+            node.SetMatrixTransformToParent(SceneBridge.toVtkMatrix(self._taken))
+
+    def onCenterPose(self):
+        """The middle of the CT to the isocentre; its turn stays."""
+        parameterNode = self._panel.parameterNode
+        shift = self._center(parameterNode) - SceneBridge.middleRas(parameterNode.previewNode)
+        self._move(dict(enumerate(shift.tolist())))
 
     def reset(self):
         """Forget the scene, after it was closed."""
         self.scene.reset()
-        self._profileKey, self._profileSentence, self._lastCt = None, "", None
+        self._profileKey, self._profileSentence = None, ""
+        self._last, self._taken = (None, None, None), None
 
     def update(self, parameterNode):
         nodes = {"ap": parameterNode.apNode, "lateral": parameterNode.lateralNode}
@@ -85,36 +86,75 @@ class AlignmentSection:
             nodes = {"ap": parameterNode.apNode, "lateral": parameterNode.lateralNode}
             self._say(parameterNode.previewNode, nodes, True)
 
+    def _onPose(self, index):
+        def onPose(value):
+            parameterNode = self._panel.parameterNode
+            if not self._isUpdating and parameterNode is not None and parameterNode.previewNode is not None:
+                self._move({index: value})
+
+        return onPose
+
+    def _move(self, changed):
+        """Write some of the six values, {index: value}, and leave the others exactly as they are; makes the node if need be."""
+        parameterNode = self._panel.parameterNode
+        self._placeCt(parameterNode)
+        if not self._isMovable(parameterNode):
+            return
+        if parameterNode.poseNode is None:
+            parameterNode.poseNode = Pose.addNode()
+            self._placeCt(parameterNode)
+        center = self._center(parameterNode)
+        values = Pose.read(parameterNode.poseNode, center)
+        for index, value in changed.items():
+            values[index] = value
+        Pose.write(parameterNode.poseNode, values, center)
+        self._panel.updateSoon()
+
     def _placeCt(self, parameterNode):
-        """A CT that is chosen brings its own pose; after that, the chosen transform node moves it."""
-        ct = parameterNode.previewNode
+        """The CT under the chosen transform, or the transform that the CT has chosen: what changed last counts."""
+        ct, pose = parameterNode.previewNode, parameterNode.poseNode
+        lastCt, lastOwn, lastPose = self._last
         if ct is None:
-            self._lastCt = None
+            self._last = None, None, lastPose  # a pose that is chosen before its CT is a change then
             return
         own = ct.GetParentTransformNode()
-        if ct is not self._lastCt:
-            isFirst, self._lastCt = self._lastCt is None, ct
-            if own is not None and own.IsA("vtkMRMLLinearTransformNode"):
-                parameterNode.poseNode = own
-            elif not isFirst:  # the first one, of a scene just opened, keeps the pose that was saved with it
-                parameterNode.poseNode = None
-        elif parameterNode.poseNode is not own:
-            pose = parameterNode.poseNode
+        before = lastOwn if ct is lastCt else None
+        if own is before and pose is not lastPose:
             ct.SetAndObserveTransformNodeID(pose.GetID() if pose is not None else None)
+        elif own is not before or ct is not lastCt:  # another CT, or another module has moved it
+            isLinear = own is not None and own.IsA("vtkMRMLLinearTransformNode")
+            pose = parameterNode.poseNode = own if isLinear else None
+        if ct is not lastCt or pose is not lastPose:
+            self._taken = Pose.matrixOf(pose) if pose is not None else None
+        self._last = ct, ct.GetParentTransformNode(), pose
+
+    def _isMovable(self, parameterNode):
+        """Whether the sliders can say where the CT is."""
+        ct = parameterNode.previewNode
+        own = ct.GetParentTransformNode() if ct is not None else None
+        return ct is not None and ct.GetImageData() is not None and (own is None or Pose.isPlain(own))
 
     def _fillPose(self, parameterNode):
-        values = [0.0] * 6
-        if parameterNode.poseNode is not None:
-            values = Pose.read(parameterNode.poseNode, self._center(parameterNode))
+        ct, node, isMovable = parameterNode.previewNode, parameterNode.poseNode, self._isMovable(parameterNode)
+        isPosed = isMovable and node is not None
+        values = Pose.read(node, self._center(parameterNode)) if isPosed else [0.0] * 6
         self._isUpdating = True
         try:
-            for slider, value in zip(self._sliders, values, strict=True):
-                slider.enabled = parameterNode.previewNode is not None
+            for slider, value, reach in zip(self._sliders, values, self._reaches, strict=True):
+                slider.enabled = isMovable
+                if not slider.minimum - 0.1 < value < slider.maximum + 0.1:  # a CT from afar: the range goes along
+                    slider.minimum, slider.maximum = value - reach, value + reach
                 if abs(slider.value - value) > 1e-3:
                     slider.value = value
         finally:
             self._isUpdating = False
-        self.ui.resetPoseButton.enabled = any(abs(value) > 1e-6 for value in values)
+        self.ui.centerPoseButton.enabled = isMovable
+        isMoved = ct is not None and node is not None and not np.allclose(Pose.matrixOf(node), self._taken, rtol=0, atol=1e-6)
+        self.ui.resetPoseButton.enabled = isMoved
+        own = ct.GetParentTransformNode() if ct is not None else None
+        words = _("{name} is not a plain shift and turn, so only the module Transforms can change it.")
+        self.ui.poseLabel.text = words.format(name=own.GetName()) if own is not None and not isMovable else ""
+        self.ui.poseLabel.visible = bool(self.ui.poseLabel.text)
 
     def _center(self, parameterNode):
         """(3,) RAS point about which the CT turns: the isocentre."""
@@ -155,5 +195,7 @@ class AlignmentSection:
             ]
             state = _("agreement {values}").format(values=", ".join(agreements)) if agreements else _("computing the DRR")
             text = _("Agreement of edges (1 is perfect): {values}").format(values=", ".join(agreements) or "...")
+            if any(preview.hasDrr(slot) and math.isnan(preview.agreement(slot)) for slot in SLOTS):
+                text += ". " + _("Centre on isocentre, under Move the CT, brings it there.")
         self.ui.agreementLabel.text = text
         self.ui.alignmentSection.text = _("Alignment preview: {state}").format(state=state)

@@ -7,11 +7,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import CompareViews, Dependencies, Layout, SceneBridge
+from Diff2CTLib import CompareKey, CompareViews, Dependencies, ExportDialog, Layout, SceneBridge
 from Diff2CTLib.ParameterNode import Overlay
-from Diff2CTLib.Reconstruction import mapReference
+from Diff2CTLib.Reconstruction import mapReference, xraysOf
 
 _MAPS = {Overlay.UNCERTAINTY: "sd", Overlay.ERROR: "error", Overlay.SUPPORT: "support"}
+_STILL_MS = 400
 _LOOK_FROM = (0.48, 0.84, 0.25)  # the patient's front and right, a little from above
 
 
@@ -21,12 +22,17 @@ class CompareSection:
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
         self.views = CompareViews.CompareViews()
+        self._stillTimer = qt.QTimer()  # figures take the service a while: not for each step of a CT that is being moved
+        self._stillTimer.setSingleShot(True)
+        self._stillTimer.setInterval(_STILL_MS)
+        self._stillTimer.connect("timeout()", panel.updateSoon)
         self.reset()
         self.ui.compareLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.boneCheckBox.connect("clicked(bool)", self.onBone)
         self.ui.copyButton.connect("clicked(bool)", self.onCopy)
         self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
+        self.ui.reconstructionSelector.addAttribute("vtkMRMLScalarVolumeNode", SceneBridge.PROVENANCE_ATTRIBUTE)
         table = self.ui.metricsTable
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Region"), _("MAE [HU]"), _("Bias [HU]"), _("Further")])
@@ -35,9 +41,12 @@ class CompareSection:
 
     def reset(self):
         """Forget the scene, after it was closed: the next one has nodes with the same IDs."""
-        self._asked = None  # the pair whose figures are being computed
-        self._failed = {}  # pair -> why there are no figures
+        self._key = None  # of `CompareKey`, of what is chosen
+        self._asked = None  # an object while figures are being computed
+        self._failed = None, ""  # a key, and why it has no figures
         self._comparison = None
+        self._stillTimer.stop()
+        self._bone = CompareViews.Bone()
 
     def onShow(self):
         parameterNode = self._panel.parameterNode
@@ -46,6 +55,15 @@ class CompareSection:
         node = parameterNode.reconstructionNode or parameterNode.truthNode
         if node is not None:
             self.views.center(node)
+
+    def onResult(self):
+        """A run has ended: show its volume, and without a CT to compare with, how far it can be trusted."""
+        parameterNode = self._panel.parameterNode
+        node = parameterNode.reconstructionNode
+        if node is not None and parameterNode.truthNode is None and parameterNode.overlay is Overlay.NONE:
+            known = [overlay for overlay in (Overlay.SUPPORT, Overlay.UNCERTAINTY) if _mapNode(node, overlay) is not None]
+            parameterNode.overlay = (known or [Overlay.NONE])[0]
+        self.onShow()
 
     def onBone(self, isShown):
         """The six views have no 3D view among them, so show those that have."""
@@ -68,20 +86,9 @@ class CompareSection:
 
     def onExport(self):
         node = self._panel.parameterNode.reconstructionNode
-        path = qt.QFileDialog.getSaveFileName(
-            self._panel.parent,
-            _("Export the synthetic CT"),
-            "synthetic_ct.nrrd",
-            _("NRRD (*.nrrd)")
-            + ";;"
-            + _("NIfTI (*.nii.gz)")
-            + ";;"
-            + _("MetaImage (*.mha)")
-            + ";;"
-            + _("New DICOM folder (*)"),
-        )
-        if path:  # the dialog has asked before an existing file was chosen
-            self._write(lambda: self.logic.exportVolume(node, path, overwrite=Path(path).is_file()), path)
+        path, isReplaced = ExportDialog.ask(self._panel.parent)
+        if path:
+            self._write(lambda: self.logic.exportVolume(node, path, overwrite=isReplaced), path)
 
     def _write(self, write, path):
         try:
@@ -96,8 +103,7 @@ class CompareSection:
         reconstruction, truth = parameterNode.reconstructionNode, parameterNode.truthNode
         self._askForFigures(parameterNode)
         self.views.setWindow([reconstruction, truth], parameterNode.huPreset)
-        if reconstruction is not None:
-            CompareViews.showBone(reconstruction, parameterNode.boneIn3D)
+        self._bone.show(reconstruction if parameterNode.boneIn3D else None)
         self._fillViews(parameterNode)
         self._fillTable(parameterNode)
         has = reconstruction is not None
@@ -124,7 +130,7 @@ class CompareSection:
         if reconstruction is None or overlay is Overlay.NONE:
             return None
         if overlay in _MAPS:
-            return reconstruction.GetNodeReference(mapReference(_MAPS[overlay]))
+            return _mapNode(reconstruction, overlay)
         return self._comparison.differenceNode if self._comparison is not None else None
 
     def _overlayWords(self, parameterNode):
@@ -140,45 +146,61 @@ class CompareSection:
                 Overlay.SUPPORT: _("Green: the X-rays settle what is there; elsewhere it is what is usual."),
             }[overlay]
         if overlay is Overlay.DIFFERENCE:
-            return _("Choose a ground truth first.")
+            if parameterNode.truthNode is None:
+                return _("Choose a ground truth first.")
+            if Dependencies.missing():
+                return _("The difference needs PyTorch, see the section Reconstruction.")
+            return _("Computing the difference...") if self._isComputing() else _("The difference could not be computed.")
         if overlay is Overlay.UNCERTAINTY:
             return _("There is a standard deviation only if two samples or more are drawn.")
         return _("The checkpoint of this reconstruction is not calibrated.")
 
-    def _pair(self, parameterNode):
-        truth = parameterNode.truthNode
-        return parameterNode.reconstructionNode.GetID(), truth.GetID() if truth is not None else ""
-
     def _askForFigures(self, parameterNode):
-        """Compute what is not known yet for the chosen pair, in the background."""
-        reconstruction = parameterNode.reconstructionNode
-        stored = self.logic.storedComparison(reconstruction)
-        self._comparison = None
-        if reconstruction is None or Dependencies.missing():
-            self._comparison = stored
+        """Compute what is not known yet of what is chosen, as it is now, in the background."""
+        reconstruction, truth = parameterNode.reconstructionNode, parameterNode.truthNode
+        self._comparison = stored = self.logic.storedComparison(reconstruction)
+        if reconstruction is None:
+            self._key = None
             return
-        pair = self._pair(parameterNode)
-        if stored is not None and stored.truthId == pair[1]:
-            self._comparison = stored
-        elif pair not in (self._asked, *self._failed):
-            xrays = [node for node in (parameterNode.apNode, parameterNode.lateralNode) if SceneBridge.isXray(node)]
-            self._asked, failed = pair, self._failed
+        xrays = xraysOf(reconstruction)
+        if xrays is None:
+            xrays = [parameterNode.apNode, parameterNode.lateralNode]
+        xrays = [node for node in xrays if SceneBridge.isXray(node)]
+        key = CompareKey.of(reconstruction, truth, xrays)
+        if key != self._key:
+            self._key = key
+            self._stillTimer.start()
+        if Dependencies.missing():
+            return
+        isDifferenceShown = truth is not None and parameterNode.overlay is Overlay.DIFFERENCE
+        isKnown = stored is not None and stored.key == key
+        if isKnown and not (isDifferenceShown and stored.differenceNode is None):  # somebody may have deleted it
+            return
+        self._comparison = None
+        if self._asked is None and not self._stillTimer.active and self._failed[0] != key:
+            asked = self._asked = object()
             self.logic.compare(
-                reconstruction,
-                parameterNode.truthNode,
-                xrays,
-                wait=False,
-                onDone=lambda *answer: self._onFigures(pair, failed, *answer),
+                reconstruction, truth, xrays, wait=False, onDone=lambda *answer: self._onFigures(asked, key, *answer)
             )
 
-    def _onFigures(self, pair, failed, comparison, error):
-        if failed is not self._failed:  # the scene was closed meanwhile
+    def _onFigures(self, asked, key, comparison, error):
+        if asked is not self._asked:  # the scene was closed meanwhile
             return
-        if self._asked == pair:
-            self._asked = None
+        self._asked = None
         if comparison is None:
-            self._failed[pair] = error
+            self._failed = key, error
         self._panel.updateSoon()
+
+    def _isComputing(self):
+        return self._comparison is None and not Dependencies.missing() and self._failed[0] != self._key
+
+    def _message(self):
+        """What there is to say about the figures of the chosen reconstruction."""
+        if self._comparison is None:
+            return _("Computing the figures...") if self._isComputing() else self._failed[1]
+        if self._comparison.key not in ("", self._key):
+            return _("Computed before the volumes or the X-rays were changed; new figures need PyTorch.")
+        return ""
 
     def _fillTable(self, parameterNode):
         table = self.ui.metricsTable
@@ -195,8 +217,10 @@ class CompareSection:
             table.resizeColumnToContents(column)
         table.setFixedHeight(table.horizontalHeader().height + 2 + sum(table.rowHeight(row) for row in range(len(rows))))
         table.visible = bool(rows)
-        message = ""
-        if parameterNode.reconstructionNode is not None and self._comparison is None:
-            message = self._failed.get(self._pair(parameterNode), _("Computing the figures...") if self._asked else "")
-        self.ui.figuresLabel.text = message
-        self.ui.figuresLabel.visible = bool(message)
+        self.ui.figuresLabel.text = self._message() if parameterNode.reconstructionNode is not None else ""
+        self.ui.figuresLabel.visible = bool(self.ui.figuresLabel.text)
+
+
+def _mapNode(reconstruction, overlay):
+    """The volume that came with a reconstruction; None if there is none."""
+    return reconstruction.GetNodeReference(mapReference(_MAPS[overlay]))

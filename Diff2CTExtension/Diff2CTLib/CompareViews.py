@@ -139,18 +139,31 @@ def styleOverlay(node, overlay):
     display.SetWindowLevel(high - low, (high + low) / 2)
 
 
-def showBone(node, isShown):
-    """Volume rendering of the bone of `node`, all others of this module stay as they are."""
-    logic = slicer.modules.volumerendering.logic()
-    display = logic.GetFirstVolumeRenderingDisplayNode(node)
-    if display is None:
-        if not isShown:
+class Bone:
+    """The rendered bone of at most one volume. What somebody has switched on or off in Volume Rendering stays so."""
+
+    def __init__(self):
+        self.node = None  # whose bone is shown
+
+    def show(self, node):
+        """The bone of `node` and of no other that was shown by this; None is no bone."""
+        if node is self.node:
             return
-        display = logic.CreateDefaultVolumeRenderingNodes(node)
-        preset = logic.GetPresetByName("CT-Bone")
-        if preset is not None:
-            display.GetVolumePropertyNode().Copy(preset)
-    display.SetVisibility(isShown)
+        logic = slicer.modules.volumerendering.logic()
+        if self.node is not None and self.node.GetScene() is not None:
+            before = logic.GetFirstVolumeRenderingDisplayNode(self.node)
+            if before is not None:
+                before.SetVisibility(False)
+        self.node = node
+        if node is None:
+            return
+        display = logic.GetFirstVolumeRenderingDisplayNode(node)
+        if display is None:
+            display = logic.CreateDefaultVolumeRenderingNodes(node)
+            preset = logic.GetPresetByName("CT-Bone")
+            if preset is not None:
+                display.GetVolumePropertyNode().Copy(preset)
+        display.SetVisibility(True)
 
 
 def _show(other, sliceNode):

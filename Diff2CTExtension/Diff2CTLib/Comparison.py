@@ -7,11 +7,12 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import SceneBridge, TemporaryFolder
+from Diff2CTLib import CompareKey, SceneBridge, TemporaryFolder
 from Diff2CTLib.VolumeFile import VolumeFile
 
 _ATTRIBUTE = "Diff2CT.comparison"
 _DIFFERENCE = "Diff2CT.difference"
+_TRUTH = "Diff2CT.truth"
 _DASH = "-"
 
 
@@ -20,12 +21,13 @@ class Comparison:
     """scores: as `diff2ct.metrics.evaluate_volume`, None for a figure over an empty region; empty without a true CT.
 
     reprojection: per X-ray {"view", "relative_l2", "ncc"}. truthName: of the CT that was compared with.
+    key: of `CompareKey`, what it was computed from.
     """
 
     scores: dict = field(default_factory=dict)
     reprojection: list = field(default_factory=list)
     truthName: str = ""
-    truthId: str = ""
+    key: str = ""
     differenceNode: object = None
 
     def rows(self):
@@ -76,14 +78,16 @@ class Comparison:
         text = node.GetAttribute(_ATTRIBUTE)
         if not text:
             return None
-        return cls(**json.loads(text), differenceNode=node.GetNodeReference(_DIFFERENCE))
+        facts = json.loads(text)
+        known = {name: facts[name] for name in ("scores", "reprojection", "truthName", "key") if name in facts}
+        return cls(**known, differenceNode=node.GetNodeReference(_DIFFERENCE))
 
     def storeOn(self, node):
         facts = {
             "scores": self.scores,
             "reprojection": self.reprojection,
             "truthName": self.truthName,
-            "truthId": self.truthId,
+            "key": self.key,
         }
         node.SetAttribute(_ATTRIBUTE, json.dumps(facts))
         if self.differenceNode is not None:
@@ -92,6 +96,7 @@ class Comparison:
 
 def compareAsync(service, reconstruction, truth, xrays, onDone):
     """onDone(Comparison or None, error sentence). The difference becomes a new node, or replaces that of the same pair."""
+    key = CompareKey.of(reconstruction, truth, xrays)
     folder = TemporaryFolder.make()
     files, request = [], {"radiographs": [], "difference": str(folder / "difference.npy")}
 
@@ -106,10 +111,10 @@ def compareAsync(service, reconstruction, truth, xrays, onDone):
         for index, node in enumerate(xrays):
             views.append(_writeXray(node, folder / f"{index}.npy"))
             request["radiographs"].append(str(folder / f"{index}.npy"))
-        for key, node in (("prediction", reconstruction), ("truth", truth)):
+        for name, node in (("prediction", reconstruction), ("truth", truth)):
             if node is not None:
                 files.append(VolumeFile(node, inWorld=True))
-                request[key] = files[-1].description
+                request[name] = files[-1].description
         grid = SceneBridge.gridFromNode(reconstruction)
     except (ValueError, OSError) as error:
         finish(None, str(error))
@@ -123,7 +128,7 @@ def compareAsync(service, reconstruction, truth, xrays, onDone):
             finish(None, _("The reconstruction was removed while it was compared."))
             return
         try:
-            comparison = _comparison(answer, reconstruction, truth, views, grid, folder / "difference.npy")
+            comparison = _comparison(answer, reconstruction, truth, views, grid, folder / "difference.npy", key)
         except (ValueError, OSError) as error:
             finish(None, str(error))
         else:
@@ -149,13 +154,12 @@ def _writeXray(node, path):
     return radiograph.geometry.view.value
 
 
-def _comparison(answer, reconstruction, truth, views, grid, differencePath):
+def _comparison(answer, reconstruction, truth, views, grid, differencePath, key):
     reprojection = [{"view": view, **figures} for view, figures in zip(views, answer["reprojection"], strict=True)]
-    comparison = Comparison(answer["scores"] or {}, reprojection)
+    comparison = Comparison(answer["scores"] or {}, reprojection, key=key)
     if truth is not None:
-        comparison.truthName, comparison.truthId = truth.GetName(), truth.GetID() or ""
-        before = Comparison.fromNode(reconstruction)
-        node = before.differenceNode if before is not None and before.truthId == comparison.truthId else None
+        comparison.truthName = truth.GetName()
+        node = reconstruction.GetNodeReference(_DIFFERENCE) if reconstruction.GetNodeReference(_TRUTH) is truth else None
         difference = np.load(differencePath, allow_pickle=False)
         if node is None:
             name = _("{name} - difference").format(name=reconstruction.GetName())
@@ -163,6 +167,7 @@ def _comparison(answer, reconstruction, truth, views, grid, differencePath):
         else:
             slicer.util.updateVolumeFromArray(node, difference)
         comparison.differenceNode = node
+        reconstruction.SetNodeReferenceID(_TRUTH, truth.GetID())
     comparison.storeOn(reconstruction)
     return comparison
 

@@ -17,6 +17,7 @@ RECONSTRUCTION_VIEWS = {plane: f"Diff2CTReconstruction{plane}" for plane in PLAN
 TRUTH_VIEWS = {plane: f"Diff2CTTruth{plane}" for plane in PLANES}
 
 _COLORS = {"Axial": "#F34A33", "Coronal": "#6EB04B", "Sagittal": "#EDD54C"}  # Slicer's red, green, yellow
+_SIDES_MARKED = "Diff2CT.sidesMarked"
 _XRAY_GROUP, _COMPARE_GROUP = 2408, 2409  # keeps linking apart from Red, Green and Yellow
 
 
@@ -27,7 +28,18 @@ def show(layoutId):
         return False
     register()
     manager.setLayout(layoutId)
+    for viewName in (*XRAY_VIEWS.values(), *RECONSTRUCTION_VIEWS.values(), *TRUTH_VIEWS.values()):
+        logic = sliceLogic(viewName)
+        if logic is not None:
+            _markSides(logic.GetSliceNode())
     return True
+
+
+def _markSides(sliceNode):
+    """Axes with the letters R, A and S into a corner; once, so that they can be switched off."""
+    if sliceNode.GetAttribute(_SIDES_MARKED) is None:
+        sliceNode.SetAttribute(_SIDES_MARKED, "1")
+        sliceNode.SetOrientationMarkerType(sliceNode.OrientationMarkerTypeAxes)
 
 
 def isShown(layoutId):

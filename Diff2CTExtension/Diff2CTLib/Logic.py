@@ -258,6 +258,9 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Write a CT node as .nrrd, .nii.gz, .mha, or into a folder as a DICOM series; it says that it is synthetic."""
         from diff2ct.volume_io import write_volume
 
+        if not SceneBridge.isMade(node):
+            words = _("{name} was not made by Diff2CT, so it is not marked as synthetic. Save it as other volumes of Slicer.")
+            raise ValueError(words.format(name=node.GetName()))
         attributes = {"Notice": SceneBridge.NOTICE, **SceneBridge.provenanceOf(node)}
         write_volume(SceneBridge.ctFromNode(node), path, attributes=attributes, overwrite=overwrite)
 

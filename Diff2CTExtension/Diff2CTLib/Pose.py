@@ -1,4 +1,4 @@
-"""The pose of a CT as an ordinary linear transform node: shift [mm] and turn [deg] about a fixed point, in RAS."""
+"""The pose of a CT as an ordinary linear transform node: a shift [mm], then a turn [deg] about a fixed point, in RAS."""
 
 import math
 
@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from Diff2CTLib import SceneBridge
 
 NAMES = ("LeftRight", "BackFront", "FeetHead", "TiltX", "TiltY", "TiltZ")
-"""Order of the six values: shift along R, A, S [mm], turns about R, A, S [deg]."""
+"""Order of the six values: shift along R, A, S of the CT [mm], turns about R, A, S [deg]."""
 
 
 def addNode():
@@ -18,15 +18,28 @@ def addNode():
 
 
 def write(node, sixValues, center):
-    """Into the node: turn about `center` (RAS), about R first, then A, then S; then shift."""
+    """Into the node: shift; then turn about `center` (RAS), about R first, then A, then S."""
     node.SetMatrixTransformToParent(SceneBridge.toVtkMatrix(matrix(sixValues, center)))
 
 
 def read(node, center):
     """The six values of the node's transform."""
+    return values(matrixOf(node), center)
+
+
+def matrixOf(node):
+    """(4, 4) of the node's transform as it is."""
     found = vtk.vtkMatrix4x4()
     node.GetMatrixTransformToParent(found)
-    return values(SceneBridge.fromVtkMatrix(found), center)
+    return SceneBridge.fromVtkMatrix(found)
+
+
+def isPlain(node):
+    """Whether six values say all that the node does: it is linear, neither scales, shears nor mirrors, and none moves it."""
+    if not node.IsA("vtkMRMLLinearTransformNode") or node.GetParentTransformNode() is not None:
+        return False
+    found = matrixOf(node)
+    return np.allclose(matrix(values(found, np.zeros(3)), np.zeros(3))[:3, :3], found[:3, :3], rtol=0, atol=1e-5)
 
 
 def matrix(sixValues, center):
@@ -37,7 +50,7 @@ def matrix(sixValues, center):
     aboutZ = np.array([[math.cos(c), -math.sin(c), 0], [math.sin(c), math.cos(c), 0], [0, 0, 1]])
     result = np.eye(4)
     result[:3, :3] = aboutZ @ aboutY @ aboutX
-    result[:3, 3] = np.asarray(center) + sixValues[:3] - result[:3, :3] @ center
+    result[:3, 3] = np.asarray(center) + result[:3, :3] @ (np.asarray(sixValues[:3]) - center)
     return result
 
 
@@ -46,5 +59,5 @@ def values(matrix4, center):
     turn = matrix4[:3, :3]
     b = math.asin(max(-1.0, min(1.0, -turn[2, 0])))
     a, c = math.atan2(turn[2, 1], turn[2, 2]), math.atan2(turn[1, 0], turn[0, 0])
-    shift = matrix4[:3, 3] - np.asarray(center) + turn @ center
+    shift = np.asarray(center) + turn.T @ (matrix4[:3, 3] - center)
     return [*shift.tolist(), *(math.degrees(angle) for angle in (a, b, c))]

@@ -23,6 +23,25 @@ def mapReference(name):
     return f"Diff2CT.{name}"
 
 
+_XRAY_ROLES = ("Diff2CT.ap", "Diff2CT.lateral")
+_KNOWS_XRAYS = "Diff2CT.knowsXrays"
+
+
+def rememberXrays(node, xrays):
+    """Let a reconstruction's node refer to the X-ray nodes it was made from, as far as they are in the scene."""
+    node.SetAttribute(_KNOWS_XRAYS, "1")
+    for role, xray in zip(_XRAY_ROLES, xrays, strict=True):
+        if xray.GetScene() is not None:
+            node.SetNodeReferenceID(role, xray.GetID())
+
+
+def xraysOf(node):
+    """The X-ray nodes it was made from that are still in the scene; None if it does not tell."""
+    if node.GetAttribute(_KNOWS_XRAYS) is None:
+        return None
+    return [xray for xray in map(node.GetNodeReference, _XRAY_ROLES) if xray is not None]
+
+
 @dataclass
 class Progress:
     """Where a running reconstruction is. step, steps are 0 before the first step; remainingS is None until it is known."""
@@ -66,6 +85,7 @@ class Reconstruction:
         Dependencies.require()
         pair = [SceneBridge.xrayFromNode(node) for node in (ap, lateral)]
         self.outcome = None
+        self._xrays = ap, lateral
         self._onProgress, self._onFinished = onProgress, onFinished
         self._name = pair[0].radiograph.source.rpartition(".")[0] or pair[0].radiograph.source or ap.GetName()
         self._sources = ", ".join(xray.radiograph.source for xray in pair)
@@ -203,6 +223,7 @@ class Reconstruction:
         node = SceneBridge.addHuVolume(
             volume.hu, volume.grid, _("{name} CT (synthetic, not for diagnosis)").format(name=self._name), provenance
         )
+        rememberXrays(node, self._xrays)
         mapNodes = {}
         for name in [name for name in MAP_NAMES if name in found]:
             values, words = found[name][0], MAP_NAMES[name]().format(name=self._name)

@@ -289,6 +289,13 @@ def poseLps(node):
     return rasMatrix(worldFromNode(node))
 
 
+def middleRas(node):
+    """(3,) the middle of a volume in its own space, without its parent transforms."""
+    ijkToRas = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(ijkToRas)
+    return (fromVtkMatrix(ijkToRas) @ [*((n - 1) / 2 for n in node.GetImageData().GetDimensions()), 1.0])[:3]
+
+
 def voxels(node):
     """(D, H, W) numpy view of the node's voxels; ValueError if there are none, or several values per voxel."""
     if node.GetImageData() is None or node.GetImageData().GetNumberOfScalarComponents() != 1:
@@ -299,23 +306,25 @@ def voxels(node):
     return array
 
 
-def addVolume(array, grid, name, scene=None):
-    """A new scalar volume of `array` (D, H, W) on the core's `grid`, marked as synthetic."""
+def addVolume(array, grid, name, scene=None, **attributes):
+    """A new scalar volume of `array` (D, H, W) on the core's `grid`, marked as synthetic. attributes: of the node, before it is
+    in the scene: lists of nodes look at them when it comes."""
     scene = scene or slicer.mrmlScene
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetName(scene.GenerateUniqueName(name))
+    for key, value in {SYNTHETIC_ATTRIBUTE: "1", "Diff2CT.notice": NOTICE, **attributes}.items():
+        node.SetAttribute(key, value)
+    node.SetDescription(_("Synthetic. {notice}").format(notice=NOTICE))
+    node = scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
     slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array))
     node.SetIJKToRASMatrix(toVtkMatrix(RAS_FROM_LPS @ grid.ijk_to_lps))
-    node.SetAttribute(SYNTHETIC_ATTRIBUTE, "1")
-    node.SetAttribute("Diff2CT.notice", NOTICE)
-    node.SetDescription(_("Synthetic. {notice}").format(notice=NOTICE))
     return node
 
 
 def addHuVolume(array, grid, name, provenance=None):
     """`addVolume` in HU, with where it came from (key and value both text)."""
-    node = addVolume(array, grid, name)
-    node.SetAttribute(PROVENANCE_ATTRIBUTE, json.dumps(provenance or {}))
+    node = addVolume(array, grid, name, **{PROVENANCE_ATTRIBUTE: json.dumps(provenance or {})})
     quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
     quantity.SetValueSchemeMeaning("112031", "DCM", "Attenuation Coefficient")
     units.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
@@ -327,6 +336,11 @@ def addHuVolume(array, grid, name, provenance=None):
 def provenanceOf(node):
     """The provenance that `addHuVolume` stored; empty for other nodes."""
     return json.loads(node.GetAttribute(PROVENANCE_ATTRIBUTE) or "{}")
+
+
+def isMade(node):
+    """Whether Diff2CT has made this CT."""
+    return node.GetAttribute(PROVENANCE_ATTRIBUTE) is not None
 
 
 def ctFromNode(node):

@@ -15,9 +15,10 @@ class VolumeFile:
 
     def __init__(self, node, inWorld):
         self._voxels = SceneBridge.voxels(node)
+        grid = SceneBridge.gridFromNode(node, inWorld=inWorld)  # may raise an error, so before the folder
         self._folder = TemporaryFolder.make()
         self.path = self._folder / "volume.npy"
-        self.description = {"path": str(self.path), **asdict(SceneBridge.gridFromNode(node, inWorld=inWorld))}
+        self.description = {"path": str(self.path), **asdict(grid)}
 
     def write(self):
         """All at once."""

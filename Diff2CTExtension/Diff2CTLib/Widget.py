@@ -71,7 +71,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReload(self):
         """Import the package anew too, so that edits of it are seen without a restart."""
-        for name in [name for name in sys.modules if name.startswith("Diff2CTLib.")]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "Diff2CTLib"]:  # it holds its modules, too
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
@@ -111,7 +111,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameterNode is None:
             return
         self.ui.compareSection.collapsed = False
-        self.compareSection.onShow()
+        self.compareSection.onResult()
         self.updateSoon()
 
     def _onDrr(self):

@@ -19,6 +19,9 @@ SIZE = 16
 ORIGIN_LPS = (-100.125, -90.0625, -80.1)
 SPACING_MM = 12.5
 STEPS = 200
+REACH_MM = 400.0  # a volume whose middle is farther from the isocentre is on no X-ray
+
+held = {}  # the volume that DRRs are asked of
 
 
 def emit(**event):
@@ -111,6 +114,7 @@ def answer(request):
         path = request["translator"]
         return {"size": 256} if "real_to_drr" in path else {"error": f"translator: {path} translates drr_to_real"}
     if task == "hold":
+        held.update(request["volume"])
         return {} if np.load(request["volume"]["path"]).ndim == 3 else {"error": "no volume"}
     if task == "project":
         height, width = request["beam"]["detector_size"]
@@ -122,8 +126,13 @@ def answer(request):
 
 
 def drr(height, width, pose):
-    """A ramp along the columns that moves with the shift along x."""
-    return np.ascontiguousarray(np.broadcast_to(np.linspace(1, 2, width) + pose[0][3] / 100, (height, width)), "<f4")
+    """A ramp along the columns, wavy between its ends, that moves with the shift along x; nothing of a volume far away."""
+    half = (np.array(held["size"][::-1]) - 1) / 2 * held["spacing_mm"]
+    middle = np.array(pose) @ [*(np.array(held["direction"]) @ half + held["origin_lps"]), 1.0]
+    if np.linalg.norm(middle[:3]) > REACH_MM:
+        return np.zeros((height, width), "<f4")
+    waves = 0.1 * np.sin(np.arange(height) / 9)[:, np.newaxis] * np.sin(np.pi * np.linspace(0, 1, width)) ** 2
+    return (np.linspace(1, 2, width) + pose[0][3] / 100 + waves).astype("<f4")
 
 
 def compare(request):

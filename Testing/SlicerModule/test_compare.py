@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from SlicerModule.tools import add_ct, child, click, settle, wait_until
+from SlicerModule.tools import add_ct, add_reconstruction, child, click, settle, wait_until
 
 CENTER = (10.0, -20.0, 30.0)
 
@@ -10,13 +10,7 @@ CENTER = (10.0, -20.0, 30.0)
 @pytest.fixture
 def pair(panel):
     """A reconstruction and a ground truth on another grid, chosen and compared."""
-    from Diff2CTLib import SceneBridge
-
-    from diff2ct.volume import VolumeGrid
-
-    grid = VolumeGrid.centered(16, 16.0, (-CENTER[0], -CENTER[1], CENTER[2]))
-    hu = np.linspace(-1000, 1000, 16**3, dtype=np.float32).reshape(16, 16, 16)
-    reconstruction = SceneBridge.addHuVolume(hu, grid, "Synthetic", {"Seed": "3"})
+    reconstruction = add_reconstruction(center_ras=CENTER)
     truth = add_ct(name="Real CT", center_ras=CENTER)
     panel.ui.reconstructionSelector.setCurrentNode(reconstruction)
     panel.ui.truthSelector.setCurrentNode(truth)
@@ -113,6 +107,30 @@ def test_without_a_truth_three_planes_and_3d(panel, pair):
     assert "no ground truth" in panel.ui.compareSection.text
 
 
+def test_a_result_without_a_truth_comes_up_with_what_is_settled(panel, pair):
+    from Diff2CTLib.ParameterNode import Overlay
+
+    for role in ("Diff2CT.sd", "Diff2CT.support"):
+        pair[0].SetNodeReferenceID(role, add_ct(name=role).GetID())
+    panel.showResult()
+    assert panel.parameterNode.overlay is Overlay.NONE
+    panel.ui.truthSelector.setCurrentNode(None)
+    panel.showResult()
+    assert panel.parameterNode.overlay is Overlay.SUPPORT
+    panel.parameterNode.overlay = Overlay.ERROR
+    panel.showResult()
+    assert panel.parameterNode.overlay is Overlay.ERROR
+
+
+def test_the_views_tell_left_from_right_until_that_is_switched_off(panel, pair):
+    click(panel.ui.compareLayoutButton)
+    nodes = [logic.GetSliceNode() for views in logics().values() for logic in views]
+    assert all(node.GetOrientationMarkerType() == node.OrientationMarkerTypeAxes for node in nodes)
+    nodes[0].SetOrientationMarkerType(nodes[0].OrientationMarkerTypeNone)
+    click(panel.ui.compareLayoutButton)
+    assert nodes[0].GetOrientationMarkerType() == nodes[0].OrientationMarkerTypeNone
+
+
 @pytest.mark.parametrize(("index", "window", "level"), [(0, 1500, 300), (1, 400, 40), (2, 1400, -500), (3, 5096, 1548)])
 def test_a_preset_windows_both_volumes_alike(panel, pair, index, window, level):
     panel.ui.huPresetComboBox.currentIndex = index
@@ -160,7 +178,7 @@ def test_figures_of_a_new_scene_are_asked_for_although_its_nodes_have_the_old_id
 
     before = pair[0].GetID()
     panel.compareSection._comparison = None
-    panel.compareSection._failed[panel.compareSection._pair(panel.parameterNode)] = "out of luck"
+    panel.compareSection._failed = panel.compareSection._key, "out of luck"
     slicer.mrmlScene.Clear(False)
     settle(panel)
     grid = VolumeGrid.centered(16, 16.0)
@@ -182,6 +200,104 @@ def test_a_difference_from_another_truth_replaces_none(panel, pair):
     )
     second = pair[0].GetNodeReference("Diff2CT.difference")
     assert second.GetID() != first.GetID() and first.GetScene() is not None
+
+
+@pytest.fixture
+def asked(panel, monkeypatch):
+    """What the panel has had compared since: (truth, X-rays)."""
+    calls, compare = [], panel.logic.compare
+
+    def counted(reconstruction, truth, xrays, **options):
+        calls.append((truth, list(xrays)))
+        return compare(reconstruction, truth, xrays, **options)
+
+    monkeypatch.setattr(panel.logic, "compare", counted)
+    return calls
+
+
+def has_figures(panel):
+    return lambda: panel.ui.metricsTable.rowCount > 0
+
+
+def test_figures_follow_a_truth_that_is_moved_and_wait_until_it_rests(panel, pair, asked):
+    panel.ui.previewSelector.setCurrentNode(pair[1])
+    settle(panel)
+    before = panel.compareSection._comparison.differenceNode
+    for shift in (5.0, 10.0, 15.0):
+        panel.ui.poseFeetHeadSlider.value = shift
+        settle(panel)
+        assert panel.ui.metricsTable.rowCount == 0 and "Computing" in panel.ui.figuresLabel.text and asked == []
+    wait_until(has_figures(panel))
+    assert len(asked) == 1 and panel.compareSection._comparison.differenceNode is before
+
+
+def test_figures_follow_the_voxels_of_the_truth(panel, pair, asked):
+    import slicer
+
+    slicer.util.arrayFromVolume(pair[1])[0] = 7
+    slicer.util.arrayFromVolumeModified(pair[1])
+    settle(panel)
+    assert panel.ui.metricsTable.rowCount == 0
+    wait_until(has_figures(panel))
+    assert len(asked) == 1
+
+
+def test_a_comparison_that_failed_is_tried_again_once_the_truth_has_moved(panel, pair, asked):
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "Warp")
+    pair[1].SetAndObserveTransformNodeID(node.GetID())
+    settle(panel)
+    wait_until(lambda: "not linear" in panel.ui.figuresLabel.text)
+    panel.updateSoon()
+    settle(panel)
+    assert len(asked) == 1
+    pair[1].SetAndObserveTransformNodeID(None)
+    settle(panel)
+    wait_until(has_figures(panel))
+    assert panel.ui.figuresLabel.text == ""
+
+
+def test_a_result_is_projected_onto_the_xrays_it_was_made_from(panel, xrays, pair, asked):
+    from Diff2CTLib.Reconstruction import rememberXrays
+    from SlicerModule.tools import add_xrays
+
+    rememberXrays(pair[0], xrays)
+    panel.parameterNode.apNode, panel.parameterNode.lateralNode = add_xrays()
+    settle(panel)
+    assert has_figures(panel)() and not panel.compareSection._stillTimer.active
+    panel.logic.editXray(xrays[0], source_to_detector_mm=1010.0)
+    panel.updateSoon()
+    settle(panel)
+    wait_until(lambda: asked and has_figures(panel)())
+    assert asked == [(pair[1], list(xrays))]
+
+
+def test_a_difference_that_was_deleted_comes_back_when_it_is_asked_for(panel, pair, asked):
+    import slicer
+
+    slicer.mrmlScene.RemoveNode(pair[0].GetNodeReference("Diff2CT.difference"))
+    panel.updateSoon()
+    settle(panel)
+    assert asked == [] and panel.ui.metricsTable.rowCount > 0
+    panel.ui.overlayComboBox.currentIndex = 1
+    settle(panel)
+    assert "Computing the difference" in panel.ui.overlayLabel.text
+    wait_until(lambda: "Blue: below the CT" in panel.ui.overlayLabel.text)
+    panel.ui.truthSelector.setCurrentNode(None)
+    settle(panel)
+    assert panel.ui.overlayLabel.text == "Choose a ground truth first."
+
+
+def test_figures_of_an_older_scene_are_computed_anew(panel, pair, asked):
+    import json
+
+    facts = json.loads(pair[0].GetAttribute("Diff2CT.comparison"))
+    del facts["key"]
+    pair[0].SetAttribute("Diff2CT.comparison", json.dumps({**facts, "truthId": pair[1].GetID()}))
+    settle(panel)
+    assert panel.logic.storedComparison(pair[0]).truthName == "Real CT"
+    wait_until(lambda: asked and has_figures(panel)())
 
 
 def test_the_table_can_be_read_copied_and_saved(panel, pair, tmp_path, monkeypatch):
@@ -225,16 +341,34 @@ def test_a_comparison_that_fails_says_why_once(panel, pair):
     assert panel.ui.metricsTable.rowCount == 0 and panel.ui.copyButton.enabled is False
 
 
+@pytest.fixture
+def export(panel, monkeypatch):
+    """Clicks Export CT... and answers the dialog with a path and the filter that has a word in it."""
+
+    def answer(path, word="NRRD"):
+        from PySide6.QtWidgets import QFileDialog
+
+        def chosen(dialog):
+            (name_filter,) = [name for name in dialog.nameFilters() if word in name]
+            dialog.selectNameFilter(name_filter)
+            monkeypatch.setattr(QFileDialog, "selectedFiles", lambda _dialog: [str(path)])
+            return 1
+
+        monkeypatch.setattr(QFileDialog, "exec", chosen)
+        monkeypatch.setattr(QFileDialog, "exec_", chosen, raising=False)
+        click(panel.ui.exportButton)
+
+    return answer
+
+
 @pytest.mark.parametrize("name", ["out.nrrd", "out.nii.gz", "out.mha", "dicom"])
-def test_an_export_is_marked_and_in_place(panel, pair, tmp_path, monkeypatch, name):
-    import qt
+def test_an_export_is_marked_and_in_place(panel, pair, tmp_path, export, name):
     from Diff2CTLib import SceneBridge
 
     from diff2ct.volume_io import read_ct
 
     path = tmp_path / name
-    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(path))
-    click(panel.ui.exportButton)
+    export(path, "DICOM" if name == "dicom" else "NRRD")
     assert panel.messages == []
     ct = read_ct(path)
     assert np.allclose(ct.grid.ijk_to_lps, SceneBridge.gridFromNode(pair[0]).ijk_to_lps)
@@ -250,12 +384,32 @@ def test_an_export_is_marked_and_in_place(panel, pair, tmp_path, monkeypatch, na
         assert b"not for diagnosis" in path.read_bytes()[:4000]
 
 
-def test_an_export_into_a_folder_that_is_not_there_says_so(panel, pair, tmp_path, monkeypatch):
-    import qt
-
-    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(tmp_path / "no" / "x.nrrd"))
-    click(panel.ui.exportButton)
+def test_an_export_into_a_folder_that_is_not_there_says_so(panel, pair, tmp_path, export):
+    export(tmp_path / "no" / "x.nrrd")
     assert len(panel.messages) == 1 and "folder does not exist" in panel.messages[0]
+
+
+@pytest.mark.parametrize(("word", "suffix"), [("NRRD", ".nrrd"), ("NIfTI", ".nii.gz"), ("MetaImage", ".mha")])
+def test_a_name_without_suffix_gets_that_of_the_filter(panel, pair, tmp_path, export, word, suffix):
+    export(tmp_path / "out", word)
+    assert panel.messages == [] and (tmp_path / f"out{suffix}").is_file() and not (tmp_path / "out").exists()
+    export(tmp_path / "out", word)  # the dialog has asked about "out" only
+    assert len(panel.messages) == 1 and "exists already" in panel.messages[0]
+
+
+def test_an_existing_file_that_was_chosen_is_replaced(panel, pair, tmp_path, export):
+    (tmp_path / "out.nrrd").write_text("old")
+    export(tmp_path / "out.nrrd")
+    assert panel.messages == [] and (tmp_path / "out.nrrd").stat().st_size > 1000
+
+
+def test_a_volume_that_diff2ct_did_not_make_is_neither_listed_nor_exported(panel, pair, tmp_path):
+    selector = panel.ui.reconstructionSelector
+    listed = [selector.nodeFromIndex(index).GetName() for index in range(selector.nodeCount())]
+    assert listed == ["Synthetic"]
+    with pytest.raises(ValueError, match="Real CT was not made by Diff2CT"):
+        panel.logic.exportVolume(pair[1], tmp_path / "x.nrrd")
+    assert not (tmp_path / "x.nrrd").exists()
 
 
 def test_bone_in_3d(panel, pair):
@@ -270,3 +424,35 @@ def test_bone_in_3d(panel, pair):
     click(panel.ui.boneCheckBox)
     settle(panel)
     assert not display.GetVisibility()
+
+
+def rendered(node):
+    import slicer
+
+    display = slicer.modules.volumerendering.logic().GetFirstVolumeRenderingDisplayNode(node)
+    return display is not None and bool(display.GetVisibility())
+
+
+def test_the_bone_of_another_volume_takes_the_place_of_the_first(panel, pair):
+    import slicer
+
+    click(panel.ui.boneCheckBox)
+    settle(panel)
+    second = slicer.modules.volumes.logic().CloneVolume(pair[0], "Second")
+    panel.ui.reconstructionSelector.setCurrentNode(second)
+    settle(panel)
+    assert rendered(second) and not rendered(pair[0])
+    slicer.mrmlScene.RemoveNode(second)
+    panel.ui.reconstructionSelector.setCurrentNode(pair[0])
+    settle(panel)
+    assert rendered(pair[0])
+
+
+def test_a_rendering_that_somebody_else_has_switched_on_stays(panel, pair):
+    import slicer
+
+    slicer.modules.volumerendering.logic().CreateDefaultVolumeRenderingNodes(pair[0]).SetVisibility(True)
+    panel.exit()
+    panel.enter()
+    settle(panel)
+    assert not panel.ui.boneCheckBox.checked and rendered(pair[0])

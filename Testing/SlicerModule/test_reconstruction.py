@@ -37,7 +37,7 @@ def step_is_shown(panel):
 def test_a_click_makes_a_volume_with_the_exact_geometry(panel, xrays):
     import slicer
     import vtk
-    from Diff2CTLib import SceneBridge
+    from Diff2CTLib import Reconstruction, SceneBridge
 
     start(panel, "done")
     assert panel.ui.reconstructButton.text == "Cancel"
@@ -52,6 +52,7 @@ def test_a_click_makes_a_volume_with_the_exact_geometry(panel, xrays):
     assert slicer.util.arrayFromVolume(node)[0, 0, 0] == -1000 and slicer.util.arrayFromVolume(node)[-1, -1, -1] == 1500
     assert node.GetAttribute("Diff2CT.synthetic") == "1" and "not for diagnosis" in node.GetAttribute("Diff2CT.notice")
     assert json.loads(node.GetAttribute("Diff2CT.provenance"))["Seed"] == "7"
+    assert Reconstruction.xraysOf(node) == list(xrays)
     assert node.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
     assert panel.ui.reconstructButton.text == "Reconstruct" and panel.ui.progressBar.isHidden()
     assert "is there, after" in panel.ui.statusLabel.text and panel.messages == []
@@ -78,6 +79,7 @@ def test_several_samples_bring_their_deviation(panel, xrays):
     finish(panel)
     sd = panel.parameterNode.reconstructionNode.GetNodeReference("Diff2CT.sd")
     assert np.all(slicer.util.arrayFromVolume(sd) == 30) and "standard deviation" in sd.GetName()
+    wait_until(lambda: panel.ui.overlayComboBox.currentText == "Standard deviation")  # no CT to compare with: it is marked
 
 
 def test_progress_has_step_elapsed_and_remaining(panel, xrays):

@@ -168,6 +168,10 @@ def test_reload_gives_a_working_panel(module, panel, xrays):
     settle(new)
     assert new.parameterNode.apNode.GetID() == xrays[0].GetID()
     assert new.ui.reconstructButton.enabled
+    from Diff2CTLib.CompareSection import CompareViews
+    from Diff2CTLib.ParameterNode import Overlay
+
+    assert CompareViews.Overlay is Overlay  # no module of before is left among the new ones
     assert host.errors == []
     new.logic.close()
     slicer.mrmlScene.Clear(False)

@@ -86,12 +86,25 @@ def add_ct(value=0.0, name="CT", size=(12, 14, 16), spacing=20.0, center_ras=(0.
     return node
 
 
+def add_reconstruction(name="Synthetic", center_ras=(0.0, 0.0, 0.0)):
+    """A volume that Diff2CT has made, on another grid than that of `add_ct`."""
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct.volume import VolumeGrid
+
+    grid = VolumeGrid.centered(16, 16.0, tuple(SceneBridge.rasFromLps(center_ras)))
+    hu = np.linspace(-1000, 1000, 16**3, dtype=np.float32).reshape(16, 16, 16)
+    return SceneBridge.addHuVolume(hu, grid, name, {"Seed": "3"})
+
+
 def add_node_for(field):
     """A node of the class that a field of the parameter node takes."""
     import slicer
 
     if field in ("apNode", "lateralNode"):
         return add_xrays()[0]
+    if field == "reconstructionNode":
+        return add_reconstruction()
     if field == "poseNode":
         return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     return add_ct()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.image import imread
 
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -62,3 +63,11 @@ def test_reconstruction_figure_shows_difference_only_with_truth(trunk: CtVolume,
     alone, both = (imread(tmp_path / f"{name}.png")[..., :3] for name in ("alone", "both"))
     reddish = [float((picture[..., 0] - picture[..., 2] > 0.3).mean()) for picture in (alone, both)]
     assert reddish[0] == 0.0 and reddish[1] > 0.05  # 500 HU too much is red
+
+
+def test_planes_through_the_spine_are_not_called_middle_planes(trunk: CtVolume, tmp_path: Path) -> None:
+    radiographs = render_radiographs(trunk, BiplanarSetup(pixels=64).beams((0, 0, 0)), "trunk")
+    with rc_context({"svg.fonttype": "none"}):
+        reconstruction_figure(tmp_path / "figure.svg", radiographs, CtVolume(np.zeros(GRID.size), GRID))
+    words = (tmp_path / "figure.svg").read_text()
+    assert all(f">{name}<" in words for name in ("axial", "coronal", "sagittal")) and "mid-" not in words

@@ -81,6 +81,8 @@ class SlicePicture(Picture):
         self._image.GetProperty().SetDisplayLocationToBackground()
         self.renderer.AddViewProp(self._image)
         self.renderer.SetBackground(0, 0, 0)
+        width, height = logic.GetSliceNode().GetDimensions()[:2]
+        self.window.SetSize(width, height)  # the orientation marker is sized once, by the window that it finds
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         self.managers = _managers(factory, _SLICE_MANAGERS, self.renderer, logic.GetSliceNode())
 

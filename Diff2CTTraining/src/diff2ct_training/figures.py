@@ -103,7 +103,7 @@ def reconstruction_figure(
             axes = figure.add_subplot(cells[r, c + 2])
             drawn = _show_plane(axes, row.hu, name, row.at, prediction.grid, row.style)
             if r == 0:
-                axes.set_title(f"mid-{name}", color=_TEXT, fontsize=11)
+                axes.set_title(name, color=_TEXT, fontsize=11)
             if c == 0:
                 axes.set_ylabel(row.label, color=_TEXT, fontsize=12)
             _mark_sides(axes, name)

@@ -139,12 +139,14 @@ class CompareSection:
         if parameterNode.reconstructionNode is None or overlay is Overlay.NONE:
             return ""
         if self._overlayNode(parameterNode) is not None:
-            return {
+            limits = _calibrationLimits(parameterNode.reconstructionNode) if overlay in (Overlay.ERROR, Overlay.SUPPORT) else ""
+            words = {
                 Overlay.DIFFERENCE: _("Blue: below the CT, red: above it, by 40 to 600 HU."),
                 Overlay.UNCERTAINTY: _("Yellow to red: the samples differ by 40 to 400 HU (standard deviation)."),
                 Overlay.ERROR: _("Yellow to red: errors of 80 to 800 HU are to be expected (root mean square)."),
                 Overlay.SUPPORT: _("Green: the X-rays settle what is there; elsewhere it is what is usual."),
             }[overlay]
+            return _("{words} This may not hold here: {limits}.").format(words=words, limits=limits) if limits else words
         if overlay is Overlay.DIFFERENCE:
             if parameterNode.truthNode is None:
                 return _("Choose a ground truth first.")
@@ -224,3 +226,9 @@ class CompareSection:
 def _mapNode(reconstruction, overlay):
     """The volume that came with a reconstruction; None if there is none."""
     return reconstruction.GetNodeReference(mapReference(_MAPS[overlay]))
+
+
+def _calibrationLimits(node):
+    """Why the calibration may not hold for a reconstruction, "" if nothing speaks against it."""
+    limits = SceneBridge.provenanceOf(node).get("CalibrationLimits", "")
+    return "" if limits in ("none known", "not calibrated") else limits

@@ -1,5 +1,7 @@
 """The section Compare: six views that show the same slices, figures, overlays, export."""
 
+import json
+
 import numpy as np
 import pytest
 from SlicerModule.tools import add_ct, add_reconstruction, child, click, settle, wait_until
@@ -120,6 +122,18 @@ def test_a_result_without_a_truth_comes_up_with_what_is_settled(panel, pair):
     panel.parameterNode.overlay = Overlay.ERROR
     panel.showResult()
     assert panel.parameterNode.overlay is Overlay.ERROR
+
+
+@pytest.mark.parametrize(("limits", "said"), [("none known", False), ("the calibration is of 4 steps, this run had 1", True)])
+def test_what_speaks_against_a_calibration_stands_beside_its_maps(panel, pair, limits, said):
+    from Diff2CTLib.ParameterNode import Overlay
+
+    pair[0].SetNodeReferenceID("Diff2CT.support", add_ct(name="support").GetID())
+    pair[0].SetAttribute("Diff2CT.provenance", json.dumps({"CalibrationLimits": limits}))
+    panel.parameterNode.overlay = Overlay.SUPPORT
+    settle(panel)
+    assert panel.ui.overlayLabel.text.startswith("Green: the X-rays settle")
+    assert (limits in panel.ui.overlayLabel.text) == said
 
 
 def test_the_views_tell_left_from_right_until_that_is_switched_off(panel, pair):

@@ -9,7 +9,7 @@ _SUFFIXES = (".nrrd", ".nii.gz", ".mha", "")
 
 
 def ask(parent):
-    """(path, whether it may be replaced); ("", False) if the dialog was cancelled. A path with "/" at its end is a DICOM folder."""
+    """(path, whether it may be replaced); ("", False) if the dialog was cancelled. A path that ends in "/" is for DICOM."""
     filters = [_("NRRD (*.nrrd)"), _("NIfTI (*.nii.gz)"), _("MetaImage (*.mha)"), _("New DICOM folder (*)")]
     dialog = qt.QFileDialog(parent, _("Export the synthetic CT"))
     dialog.setAcceptMode(qt.QFileDialog.AcceptSave)

@@ -2,7 +2,8 @@ r"""The reference experiment: the phantoms of lumbar-phantom-268, every learned 
 the same time on the same machine, and all of them and the baselines scored on its 56 test patients.
 
     python Testing/Benchmarks/reference.py --output reference --minutes 10 --workers 16    # one GPU: an hour of training in all
-    python Testing/Benchmarks/reference.py --output reference --minutes 30 --workers 2 --spacing 4 --side-by-side 2  # two cores
+    python Testing/Benchmarks/reference.py --output reference --minutes 25 --workers 2 --spacing 4 --side-by-side 2 \
+        --paper-steps 5                                                                     # two CPU cores: two hours
 
 On a CPU one step of the paper's own model takes two minutes with voxels of 2 mm, seconds with 4 mm: `--spacing 4` is for that.
 The table is reference/results/summary.md, the report reference/results/report.html. Goes on where it was stopped.

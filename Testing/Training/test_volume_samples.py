@@ -1,13 +1,19 @@
 """Recipes for volumes, in voxels of any size."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diff2ct.networks import NETWORKS
 from diff2ct.volume import VolumeGrid
-from diff2ct_training.recipes import recipe_named
-from diff2ct_training.volume_samples import VolumeRecipe
+from diff2ct_training.acquisitions import acquire_views, write_acquisition
+from diff2ct_training.cases import Case, write_case
+from diff2ct_training.recipes import debug, recipe_named
+from diff2ct_training.volume_samples import VolumeRecipe, VolumeSamples
+from tiny import tiny_body
 
 
 def volume_recipe(name: str) -> VolumeRecipe:
@@ -42,3 +48,35 @@ def test_a_slab_keeps_its_height() -> None:
 def test_voxels_that_do_not_fill_the_cube_are_refused(spacing: float) -> None:
     with pytest.raises(ValueError, match="spacing_mm: got"):
         volume_recipe("default").at_spacing(spacing)
+
+
+def test_more_cases_than_a_process_may_open_files(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
+    body = tiny_body()
+    for n in range(40):
+        write_case(tmp_path, Case(f"ct_{n:02d}", "ct", body.hu, body.grid, (0.0, 0.0, 0.0), f"scan {n}"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_free = os.dup(0)
+    os.close(first_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + 20, hard))
+    try:
+        samples = replace(debug(), uses=1).method().samples(tmp_path)
+        assert len({samples[n].name for n in range(60)}) > 20
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_stored_xrays_are_found_once_for_all_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, body = debug(), tiny_body(VolumeGrid.centered(40, 8.0))
+    case = Case("ct_tiny", "ct", body.hu.astype("int16"), body.grid, (0.0, 0.0, 0.0), "made here")
+    write_case(tmp_path, case)
+    for n in range(2):
+        write_acquisition(tmp_path, n, acquire_views(case, np.random.default_rng(n), recipe.acquisition, recipe.grid))
+    samples = VolumeSamples(recipe, tmp_path)
+
+    def not_again(*args: object) -> None:
+        raise AssertionError("searched or rendered again")
+
+    monkeypatch.setattr(Path, "glob", not_again)
+    monkeypatch.setattr("diff2ct_training.volume_samples.acquire_views", not_again)
+    assert {samples[n].name for n in range(4)} == {"ct_tiny"}

@@ -16,7 +16,7 @@ from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diff2ct.diffusion import Diffusion, Sampling
 from diff2ct.networks import NETWORKS
 from diff2ct_training.activations import recompute
-from diff2ct_training.cases import list_cases, read_case
+from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.method import Method, Weights, bare
 from diff2ct_training.pairs import Pair, batch_of
 from diff2ct_training.pictures import mid_planes
@@ -59,10 +59,10 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
 
     def samples(self, folder: Path) -> VolumeSamples:
         samples = VolumeSamples(self.volume_recipe, folder)
-        cases = [read_case(file) for file in list_cases(folder, "train")]
+        cases = [describe_case(file) for file in list_cases(folder, "train")]
         self._sources = {
-            "phantoms": sum(case.kind == "phantom" for case in cases),
-            "cts": sorted({case.source for case in cases if case.kind == "ct"}),
+            "phantoms": sum(case["kind"] == "phantom" for case in cases),
+            "cts": sorted({case["source"] for case in cases if case["kind"] == "ct"}),
         }
         return samples
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -76,12 +77,14 @@ class VolumeSamples(torch.utils.data.Dataset):
 
     def __init__(self, recipe: VolumeRecipe, folder: Path) -> None:
         files = list_cases(folder, "train")
-        stored = {f.name.partition(".xray")[0]: f for f in folder.glob("*.xray*.npz")}  # one of each case
+        stored: dict[str, list[Path]] = {}  # listed once: a large folder takes long to search
+        for xrays in acquisition_files(folder, "*"):
+            stored.setdefault(xrays.name.partition(".xray")[0], []).append(xrays)
         for file in files:
             check_case(file, recipe.grid)
             if file.stem in stored:
-                check_acquisition(stored[file.stem], recipe.grid)
-        self._recipe = recipe
+                check_acquisition(stored[file.stem][-1], recipe.grid)
+        self._recipe, self._stored = recipe, stored
         self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in KINDS}
         self._uses = 1 if stored.keys() >= {f.stem for f in files} else recipe.uses
         self._kept: tuple[int, Acquisition] | None = None
@@ -104,7 +107,8 @@ class VolumeSamples(torch.utils.data.Dataset):
             rng = np.random.default_rng([recipe.seed, 0, number])
             wants_ct = rng.random() < recipe.ct_share
             files = self._by_kind["ct" if wants_ct else "phantom"] or self._by_kind["phantom" if wants_ct else "ct"]
-            self._kept = number, acquisition_of(files[int(rng.integers(len(files)))], rng, recipe)
+            file = files[int(rng.integers(len(files)))]
+            self._kept = number, acquisition_of(file, self._stored.get(file.stem, ()), rng, recipe)
         return self._kept[1]
 
 
@@ -115,15 +119,15 @@ def validation_samples(recipe: VolumeRecipe, files: list[Path]) -> list[VolumeSa
     samples = []
     for n, file in enumerate(chosen):
         rng = np.random.default_rng([recipe.seed, 2, n])
-        acquisition = acquisition_of(file, rng, recipe)
+        acquisition = acquisition_of(file, acquisition_files(file.parent, file.stem), rng, recipe)
         pair = make_pair(acquisition, rng, None, recipe.hu_map, recipe.condition)
         samples.append(VolumeSample(pair, acquisition.case.name, n))
     return samples
 
 
-def acquisition_of(file: Path, rng: np.random.Generator, recipe: VolumeRecipe) -> Acquisition:
-    """One of the stored acquisitions of a case, or a new one where none is stored."""
-    case, stored = read_case(file), acquisition_files(file.parent, file.stem)
+def acquisition_of(file: Path, stored: Sequence[Path], rng: np.random.Generator, recipe: VolumeRecipe) -> Acquisition:
+    """One of the `stored` acquisitions of a case, or a new one where none is stored."""
+    case = read_case(file)
     if stored:
         return read_acquisition(stored[int(rng.integers(len(stored)))], case, recipe.grid)
     return acquire_views(case, rng, recipe.acquisition, recipe.grid)

@@ -57,7 +57,7 @@ def test_rows_with_missing_metrics_keep_their_columns(tmp_path: Path) -> None:
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
-    rows = [{"dataset": "d", "case": "c", "method": "m", "made_by": "1", "level": "L4", "x": 0.1}]
+    rows = [{"dataset": "d", "case": "ct_Müller_腰椎", "method": "m", "made_by": "1", "level": "L4", "x": 0.1}]
     write_rows(rows, tmp_path / "rows.csv")
     assert read_rows(tmp_path / "rows.csv") == rows
 

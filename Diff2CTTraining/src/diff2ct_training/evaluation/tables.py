@@ -25,7 +25,7 @@ FACTS = ("pixel_spacing_mm", "slice_spacing_mm")
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """Per-case CSV. Columns in the order in which the rows first name them; a metric that a case does not have stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing_file(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="ascii") as file:
+    with replacing_file(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -34,7 +34,7 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
 def read_rows(path: Path) -> list[Row]:
     """What `write_rows` wrote. Raises ValueError naming the file if it is not a table of cases and methods."""
     try:
-        with path.open(newline="", encoding="ascii") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [
                 {name: text if name in TEXTS else float(text) for name, text in _checked(row).items() if text != ""}
                 for row in csv.DictReader(file)

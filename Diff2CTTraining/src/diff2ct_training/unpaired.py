@@ -68,7 +68,7 @@ class Domain:
 
 class UnpairedStream(Dataset[UnpairedXrays]):
     """Item n is training sample n of the run: a frontal or a lateral DRR and a film of the same kind, each drawn at random. The
-    same whoever asks, whenever."""
+    same whoever asks, whenever. length: of a run by its steps; one by the clock may ask for more."""
 
     def __init__(self, drrs: Domain, films: Domain, size: int, length: int, seed: int) -> None:
         pairs = ((drrs.frontal, films.frontal), (drrs.lateral, films.lateral))
@@ -82,8 +82,6 @@ class UnpairedStream(Dataset[UnpairedXrays]):
         return self._length
 
     def __getitem__(self, number: int) -> UnpairedXrays:
-        if not 0 <= number < self._length:
-            raise IndexError(number)
         rng = np.random.default_rng([self._seed, number])
         kind = self._kinds[int(rng.integers(len(self._kinds)))]
         drr, film = (views[int(rng.integers(len(views)))] for views in kind)

@@ -99,7 +99,7 @@ def test_the_best_checkpoint_is_kept_beside_the_last(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_on_remembers_the_best_and_its_state(tmp_path: Path) -> None:
     output = train(recipe(num_steps=4, scores=(1.0, 2.0)), tmp_path, tmp_path / "run", validation=tmp_path)
-    train(recipe(num_steps=8, scores=(1.5, 3.0)), tmp_path, output, validation=tmp_path)
+    train(recipe(num_steps=8, scores=(1.0, 2.0)), tmp_path, output, validation=tmp_path)
     assert json.loads((output / "best.json").read_text())["steps"] == 2
     assert load_file(output / "state.safetensors")["extra/seen"] == 8
 
@@ -123,6 +123,48 @@ def test_a_state_of_another_recipe_is_refused_by_file(tmp_path: Path) -> None:
     save_file({"network/other/weight": torch.zeros(3)}, tmp_path / "run" / "state.safetensors", metadata={"step": "2"})
     with pytest.raises(ValueError, match=r"state\.safetensors is not of this recipe"):
         train(recipe(), tmp_path, tmp_path / "run")
+
+
+def test_a_run_does_not_go_on_as_another_recipe_of_equal_tensors(tmp_path: Path) -> None:
+    output = train(recipe(num_steps=2), tmp_path, tmp_path / "run")
+    for changes in ({"name": "other"}, {"learning_rate": 0.02}, {"seed": 1}):
+        (field,) = changes
+        with pytest.raises(ValueError, match=rf"not of this recipe: {field} is .*, the run was started with"):
+            train(recipe(num_steps=4, **changes), tmp_path, output)
+    assert json.loads((output / "recipe.json").read_text())["name"] == "line"
+    train(recipe(num_steps=4, save_every=4, picture_every=9), tmp_path, output)
+
+
+def test_a_state_that_does_not_tell_its_recipe_goes_on(tmp_path: Path) -> None:
+    output = train(recipe(num_steps=2), tmp_path, tmp_path / "run")
+    state = output / "state.safetensors"
+    save_file(load_file(state), state, metadata={"step": "2"})
+    train(recipe(num_steps=4, seed=1), tmp_path, output)
+    assert load_file(state)["extra/seen"] == 4
+
+
+def test_fields_of_another_version_do_not_count() -> None:
+    told = json.loads(recipe().to_json())
+    recipe().check_goes_on(json.dumps({**told, "gone": 1}))
+    del told["gradient_clip"]
+    recipe().check_goes_on(json.dumps(told))
+
+
+def test_slow_steps_are_saved_by_the_clock_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill_at_three(step: int, of: int, loss: float) -> None:
+        if step == 3:
+            raise Killed
+
+    for seconds, kept in ((0.0, True), (600.0, False)):
+        monkeypatch.setattr("diff2ct_training.pace.SAVE_SECONDS", seconds)
+        output = tmp_path / f"{seconds:g}"
+        with pytest.raises(Killed):
+            train(recipe(save_every=99), tmp_path, output, on_step=kill_at_three)
+        assert (output / "state.safetensors").exists() == kept and not (output / "checkpoint.safetensors").exists()
+    assert load_file(tmp_path / "0" / "state.safetensors")["extra/seen"] == 3
 
 
 def test_linear_decay_stays_for_half_and_falls_to_zero() -> None:

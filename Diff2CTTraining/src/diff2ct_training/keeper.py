@@ -41,7 +41,7 @@ class Keeper:
         self._emas = {name: Ema(self._networks[name], recipe.ema_decay) for name in method.averaged}
         self._best_score = torch.tensor(math.inf)
         also = {**method.state, "best_score": self._best_score, **(extra or {})}
-        self._state = TrainingState(self._networks, self._emas, optimizers, also)
+        self._state = TrainingState(recipe, self._networks, self._emas, optimizers, also)
         self._state_file = output / "state.safetensors"
 
     @property
@@ -75,8 +75,12 @@ class Keeper:
         if self._fabric.is_global_zero:
             for stem in stems:
                 self._method.write_checkpoint(self._output, stem, weights, provenance)
-        self._state.save(self._state_file, step, write=self._fabric.is_global_zero)
+        self.save_state(step)
         return scores
+
+    def save_state(self, step: int) -> None:
+        """Write what the run goes on from, and nothing else."""
+        self._state.save(self._state_file, step, write=self._fabric.is_global_zero)
 
     def picture(self, step: int, sample: Sample) -> None:
         """Write what the averaged networks make of a training sample."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def train(
     keeper = Keeper(recipe, method, optimizers, output, judges, {"spent": pace.spent})
     first = keeper.resume()
     if fabric.is_global_zero:
-        (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+        (output / "recipe.json").write_text(recipe.to_json())
 
     throughput = Throughput(recipe.batch_size, peak_flops(fabric.device, recipe.precision))
     batches = _batches(recipe, method, samples, pace.steps(first), num_workers)
@@ -96,6 +95,10 @@ def train(
 
         if step % recipe.save_every == 0 or pace.done == 1:
             values |= keeper.save(step, throughput.seconds_per_step)
+            pace.saved()
+        elif pace.save_due():  # a step may take a minute
+            keeper.save_state(step)
+            pace.saved()
         if step % recipe.picture_every == 0:
             keeper.picture(step, batch.first)
         fabric.log_dict({**values, "learning_rate": rate, **throughput.values()}, step=step)

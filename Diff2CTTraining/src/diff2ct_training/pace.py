@@ -11,6 +11,9 @@ from lightning_fabric import Fabric
 
 from diff2ct_training.recipe import Recipe
 
+SAVE_SECONDS = 600.0
+"""The most training that a kill may cost."""
+
 
 class Pace:
     """done: share of the run that is behind it, 0 to 1, the same on every process.
@@ -27,6 +30,7 @@ class Pace:
     def start(self, step: int) -> None:
         """Before the first step of this process; `step`: where the run stands, `spent` put back."""
         self._begin = time.monotonic() - float(self.spent)
+        self.saved()
         self._update(step)
 
     def steps(self, first: int) -> Iterator[int]:
@@ -41,6 +45,15 @@ class Pace:
     def expected_steps(self, step: int) -> int:
         """Of the whole run, as far as can be told at `step`."""
         return round(step / self.done) if self._recipe.minutes and self.done else self._recipe.num_steps
+
+    def saved(self) -> None:
+        """The run's state is on disk."""
+        self._last_saved = time.monotonic()
+
+    def save_due(self) -> bool:
+        """Is it long since the state was saved? The same on every process."""
+        due = time.monotonic() - self._last_saved > SAVE_SECONDS
+        return due if self._fabric.world_size == 1 else bool(self._fabric.broadcast(due))
 
     def _update(self, step: int) -> None:
         if not self._recipe.minutes:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diff2ct_training.method import Method
 
 DECAYS = ("cosine", "linear", "constant")
 PRECISIONS = ("bf16-mixed", "32-true")
+MAY_CHANGE = (
+    "num_steps", "minutes", "save_every", "picture_every", "accumulate", "activation_checkpointing", "films",
+)  # fmt: skip
+"""Of a run that goes on: how long it is, what it leaves, how much memory it takes, where its data lie."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +63,24 @@ class Recipe(ABC):
     @abstractmethod
     def method(self) -> Method:
         """What this recipe trains, with fresh weights from torch's current seed."""
+
+    def to_json(self) -> str:
+        """All fields, those of network and the like too."""
+        return json.dumps(asdict(self), indent=1)
+
+    def check_goes_on(self, started: str) -> None:
+        """ValueError with the field if a run of the recipe `started`, as `to_json` wrote it, cannot go on as this one. A field
+        that only one of the two has, as other versions may, does not count."""
+        was = dict(_leaves(json.loads(started)))
+        for name, value in _leaves(json.loads(self.to_json())):
+            if name not in MAY_CHANGE and was.get(name, value) != value:
+                raise ValueError(f"{name} is {value!r}, the run was started with {was[name]!r}")
+
+
+def _leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of what is inside, e.g. of network.widths."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

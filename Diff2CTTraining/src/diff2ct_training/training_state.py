@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from diff2ct_training.recipe import Recipe
 from diff2ct_training.sharding import like, whole
 
 
@@ -48,8 +49,10 @@ class Ema:
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """All that a run changes. networks: without wrappers. emas: of some of them, by the same names. extra: a method's own."""
+    """All that a run changes. recipe: of which it is. networks: without wrappers. emas: of some of them, by the same names.
+    extra: a method's own."""
 
+    recipe: Recipe
     networks: Mapping[str, nn.Module]
     emas: Mapping[str, Ema]
     optimizers: Sequence[torch.optim.Optimizer]
@@ -64,15 +67,20 @@ class TrainingState:
                 tensors |= {f"optimizer/{n}/{index}/{k}": whole(torch.as_tensor(v)) for k, v in moments.items()}
         if write:
             partial = path.with_suffix(".partial")
-            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
+            metadata = {"step": str(step), "recipe": self.recipe.to_json()}
+            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, metadata=metadata)
             partial.replace(path)
 
     @torch.no_grad()
     def load(self, path: Path) -> int:
-        """Put a saved state back; returns its step. Raises ValueError if it is of another recipe."""
+        """Put a saved state back; returns its step. Raises ValueError if it is of another recipe, which one that an earlier
+        version wrote does not tell if its tensors are the same."""
         try:
             with safe_open(path, framework="pt") as file:
-                step = int(file.metadata()["step"])
+                metadata = file.metadata() or {}
+                step = int(metadata["step"])
+                if "recipe" in metadata:
+                    self.recipe.check_goes_on(metadata["recipe"])
                 found = {name: file.get_tensor(name) for name in file.keys()}
             for name, tensor in self._tensors().items():
                 tensor.copy_(like(found.pop(name), tensor))

@@ -14,7 +14,7 @@ from diff2ct.checkpoint import load_checkpoint
 from diff2ct.reconstruct import reconstruct
 from diff2ct.uncertainty import calibration_path
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct.volume_io import resample
+from diff2ct.volume_io import resample, write_volume
 from diff2ct_training import calibrate_command, cli
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.cases import EvaluationCase
@@ -60,6 +60,15 @@ def test_calibration_is_written_beside_the_checkpoint_and_used(checkpoint: Path)
     again = calibrate(*options)
     assert again.exit_code == 2 and "exists" in again.stderr, "nothing is written over unasked"
     assert load_checkpoint(checkpoint, calibrated=False).calibration is None
+
+
+def test_a_ct_that_cannot_be_read_is_left_out(checkpoint: Path, trunk: CtVolume, tmp_path: Path) -> None:
+    (tmp_path / "cts").mkdir()
+    write_volume(trunk, tmp_path / "cts" / "good.nrrd")
+    (tmp_path / "cts" / "bad.nii.gz").write_bytes(b"nothing")
+    result = calibrate("--checkpoint", checkpoint, "--phantoms", 3, "--samples", 2, "--steps", 1, "--cts", tmp_path / "cts")
+    assert result.exit_code == 0, result.output
+    assert "3 phantoms, seeds 100 to 102; 1 CTs" in result.stdout and "left out          bad: " in result.stdout
 
 
 def test_one_sample_or_two_cases_are_too_few(checkpoint: Path) -> None:

@@ -97,6 +97,31 @@ def test_what_is_wrong_in_a_process_is_told(tiny_checkpoint: Path, trunk: CtVolu
         run_evaluation(request, lambda *p: None)
 
 
+@pytest.mark.filterwarnings("ignore:Expected implicit VR")  # of the broken file
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_no_ct_is_left_out_and_named(workers: int, trunk: CtVolume, tmp_path: Path) -> None:
+    cts = tmp_path / "cts"
+    (cts / "deep").mkdir(parents=True)
+    for name in ("one scan.nrrd", "deep/one.nrrd", "one scan_seg.nrrd", "._one.nrrd"):
+        write_volume(trunk, cts / name) if name[0] != "." else (cts / name).write_bytes(b"macOS")
+    (cts / "damaged.nii.gz").write_bytes(b"nothing")
+    (cts / "damaged.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x08\0\x05\0XX\xff\xff")
+    write_volume(trunk, cts / "series")
+    request = EvaluationRequest(
+        output=tmp_path / "out", num_phantoms=0, cts=(cts,), methods=("flat-body", "oracle-truth"), workers=workers
+    )
+    progress: list[tuple[int, int, str]] = []
+    summary = run_evaluation(request, lambda *p: progress.append(p))
+    assert [done for done, _, _ in progress] == list(range(1, 9)) and progress[-1][1] == 8
+    cases = {row["case"] for row in read_csv(tmp_path / "out" / "per_case.csv")}
+    assert cases > {"one scan", "deep_one"} and len(cases) == 3, "the file's own name, as ever; one below; a DICOM series"
+    left_out = [line for line in summary.splitlines() if line.startswith("- left out: ")]
+    assert len(left_out) == 2 and {line.split(": ")[1] for line in left_out} == {"damaged", "damaged.dcm"}
+    (cts / "damaged.nii.gz").rename(tmp_path / "damaged.nii.gz")
+    with pytest.raises(ValueError, match=r"none of 1 could be evaluated \(damaged: "):
+        run_evaluation(replace(request, cts=(tmp_path / "damaged.nii.gz",)), lambda *p: None)
+
+
 def test_checkpoints_are_run_each_in_its_own_way(
     tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,15 +16,15 @@ from diff2ct.process import check_device, tune_allocator
 from diff2ct.reconstruct import reconstruct
 from diff2ct.uncertainty import LEVELS, Calibration, CalibrationFit, calibration_path, write_calibration
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation.cases import EvaluationCase, ct_case, phantom_case
+from diff2ct_training.evaluation.cases import Make, made, phantom_case, phantom_name, plan_cts
 from diff2ct_training.outputs import check_output
-from diff2ct_training.scans import find_cts
+from diff2ct_training.parallel import Failed
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationRequest:
     """checkpoint: None is the embedded one. output: None is beside the checkpoint, where loading it finds the file.
-    num_phantoms, first_seed: evaluation phantoms, none of which may be evaluated on later. cts: what `find_cts` takes.
+    num_phantoms, first_seed: evaluation phantoms, none of which may be evaluated on later. cts: what `plan_cts` takes.
     Others: `diff2ct.reconstruct`.
     """
 
@@ -49,14 +49,23 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
     tune_allocator()
     check_device(request.device)
     checkpoint = load_checkpoint(request.checkpoint, device=request.device, calibrated=False)
-    setup, scans = BiplanarSetup(), find_cts(list(request.cts))
+    grid, setup = checkpoint.grid, BiplanarSetup()
+    scans, rejected = plan_cts(request.cts, grid, setup)
+    left_out = [f"{one.source}: {one.reason}" for one in rejected]
     seeds = range(request.first_seed, request.first_seed + request.num_phantoms)
-    cases: list[Callable[[], EvaluationCase]] = [partial(phantom_case, seed, checkpoint.grid, setup) for seed in seeds]
-    cases += [partial(ct_case, scan, checkpoint.grid, setup) for scan in scans]
+    cases: list[tuple[str, Make]] = [(phantom_name(seed), partial(phantom_case, seed, grid, setup)) for seed in seeds]
+    cases += [(scan.name, scan.make) for scan in scans]
 
-    fit = CalibrationFit()
-    for done, make in enumerate(cases):
-        case = make()
+    fit, num_cts = CalibrationFit(), len(scans)
+    for done, (name, make) in enumerate(cases, start=1):
+        case = made(make)
+        if isinstance(case, Failed):
+            if done <= len(seeds):
+                raise ValueError(case.reason)
+            left_out.append(f"{name}: {case.reason}")
+            num_cts -= 1
+            on_progress(done, len(cases), name)
+            continue
         result = reconstruct(
             case.radiographs,
             checkpoint,
@@ -68,7 +77,7 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
         voxel_ml = float(np.prod(case.grid.spacing_mm)) / 1000
         samples, truth, known = (torch.from_numpy(a) for a in (result.samples_hu, case.truth.hu, case.mask))
         fit.add(samples, truth, known, voxel_ml)
-        on_progress(done + 1, len(cases), case.name)
+        on_progress(done, len(cases), name)
 
     calibration = fit.result(
         num_samples=request.num_samples,
@@ -76,7 +85,8 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
         checkpoint_sha256=checkpoint.sha256,
         provenance={
             "cases": f"{len(seeds)} phantoms, seeds {seeds.start} to {seeds.stop - 1}" * bool(len(seeds))
-            + f"; {len(scans)} CTs" * bool(scans),
+            + f"; {num_cts} CTs" * bool(num_cts),
+            **({"left_out": left_out} if left_out else {}),
             "xrays": f"noiseless line integrals of the whole body or scan, {setup.describe()}",
             "seed": request.seed,
             "held_out_coverage": fit.held_out_coverage(),
@@ -94,6 +104,7 @@ def summary_lines(path: Path, calibration: Calibration) -> list[str]:
     lines += [
         f"{level:.0%} interval      covers {covered[str(level)]:.1%} of body voxels of a case left out" for level in LEVELS
     ]
+    lines += [f"left out          {what}" for what in calibration.provenance.get("left_out", ())]
     for name, by_level in calibration.bounds.items():
         bounds = ", ".join(f"{radius:.3g} ({float(level):.0%})" for level, radius in by_level.items())
         lines.append(f"{name:<18}+/- {bounds}")

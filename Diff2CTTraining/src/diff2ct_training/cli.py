@@ -197,7 +197,7 @@ def evaluate(
     phantoms: Annotated[
         int | None, typer.Option(help="Evaluation phantoms, seeds from 0. Default: 56, or none beside --cts or --cases.")
     ] = None,
-    cts: Annotated[list[Path] | None, typer.Option(help="CT file or folder of CT files; may be repeated.")] = None,
+    cts: Annotated[list[Path] | None, typer.Option(help="CT file, or folder with CTs anywhere below; may be repeated.")] = None,
     cases: Annotated[Path | None, typer.Option(help="Folder that `prepare` wrote.")] = None,
     split: Annotated[str, typer.Option(help="Which of these cases: train, val, test or all.")] = "test",
     checkpoints: Annotated[
@@ -261,7 +261,7 @@ def evaluate(
 def calibrate(
     phantoms: Annotated[int, typer.Option(help="Held-out phantoms.")] = 12,
     first_seed: Annotated[int, typer.Option(help="Their first seed, 0 to 999; do not evaluate on them.")] = 100,
-    cts: Annotated[list[Path] | None, typer.Option(help="Held-out CT file or folder of CT files; may be repeated.")] = None,
+    cts: Annotated[list[Path] | None, typer.Option(help="Held-out CT, or folder with CTs below; may be repeated.")] = None,
     checkpoint: Checkpoint = None,
     output: Annotated[Path | None, typer.Option(help="JSON to write. Default: beside the checkpoint.")] = None,
     steps: Steps = None,

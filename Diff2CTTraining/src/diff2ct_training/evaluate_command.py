@@ -14,7 +14,7 @@ from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PlannedCase, plan_ct, plan_phantom, plan_prepared
+from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PlannedCase, plan_cts, plan_phantom, plan_prepared
 from diff2ct_training.evaluation.methods import (
     BASELINES,
     CheckpointUse,
@@ -28,7 +28,7 @@ from diff2ct_training.evaluation.methods import (
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
 from diff2ct_training.outputs import output_folder
-from diff2ct_training.scans import find_cts
+from diff2ct_training.scans import Rejected
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
 
@@ -40,7 +40,7 @@ SAMPLES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """num_phantoms: seeds 0, 1, ... cts: what `find_cts` takes. cases: a folder that `diff2ct prepare` wrote; split: which of
+    """num_phantoms: seeds 0, 1, ... cts: what `plan_cts` takes. cases: a folder that `diff2ct prepare` wrote; split: which of
     them, None for all. checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all.
     steps, samplers, samples: VALUE for all checkpoints, NAME=VALUE for one, none for what each checkpoint says and `SAMPLES`.
     translator: real-to-DRR
@@ -96,7 +96,7 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
     uses = checkpoint_uses(files, request)
     grid = next((checkpoint.grid for checkpoint in checkpoints.values()), VolumeGrid.centered())
     setup = BiplanarSetup()
-    cases = plan_cases(request, grid, setup)
+    cases, rejected = plan_cases(request, grid, setup)
     methods = {name: plan_checkpoint(checkpoint, uses[name], translator) for name, checkpoint in checkpoints.items()}
     methods = {name: methods.get(name) or plan_method(name, grid, request) for name in wanted}
     total, done = len(cases) * len(methods), 0
@@ -106,26 +106,28 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         done += 1
         on_progress(done, total, f"{case}, {method}")
 
+    settings = settings_of(request, checkpoints, uses, translator, setup)
+    settings += [("left out", f"{one.source}: {one.reason}") for one in rejected]
     evaluate(
-        cases, methods, request.output, scoring=scoring, settings=settings_of(request, checkpoints, uses, translator, setup),
-        afresh=request.overwrite, keep_volumes=request.keep_volumes, workers=request.workers, on_result=count,
+        cases, methods, request.output, scoring=scoring, settings=settings, afresh=request.overwrite,
+        keep_volumes=request.keep_volumes, workers=request.workers, on_result=count,
     )  # fmt: skip
     return (request.output / "summary.md").read_text(encoding="utf-8")
 
 
-def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetup) -> list[PlannedCase]:
-    """All cases of a request, phantoms first."""
-    scans = find_cts(list(request.cts))
-    missing = [str(path) for path in (*scans, request.labels) if path is not None and not path.exists()]
+def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetup) -> tuple[list[PlannedCase], list[Rejected]]:
+    """All cases of a request, phantoms first, and what looked like a CT and is none."""
+    missing = [str(path) for path in (*request.cts, request.labels) if path is not None and not path.exists()]
     if missing:
         raise ValueError(f"--cts, --labels: {', '.join(missing)}: no such file or folder")
+    scans, rejected = plan_cts(request.cts, grid, setup, request.labels, request.label_scheme)
     prepared = [] if request.cases is None else list_cases(request.cases, request.split)
     cases = [plan_phantom(seed, grid, setup) for seed in range(request.num_phantoms)]
-    cases += [plan_ct(path, grid, setup, request.labels, request.label_scheme) for path in scans]
+    cases += scans
     cases += [plan_prepared(path, grid, setup) for path in prepared]
     if not cases:
         raise ValueError("cases: got none, accepted is at least one phantom, CT or prepared case")
-    return cases
+    return cases, rejected
 
 
 def checkpoint_uses(files: Mapping[str, Path | None], request: EvaluationRequest) -> dict[str, CheckpointUse]:

@@ -41,11 +41,11 @@ def run_all(
         raise ValueError(f"--workers: got {workers}, accepted is 1 or more")
     if workers == 1 or len(tasks) < 2:
         for task in tasks:
-            yield task, _Caught(function)(task)
+            yield task, Caught(function)(task)
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's and ITK's threads
-    sent = pickle.dumps(_Caught(function))
+    sent = pickle.dumps(Caught(function))
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads, sent)) as pool:
         futures = {pool.submit(_in_worker, task): task for task in tasks}
         try:
@@ -73,8 +73,8 @@ def results_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], 
 
 
 @dataclass(frozen=True)
-class _Caught(Generic[Task, Result]):
-    """`function`, with what is wrong with its input returned instead of raised."""
+class Caught(Generic[Task, Result]):
+    """`function`, with what is wrong with its input returned instead of raised, as `run_all` says."""
 
     function: Callable[[Task], Result]
 

@@ -14,14 +14,14 @@ from diff2ct_training.prepare import CaseOptions, prepare, prepare_xrays
 from diff2ct_training.prepare_report import SUMMARY, verify
 from diff2ct_training.recipes import recipe_named
 from diff2ct_training.reference import check_reference, reference_seeds
-from diff2ct_training.scans import AUTO, Rejected, Scan, find_scans
+from diff2ct_training.scans import AUTO, Rejected, Scan, find_cts
 from diff2ct_training.splits import PAPER_SPLIT, SplitRule
 from diff2ct_training.volume_samples import VolumeRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareRequest:
-    """cts: files and folders for `find_scans`, which explains layout, label_scheme and patient_pattern. split: for
+    """cts: files and folders for `find_cts`, which explains layout, label_scheme and patient_pattern. split: for
     `SplitRule.parse`. reference: a name for `reference_seeds`, or None. num_xrays: acquisitions rendered per case; style: of
     a part of them."""
 
@@ -62,12 +62,9 @@ def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -
     rejected: list[Rejected] = []
     for root in request.cts:
         on_progress(0, None, f"looking for CTs in {root}")
-        found, refused = find_scans(
+        found, refused = find_cts(
             root, layout=request.layout, patient_pattern=request.patient_pattern, label_scheme=request.label_scheme
         )
-        if not found:
-            reasons = "; ".join(f"{one.source}: {one.reason}" for one in refused[:3])
-            raise ValueError(f"--cts: no CT in {root}{f' ({reasons})' if reasons else ''}")
         scans += found
         rejected += refused
     seeds = list(range(request.first_seed, request.first_seed + request.num_phantoms))

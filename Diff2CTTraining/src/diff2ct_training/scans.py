@@ -147,13 +147,15 @@ def find_scans(
     return sorted(scans, key=lambda scan: scan.source), sorted(rejected, key=lambda one: one.source)
 
 
-def find_cts(paths: list[Path]) -> list[Path]:
-    """CT files as given, and every CT file inside given folders; a folder without one is taken as a DICOM series."""
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(p for p in path.iterdir() if p.name.endswith(VOLUME_SUFFIXES)) if path.is_dir() else []
-        found += inside or [path]
-    return found
+def find_cts(
+    root: Path, *, layout: str = AUTO, patient_pattern: str | None = None, label_scheme: str | None = None
+) -> tuple[list[Scan], list[Rejected]]:
+    """`find_scans`, which must find one. ValueError if not."""
+    scans, rejected = find_scans(root, layout=layout, patient_pattern=patient_pattern, label_scheme=label_scheme)
+    if not scans:
+        reasons = "; ".join(f"{one.source}: {one.reason}" for one in rejected[:3])
+        raise ValueError(f"--cts: no CT in {root}{f' ({reasons})' if reasons else ''}")
+    return scans, rejected
 
 
 def recognised(paths: Sequence[str]) -> Layout:

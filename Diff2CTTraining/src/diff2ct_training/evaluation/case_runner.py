@@ -15,11 +15,12 @@ import torch
 from diff2ct.memory import share_gpu
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import write_volume
-from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase
+from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase, made
 from diff2ct_training.evaluation.methods import Method, PlannedMethod, Prediction
 from diff2ct_training.evaluation.panels import planes_of, xrays_of
 from diff2ct_training.evaluation.results import TRUTH, Key
 from diff2ct_training.figures import NOTICE, Shown
+from diff2ct_training.parallel import Failed
 from diff2ct_training.scoring.case_scores import CaseScorer, ScoringOptions
 from diff2ct_training.scoring.inception import Inception
 from diff2ct_training.scoring.lpips import Lpips
@@ -61,6 +62,10 @@ class Found:
     arrays: dict[str, np.ndarray]
 
 
+class BadCase(ValueError):
+    """A case that cannot be rendered, as its file is damaged or too large: no reason to leave the others."""
+
+
 class CaseRunner:
     """Runs methods on cases. It pickles; networks are loaded and methods set up when the first case needs them. processes: how
     many have one and share a GPU, if there is one."""
@@ -69,13 +74,16 @@ class CaseRunner:
         self.methods, self._scoring, self._processes = methods, scoring, processes
         self._built: dict[str, Method] = {}
 
-    def __call__(self, task: CaseTask) -> list[tuple[str, list[Found]]]:
+    def __call__(self, task: CaseTask) -> list[tuple[str, list[Found]]] | BadCase:
         """All `results` of a task, in one of the processes."""
         share_gpu(self._processes)
-        return list(self.results(task))
+        try:
+            return list(self.results(task))
+        except BadCase as bad:
+            return bad
 
     def results(self, task: CaseTask) -> Iterator[tuple[str, list[Found]]]:
-        """(method, what was missing of it) after each method, then (`TRUTH`, ...)."""
+        """(method, what was missing of it) after each method, then (`TRUTH`, ...). Raises `BadCase`."""
         rendered = _Rendered(task.planned, self._scoring, self._networks)
         for name, method in self.methods.items():
             missing, volume = task.missing[name], task.volumes.get(name)
@@ -136,7 +144,10 @@ class _Rendered:
 
     @cached_property
     def case(self) -> EvaluationCase:
-        return self._planned.make()
+        case = made(self._planned.make)
+        if isinstance(case, Failed):
+            raise BadCase(case.reason)
+        return case
 
     @cached_property
     def _scorer(self) -> CaseScorer:

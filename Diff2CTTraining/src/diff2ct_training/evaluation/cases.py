@@ -7,7 +7,7 @@ scan has data. Phantom seeds 0..999 are for evaluation, the training's start at 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae, vertebrae_of
 from diff2ct_training.framing import acquired_spacing, body_center, on_voxels
 from diff2ct_training.labels import TOTALSEGMENTATOR
+from diff2ct_training.parallel import Caught, Failed
+from diff2ct_training.scans import Rejected, Scan, find_cts
 
 PHANTOMS, REAL_CTS = "phantoms", "real CTs"
 EVALUATION_SEEDS = range(1000)
@@ -52,6 +54,9 @@ class EvaluationCase:
         return self.truth.grid
 
 
+Make = Callable[[], EvaluationCase]
+
+
 @dataclass(frozen=True, eq=False)
 class PlannedCase:
     """A case that is rendered when it is needed. identity: everything that decides what it is, as text."""
@@ -59,7 +64,16 @@ class PlannedCase:
     dataset: str
     name: str
     identity: str
-    make: Callable[[], EvaluationCase]
+    make: Make
+
+
+def made(make: Make) -> EvaluationCase | Failed:
+    """A case, or why there is none: its file is damaged, or too large."""
+    return Caught(_call)(make)
+
+
+def _call(make: Make) -> EvaluationCase:
+    return make()
 
 
 def plan_phantom(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
@@ -68,18 +82,49 @@ def plan_phantom(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup) -> Pla
     return PlannedCase(PHANTOMS, phantom_name(seed), identity, partial(phantom_case, seed, model_grid, setup))
 
 
+def plan_cts(
+    roots: Iterable[Path],
+    model_grid: VolumeGrid,
+    setup: BiplanarSetup,
+    label_folder: Path | None = None,
+    scheme: str = TOTALSEGMENTATOR,
+) -> tuple[list[PlannedCase], list[Rejected]]:
+    """All CTs that `diff2ct prepare` would find in files and folders, and what is not taken.
+
+    A case has the name of its file, or of the folder that is one DICOM series, if that is what was given or lies directly in
+    it; else the name that it would be prepared under.
+    """
+    cases, rejected = [], []
+    for root in roots:
+        scans, refused = find_cts(root, label_scheme=scheme)
+        rejected += refused
+        for scan in scans:
+            is_root = scan.series_uid is not None and len(scans) == 1 and scan.path == root
+            near = is_root or (scan.series_uid is None and "/" not in scan.source)
+            name = ct_name(scan.path) if near else scan.name
+            cases.append(plan_ct(scan.path, model_grid, setup, label_folder, scheme, name=name, scan=scan))
+    return cases, rejected
+
+
 def plan_ct(
     path: Path,
     model_grid: VolumeGrid,
     setup: BiplanarSetup,
     label_folder: Path | None = None,
     scheme: str = TOTALSEGMENTATOR,
+    *,
+    name: str = "",
+    scan: Scan | None = None,
 ) -> PlannedCase:
-    """`ct_case`, later. Files count by what is in them, not by where they are. scheme: the labels' numbers."""
-    labels = None if label_folder is None else find_labels(label_folder, ct_name(path))
+    """`ct_case`, later. Files count by what is in them, not by where they are. scheme: the labels' numbers. name: default the
+    file's. scan: what is known of it, for one of several DICOM series in a folder."""
+    name = name or ct_name(path)
+    files = () if scan is None or scan.series_uid is None else scan.files
+    labels = None if label_folder is None else find_labels(label_folder, name)
     known = "" if labels is None else f", {scheme} labels {fingerprint(labels)}"
-    identity = f"CT {fingerprint(path)}{known} on {_describe(model_grid)}, X-rays {setup.describe()}"
-    return PlannedCase(REAL_CTS, ct_name(path), identity, partial(ct_case, path, model_grid, setup, labels, scheme))
+    identity = f"CT {fingerprint(path, files)}{known} on {_describe(model_grid)}, X-rays {setup.describe()}"
+    make = partial(ct_case, path, model_grid, setup, labels, scheme, name=name, scan=scan)
+    return PlannedCase(REAL_CTS, name, identity, make)
 
 
 def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
@@ -117,13 +162,17 @@ def ct_case(
     setup: BiplanarSetup,
     labels: Path | None = None,
     scheme: str = TOTALSEGMENTATOR,
+    *,
+    name: str = "",
+    scan: Scan | None = None,
 ) -> EvaluationCase:
-    """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label map."""
+    """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label map. Others: as in
+    `plan_ct`."""
     from diff2ct.volume_io import read_ct
 
-    scan = read_ct(path)
-    case = _case_of_scan(REAL_CTS, ct_name(path), scan, body_center(scan), model_grid, setup)
-    spacing = acquired_spacing(scan.grid)
+    ct = read_ct(path, series_uid=None if scan is None else scan.series_uid)
+    case = _case_of_scan(REAL_CTS, name or ct_name(path), ct, body_center(ct), model_grid, setup)
+    spacing = acquired_spacing(ct.grid)
     return replace(
         case,
         labels=None if labels is None else read_vertebrae(labels, case.grid, scheme),
@@ -176,9 +225,9 @@ def _describe(grid: VolumeGrid) -> str:
     return f"{' x '.join(map(str, grid.size))} voxels of {' x '.join(f'{mm:g}' for mm in grid.spacing_mm)} mm"
 
 
-def fingerprint(path: Path) -> str:
-    """First 16 hex digits of the SHA-256 of a file, or of all files in a folder with their names."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+def fingerprint(path: Path, files: Sequence[Path] = ()) -> str:
+    """First 16 hex digits of the SHA-256 of a file, or of all files in a folder with their names. files: these in it alone."""
+    files = files or (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())

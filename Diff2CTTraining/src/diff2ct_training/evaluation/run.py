@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from diff2ct_training.evaluation.case_runner import CaseRunner, CaseTask, Found, Wanted
+from diff2ct_training.evaluation.case_runner import BadCase, CaseRunner, CaseTask, Found, Wanted
 from diff2ct_training.evaluation.cases import PlannedCase
 from diff2ct_training.evaluation.methods import PlannedMethod
 from diff2ct_training.evaluation.report import ONE_SAMPLE, write_report
@@ -46,6 +46,8 @@ def evaluate(
     same up to rounding, as sums depend on the number of threads; seconds are those of a machine that is shared.
     on_result: called with case and method after each.
 
+    A case that cannot be rendered, since its file is damaged, is left out and named in the report; ValueError if all are.
+
     Returns the rows of `cases` and `methods`.
     """
     scoring = scoring or ScoringOptions()
@@ -53,6 +55,7 @@ def evaluate(
         listed = ", ".join(case.name for case in cases)
         raise ValueError(f"cases: got two of the same name among {listed}, accepted is one each")
     runner = CaseRunner(methods, scoring)
+    bad: dict[PlannedCase, str] = {}
     runner.check()
     results = Results(output, afresh=afresh)
     wanted = {case: {name: _wanted(case, name, m, scoring) for name, m in methods.items()} for case in cases}
@@ -60,6 +63,9 @@ def evaluate(
     tasks = [_missing(case, of_case, results, scoring, keep_volumes) for case, of_case in wanted.items()]
 
     for case, name, found in _run(runner, tasks, workers):
+        if isinstance(found, BadCase):
+            bad[case] = str(found)
+            found = []
         for one in found:
             results.add_arrays(one.key, one.made_by, one.arrays)
             if one.row is not None:
@@ -67,27 +73,42 @@ def evaluate(
         if found:
             results.write(keys)
         if on_result is not None and name != TRUTH:
-            on_result(case, name)
+            on_result(case.name, name)
+    if bad and len(bad) == len(cases):
+        reasons = "; ".join(f"{case.name}: {reason}" for case, reason in list(bad.items())[:3])
+        raise ValueError(f"cases: none of {len(cases)} could be evaluated ({reasons})")
+    left_out = {(case.dataset, case.name) for case in bad}
+    keys = [key for key in keys if key[:2] not in left_out]
     results.write(keys)
-    write_report(results, keys, settings)
+    write_report(results, keys, [*settings, *(("left out", f"{case.name}: {reason}") for case, reason in bad.items())])
     return results.rows(keys)
 
 
-def _run(runner: CaseRunner, tasks: Sequence[CaseTask], workers: int) -> Iterator[tuple[str, str, list[Found]]]:
-    """(case, method, what was missing of it); here after each method, with several workers after each case."""
+def _run(
+    runner: CaseRunner, tasks: Sequence[CaseTask], workers: int
+) -> Iterator[tuple[PlannedCase, str, list[Found] | BadCase]]:
+    """(case, method, what was missing of it); here after each method, with several workers after each case. A case that is bad
+    is so for all methods that are left of it."""
     if workers == 1:
         for task in tasks:
-            for name, found in runner.results(task):
-                yield task.planned.name, name, found
+            left = [*runner.methods, TRUTH]
+            try:
+                for name, found in runner.results(task):
+                    left.remove(name)
+                    yield task.planned, name, found
+            except BadCase as bad:
+                yield from ((task.planned, name, bad) for name in left)
         return
     to_do = [task for task in tasks if not task.is_done]
     processes = max(1, min(workers, len(to_do)))
-    yield from ((task.planned.name, name, []) for task in tasks if task.is_done for name in runner.methods)
+    yield from ((task.planned, name, []) for task in tasks if task.is_done for name in runner.methods)
     for task, done in run_all(runner.for_processes(to_do, processes), to_do, workers):
         if isinstance(done, Failed):
             raise ValueError(done.reason)
-        for name, found in done:
-            yield task.planned.name, name, found
+        if isinstance(done, BadCase):
+            yield from ((task.planned, name, done) for name in [*runner.methods, TRUTH])
+        else:
+            yield from ((task.planned, name, found) for name, found in done)
 
 
 def _wanted(case: PlannedCase, name: str, method: PlannedMethod, scoring: ScoringOptions) -> list[Wanted]:

@@ -15,7 +15,7 @@ from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import resample
 from diff2ct_training import baselines
-from diff2ct_training.cases import Case, list_cases, write_case
+from diff2ct_training.cases import UNSCANNED, Case, list_cases, write_case
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 
 SETUP = BiplanarSetup(pixels=96)
@@ -160,7 +160,18 @@ def test_prepared_cases_are_neighbours_about_their_centre(trunk: CtVolume, tmp_p
     grid = VolumeGrid.centered(8, 8.0)
     expected = resample(trunk, baselines.moved(grid, np.array(center))).hu
     np.testing.assert_allclose(neighbour.on_grid(grid), expected, atol=1.0)
-    np.testing.assert_allclose(neighbour.body.grid.center_lps, trunk.grid.center_lps - center, atol=2.0)
+    np.testing.assert_allclose(neighbour.body_grid.center_lps, trunk.grid.center_lps - center, atol=2.0)
+    assert neighbour.hu.dtype == np.int16
+
+
+def test_the_mean_of_prepared_cases_is_about_their_centres_and_of_those_that_were_scanned(tmp_path: Path) -> None:
+    for n, (planes, center) in enumerate(((8, (0.0, 0.0, 0.0)), (4, (10.0, 20.0, 30.0)))):
+        scan = VolumeGrid.centered((planes, 8, 8), 8.0)
+        hu = np.full(scan.size, 100 * n, np.int16)
+        hu[0] = UNSCANNED
+        write_case(tmp_path, Case(f"ct_{n}", "ct", hu, baselines.moved(scan, np.array(center)), center, "made here"))
+    mean = baselines.cases_mean(list_cases(tmp_path), VolumeGrid.centered((12, 8, 8), 8.0))
+    assert [float(plane.mean()) for plane in mean] == [-1000, -1000, -1000, 0, 0, 50, 50, 50, 0, 0, -1000, -1000]
 
 
 def test_less_variation_is_chambolles() -> None:

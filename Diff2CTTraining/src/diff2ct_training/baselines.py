@@ -22,7 +22,7 @@ from diff2ct.radiograph import Radiograph
 from diff2ct.units import HU_AIR, HU_WINDOW, MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.acquisitions import coarsened
-from diff2ct_training.cases import filled, read_case
+from diff2ct_training.cases import UNSCANNED, filled, read_case
 from diff2ct_training.parallel import results_in_order
 
 SOFT_TISSUE_HU = 40.0
@@ -55,13 +55,24 @@ def phantom_hu(seed: int, grid: VolumeGrid) -> np.ndarray:
     return make_phantom(seed).render(grid).hu.hu
 
 
+def cases_mean(files: Iterable[Path], grid: VolumeGrid, *, workers: int = 1) -> np.ndarray:
+    """The voxelwise mean of prepared cases about their centres, each where it was scanned; air where none was. `grid` is
+    centred on the origin."""
+    total, count = np.zeros(grid.size, dtype=np.float64), np.zeros(grid.size, dtype=np.int64)
+    for hu, known in results_in_order(partial(_case_known, grid=grid), list(files), workers):
+        total += np.where(known, hu, 0.0)
+        count += known
+    return np.where(count > 0, total / np.maximum(count, 1), HU_AIR).astype(np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """A training patient to be found again. body: the whole of it, coarse, the isocentre at the origin. on_grid: its HU
-    (D, H, W) on any grid of that frame."""
+    """A training patient to be found again. hu: (D, H, W) int16 or float32 of the whole body on `body_grid`, coarse, the
+    isocentre at the origin. on_grid: its HU (D, H, W) on any grid of that frame."""
 
     name: str
-    body: CtVolume
+    hu: np.ndarray
+    body_grid: VolumeGrid
     on_grid: Callable[[VolumeGrid], np.ndarray]
 
 
@@ -79,21 +90,29 @@ def _phantom_neighbour(seed: int) -> Neighbour:
     from diff2ct.phantom import make_phantom
 
     phantom = make_phantom(seed)
-    return Neighbour(f"phantom {seed}", phantom.render(phantom.body_grid(NEIGHBOUR_MM)).hu, partial(phantom_hu, seed))
+    body = phantom.render(phantom.body_grid(NEIGHBOUR_MM)).hu
+    return Neighbour(f"phantom {seed}", body.hu, body.grid, partial(phantom_hu, seed))
 
 
 def _case_neighbour(file: Path) -> Neighbour:
     case = read_case(file)
     coarse = coarsened(case, VolumeGrid.centered(1, NEIGHBOUR_MM))
-    body = CtVolume(filled(coarse.hu), moved(coarse.grid, -np.array(case.center_lps)))
-    return Neighbour(case.name, body, partial(_case_hu, file))
+    hu = np.rint(filled(coarse.hu)).astype(np.int16)  # hundreds of patients are kept, in every process
+    return Neighbour(case.name, hu, moved(coarse.grid, -np.array(case.center_lps)), partial(_case_hu, file))
 
 
 def _case_hu(file: Path, grid: VolumeGrid) -> np.ndarray:
-    from diff2ct.volume_io import resample
+    return _case_known(file, grid)[0]
+
+
+def _case_known(file: Path, grid: VolumeGrid) -> tuple[np.ndarray, np.ndarray]:
+    """(HU, where it was scanned), each (D, H, W), on any grid of the frame whose origin is its centre."""
+    from diff2ct.volume_io import inside_grid, resample
 
     case = read_case(file)
-    return resample(CtVolume(filled(case.hu), moved(case.grid, -np.array(case.center_lps))), grid).hu
+    own = moved(case.grid, -np.array(case.center_lps))
+    ct, scanned = CtVolume(filled(case.hu), own), CtVolume(case.hu != UNSCANNED, own)
+    return resample(ct, grid).hu, inside_grid(ct, grid) & (resample(scanned, grid).hu > 0.5)
 
 
 def nearest_neighbour(radiographs: Sequence[Radiograph], grid: VolumeGrid, neighbours: Sequence[Neighbour]) -> np.ndarray:
@@ -105,7 +124,7 @@ def nearest_neighbour(radiographs: Sequence[Radiograph], grid: VolumeGrid, neigh
     small = [r.resized(spacing_mm=NEIGHBOUR_MM * r.geometry.magnification) for r in radiographs]
 
     def likeness(neighbour: Neighbour) -> float:
-        mu, body_grid = hu_to_mu(torch.from_numpy(neighbour.body.hu)), moved(neighbour.body.grid, isocenter)
+        mu, body_grid = hu_to_mu(torch.from_numpy(neighbour.hu).float()), moved(neighbour.body_grid, isocenter)
         total = 0.0
         for r in small:
             image, valid = torch.from_numpy(r.line_integral)[None], torch.from_numpy(r.valid)[None]

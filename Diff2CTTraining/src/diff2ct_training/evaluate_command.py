@@ -24,6 +24,7 @@ from diff2ct_training.evaluation.methods import (
     plan_checkpoint,
     plan_nearest_neighbour,
     plan_train_mean,
+    training_patients,
 )
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
@@ -47,8 +48,9 @@ class EvaluationRequest:
     translator that the X-rays go through before checkpoints see them.
     labels: folder with label maps of the CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions.
     label_scheme: the numbers in both. compat, lpips, inception: `ScoringOptions`. num_mean_phantoms: how many training phantoms
-    make the train-mean and are neighbours. overwrite: keep nothing of an earlier evaluation in the same folder.
-    keep_volumes: write every reconstruction. workers: processes; several may share a GPU. Others: `diff2ct.reconstruct`.
+    make the train-mean and are neighbours, where `cases` has no training cases. overwrite: keep nothing of an earlier
+    evaluation in the same folder. keep_volumes: write every reconstruction. workers: processes; several may share a GPU.
+    Others: `diff2ct.reconstruct`.
     """
 
     output: Path
@@ -167,13 +169,12 @@ def _count(option: str, text: str | None) -> int | None:
 
 def plan_method(name: str, grid: VolumeGrid, request: EvaluationRequest) -> PlannedMethod:
     """The method called `name`, no checkpoint."""
+    if name not in (TRAIN_MEAN, NEAREST):
+        return plan_baseline(name)
+    known = [] if request.cases is None else training_patients(request.cases)
     if name == TRAIN_MEAN:
-        return plan_train_mean(request.num_mean_phantoms, grid, workers=request.workers)
-    if name == NEAREST:
-        prepared = [] if request.cases is None else list_cases(request.cases)
-        known = [file for file in prepared if describe_case(file)["split"] == "train"]
-        return plan_nearest_neighbour(request.num_mean_phantoms, known, workers=request.workers)
-    return plan_baseline(name)
+        return plan_train_mean(request.num_mean_phantoms, grid, known, workers=request.workers)
+    return plan_nearest_neighbour(request.num_mean_phantoms, known, workers=request.workers)
 
 
 def scoring_options(request: EvaluationRequest) -> ScoringOptions:
@@ -201,8 +202,11 @@ def settings_of(
         how = describe_sampling(checkpoint, uses[name])
         how += ", no data consistency" if request.consistency is False or checkpoint.calibration is None else ""
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
-    phantoms = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"
-    lines += [(TRAIN_MEAN, phantoms)] if TRAIN_MEAN in (request.methods or (TRAIN_MEAN,)) else []
+    known = [] if request.cases is None else training_patients(request.cases)
+    cts = sum(describe_case(file)["kind"] == "ct" for file in known)
+    mean = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"
+    mean += f"; for CTs of {cts} training CTs" * bool(cts)
+    lines += [(TRAIN_MEAN, mean)] if TRAIN_MEAN in (request.methods or (TRAIN_MEAN,)) else []
     lines.append(("X-rays", f"noiseless line integrals of the whole body or scan, {setup.describe()}"))
     if translator is not None and request.translator is not None:
         how = f"of checkpoints, real to DRR by translator {request.translator.name} {translator.sha256[:12]}"

@@ -19,7 +19,8 @@ from diff2ct.reconstruct import Reconstruction, reconstruct
 from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training import baselines
-from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, EvaluationCase
+from diff2ct_training.cases import describe_case, list_cases
+from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PHANTOMS, EvaluationCase
 
 Interval = tuple[np.ndarray, np.ndarray]
 
@@ -160,25 +161,38 @@ def baseline(name: str) -> Method:
     return BASELINES[name]
 
 
-def plan_train_mean(num_phantoms: int, model_grid: VolumeGrid, *, workers: int = 1) -> PlannedMethod:
-    """`train_mean_method`, later."""
-    build = partial(train_mean_method, num_phantoms, model_grid, workers)
-    return PlannedMethod(f"mean of {num_phantoms} training phantoms", build, shared=True)
+def training_patients(folder: Path) -> list[Path]:
+    """The training cases in a folder of prepared ones, each patient's scans as they are, without bent copies."""
+    described = {file: describe_case(file) for file in list_cases(folder)}
+    return [
+        file for file, case in described.items() if case["split"] == "train" and not case.get("record", {}).get("variant", 0)
+    ]
 
 
-def train_mean_method(num_phantoms: int, model_grid: VolumeGrid, workers: int = 1) -> Method:
-    """The same volume for every case: the mean of the first `num_phantoms` training phantoms, computed here once."""
-    return partial(_always, baselines.train_mean(_training_seeds(num_phantoms), model_grid, workers=workers))
+def plan_train_mean(
+    num_phantoms: int, model_grid: VolumeGrid, case_files: Sequence[Path] = (), *, workers: int = 1
+) -> PlannedMethod:
+    """`train_mean_method`, later. case_files: training cases, of which the CTs count."""
+    cts = tuple(file for file in case_files if describe_case(file)["kind"] == "ct")
+    identity = f"mean of {num_phantoms} training phantoms" + (f", for CTs of {_who(cts)}" if cts else "")
+    return PlannedMethod(identity, partial(train_mean_method, num_phantoms, model_grid, cts, workers), shared=True)
 
 
-def _always(hu: np.ndarray, case: EvaluationCase) -> np.ndarray:
-    return hu
+def train_mean_method(num_phantoms: int, model_grid: VolumeGrid, ct_files: Sequence[Path] = (), workers: int = 1) -> Method:
+    """The same volume for every case, computed here once: for phantoms the mean of the first `num_phantoms` training phantoms,
+    for CTs that of training CTs if there are any."""
+    phantoms = baselines.train_mean(_training_seeds(num_phantoms), model_grid, workers=workers)
+    cts = baselines.cases_mean(ct_files, model_grid, workers=workers) if ct_files else phantoms
+    return partial(_mean_of_kind, phantoms, cts)
+
+
+def _mean_of_kind(phantoms: np.ndarray, cts: np.ndarray, case: EvaluationCase) -> np.ndarray:
+    return phantoms if case.dataset.startswith(PHANTOMS) else cts
 
 
 def plan_nearest_neighbour(num_phantoms: int, case_files: Sequence[Path] = (), *, workers: int = 1) -> PlannedMethod:
     """`nearest_neighbour_method`, later."""
-    who = ", ".join(file.stem for file in case_files)
-    identity = f"nearest of {hash_of(who) if who else f'{num_phantoms} training phantoms'}"
+    identity = f"nearest of {_who(case_files) if case_files else f'{num_phantoms} training phantoms'}"
     build = partial(nearest_neighbour_method, num_phantoms, tuple(case_files), workers)
     return PlannedMethod(identity, build, shared=True)
 
@@ -192,6 +206,13 @@ def nearest_neighbour_method(num_phantoms: int, case_files: Sequence[Path], work
 
 def _nearest(known: Sequence[baselines.Neighbour], case: EvaluationCase) -> np.ndarray:
     return baselines.nearest_neighbour(case.radiographs, case.grid, known)
+
+
+def _who(case_files: Sequence[Path]) -> str:
+    """Prepared cases by name and by what is in them."""
+    described = [describe_case(file) for file in case_files]
+    content = [(case.get("record", {}).get("sha256"), case["center_lps"]) for case in described]
+    return f"{len(case_files)} training cases {hash_of([(f.stem, *c) for f, c in zip(case_files, content, strict=True)])}"
 
 
 def _training_seeds(count: int) -> range:

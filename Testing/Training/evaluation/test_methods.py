@@ -1,0 +1,59 @@
+"""Methods that know the training patients: which of them, and how rows tell that they have changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diff2ct.volume import VolumeGrid
+from diff2ct_training.cases import Case, write_case
+from diff2ct_training.evaluation.cases import EvaluationCase
+from diff2ct_training.evaluation.methods import plan_nearest_neighbour, plan_train_mean, training_patients
+
+GRID = VolumeGrid.centered(8, 16.0)
+
+
+def write(folder: Path, name: str, hu: int, split: str = "train", variant: int = 0) -> None:
+    array = np.full(GRID.size, hu, np.int16)
+    kind = name.partition("_")[0]
+    write_case(folder, Case(name, kind, array, GRID, (0.0, 0.0, 0.0), "", split=split, record={"variant": variant}))
+
+
+@pytest.fixture()
+def cases(tmp_path: Path) -> Path:
+    write(tmp_path, "ct_a_000", 10)
+    write(tmp_path, "ct_a_001", 1000, variant=1)
+    write(tmp_path, "ct_b_000", 30)
+    write(tmp_path, "ct_c_000", 1000, split="test")
+    write(tmp_path, "phantom_010000", 1000)
+    return tmp_path
+
+
+def test_training_patients_are_counted_once(cases: Path) -> None:
+    assert [file.stem for file in training_patients(cases)] == ["ct_a_000", "ct_b_000", "phantom_010000"]
+
+
+def test_the_mean_for_cts_is_of_training_cts(cases: Path, trunk_case: EvaluationCase) -> None:
+    mean = plan_train_mean(1, GRID, training_patients(cases)).build()
+    alone = plan_train_mean(1, GRID).build()
+    for dataset in ("real CTs", "CTs, test split", "phantoms", "phantoms, test split"):
+        case = replace(trunk_case, dataset=dataset)
+        found, without = mean(case), alone(case)
+        assert isinstance(found, np.ndarray) and isinstance(without, np.ndarray)
+        assert (found == 20).all() if "CTs" in dataset else (found == without).all() and found.std() > 100
+
+
+def test_cases_that_are_prepared_anew_are_another_method(cases: Path) -> None:
+    before = training_patients(cases)
+    mean, nearest = plan_train_mean(1, GRID, before).identity, plan_nearest_neighbour(1, before).identity
+    write(cases, "ct_b_000", 31)
+    assert plan_train_mean(1, GRID, before).identity != mean
+    assert plan_nearest_neighbour(1, before).identity != nearest
+
+
+def test_rows_of_an_evaluation_on_phantoms_are_kept() -> None:
+    assert plan_train_mean(32, GRID).identity == "mean of 32 training phantoms"
+    assert plan_nearest_neighbour(32).identity == "nearest of 32 training phantoms"

@@ -93,11 +93,16 @@ class CaseScorer:
             of_screws, screws = self._screws.score(volume, own_labels)
             scores |= of_screws
         if predicted.samples is not None:
-            scores |= score_samples(predicted.samples, case.truth.hu, self._body)
+            scores |= score_samples(predicted.samples, self._truth_in_window, self._body)
         for level, (lower, upper) in predicted.intervals.items():
-            inside = (lower <= case.truth.hu) & (case.truth.hu <= upper)
+            inside = (lower <= self._truth_in_window) & (self._truth_in_window <= upper)
             scores[f"coverage_calibrated_{level}"] = float(inside[self._body].mean()) if self._body.any() else math.nan
         return scores, screws
+
+    @cached_property
+    def _truth_in_window(self) -> np.ndarray:
+        """What samples and intervals can reach: they end where HU are clipped."""
+        return self._case.truth.hu.clip(WIDE.lo, WIDE.hi)
 
     @cached_property
     def _regions(self) -> dict[str, torch.Tensor]:

@@ -83,11 +83,12 @@ def test_prepared_cases_bring_their_screws(trunk: CtVolume, small_grid: VolumeGr
     spacings = {"pixel_spacing_mm": 0.7, "slice_spacing_mm": 2.5}
     case = Case(
         "ct_trunk_001", "ct", trunk.hu.round(), trunk.grid, (0.0, 0.0, 0.0), "trunk.nrrd", (screw.to_dict(),), split="test",
-        record=spacings,
+        record=spacings, patient="P1",
     )  # fmt: skip
     write_case(tmp_path, case, np.where(trunk.hu > 200, 29, 25))
     planned = plan_prepared(tmp_path / "ct_trunk_001.json", small_grid, SETUP)
     read = planned.make()
+    assert planned.patient == "P1"
     assert read.dataset == planned.dataset == "CTs, test split" and read.screws is not None and len(read.screws) == 1
     np.testing.assert_allclose(read.screws[0].tip_lps, screw.tip_lps, atol=1e-3)
     np.testing.assert_allclose(read.screws[0].axis_lps, screw.axis_lps, atol=1e-4)

@@ -171,6 +171,16 @@ def test_results_made_by_something_else_or_lost_are_computed_again(
     assert len(read_csv(tmp_path / "per_case.csv")) == 2
 
 
+def test_rows_tell_patients_and_those_that_did_not_are_kept(five: list[PlannedCase], counted, tmp_path: Path) -> None:
+    evaluate(five, counted().plan(a=0), tmp_path)
+    assert "patient" not in read_csv(tmp_path / "per_case.csv")[0], "each is a patient of its own"
+    again = counted()
+    known = [replace(case, patient="one" if n < 4 else case.name) for n, case in enumerate(five)]
+    rows = evaluate(known, again.plan(a=0), tmp_path)
+    assert again.runs == [] and [row.get("patient") for row in rows] == ["one"] * 4 + [None]
+    assert [row["patient"] for row in read_csv(tmp_path / "per_case.csv")] == ["one"] * 4 + [""]
+
+
 def test_rows_of_others_stay_but_are_not_reported(five: list[PlannedCase], counted, tmp_path: Path) -> None:
     evaluate(five[:2], counted().plan(a=0, b=10), tmp_path)
     assert [row["method"] for row in evaluate(five[:1], counted().plan(c=5), tmp_path)] == ["c"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diff2ct_training.evaluation.statistics import bootstrap_interval, compare, correlation, holm, summarize
+from diff2ct_training.evaluation.statistics import bootstrap_interval, compare, correlation, holm, summarize, values_of
 
 
 def rows_of(method: str, values: list[float], dataset: str = "d") -> list[dict]:
@@ -71,6 +71,26 @@ def test_pairs_are_matched_by_case_and_missing_scores_left_out() -> None:
     other = rows_of("other", [2.1, 3.2, 4.3, 5.4, 6.5, 7.6, 8.7, 0.0])[::-1]
     (test,) = compare(ours + other, "ours", ["mae"])
     assert test["n"] == 7 and test["mean_difference"] == pytest.approx(-1.4)
+
+
+def test_the_scans_of_a_patient_count_once() -> None:
+    """Each scan twice would halve the variance of the mean and make any difference significant."""
+    rng = np.random.default_rng(4)
+    ours, other = rng.normal(0, 1, 8), rng.normal(0.5, 1, 8)
+
+    def twice(method: str, values: np.ndarray) -> list[dict]:
+        return [
+            {"dataset": "d", "case": f"c{n}{scan}", "patient": f"p{n}", "method": method, "mae": value + shift}
+            for n, value in enumerate(values) for scan, shift in (("a", 0.25), ("b", -0.25))
+        ]  # fmt: skip
+
+    once = rows_of("ours", list(ours)) + rows_of("other", list(other))
+    both = twice("ours", ours) + twice("other", other)
+    found = [[*summarize(rows), *compare(rows, "ours", ["mae"])] for rows in (once, both)]
+    assert len(found[0]) == 3 and found[0][2]["n"] == 8
+    for of_patients, of_scans in zip(*found, strict=True):
+        assert of_scans == pytest.approx(of_patients, nan_ok=True)
+    assert values_of(both[:3], "mae") == pytest.approx([ours[0], ours[1] + 0.25]), "one whose other scan has no score"
 
 
 def test_correlation_is_of_ranks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def test_latex_is_a_booktabs_table_with_its_special_characters_escaped() -> None
     assert text.count(r"\begin{") == text.count(r"\end{") == 2 and r"\toprule" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.count(" & ") for line in rows} == {2}
+
+
+def test_a_title_tells_patients_where_they_are_fewer_than_cases() -> None:
+    for patients, text in ((7, "(7 cases)"), (5, "(7 cases of 5 patients)"), (1, "(7 cases of 1 patient)")):
+        table = replace(TABLE, num_patients=patients)
+        assert text in markdown_table(table).splitlines()[0] and text[1:-1] in latex_table(table)
 
 
 def test_rows_with_missing_metrics_keep_their_columns(tmp_path: Path) -> None:

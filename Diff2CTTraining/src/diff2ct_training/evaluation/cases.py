@@ -59,12 +59,14 @@ Make = Callable[[], EvaluationCase]
 
 @dataclass(frozen=True, eq=False)
 class PlannedCase:
-    """A case that is rendered when it is needed. identity: everything that decides what it is, as text."""
+    """A case that is rendered when it is needed. identity: everything that decides what it is, as text. patient: whose it is,
+    empty for one of whom there is nothing else."""
 
     dataset: str
     name: str
     identity: str
     make: Make
+    patient: str = ""
 
 
 def made(make: Make) -> EvaluationCase | Failed:
@@ -124,7 +126,7 @@ def plan_ct(
     known = "" if labels is None else f", {scheme} labels {fingerprint(labels)}"
     identity = f"CT {fingerprint(path, files)}{known} on {_describe(model_grid)}, X-rays {setup.describe()}"
     make = partial(ct_case, path, model_grid, setup, labels, scheme, name=name, scan=scan)
-    return PlannedCase(REAL_CTS, name, identity, make)
+    return PlannedCase(REAL_CTS, name, identity, make, "" if scan is None else scan.patient)
 
 
 def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
@@ -138,6 +140,7 @@ def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup)
         json_file.stem,
         identity,
         partial(prepared_case, json_file, model_grid, setup),
+        description["patient"],
     )
 
 

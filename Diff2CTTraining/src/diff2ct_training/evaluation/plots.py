@@ -175,7 +175,7 @@ def scores_figure(path: Path, dataset: DatasetReport) -> ReportFigure:
         height = figure.get_figheight()
         figure.subplots_adjust(left=left, right=0.995, wspace=0.12, top=1 - 0.3 / height, bottom=0.42 / height)
         _save(figure, path)
-    caption = "Dots: cases. Large dot and bar: mean and its 95 % bootstrap interval."
+    caption = "Dots: cases, those of one patient averaged. Large dot and bar: mean and its 95 % bootstrap interval."
     return ReportFigure(path, "Scores inside the body", caption)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from diff2ct.atomic import replacing_file
 from diff2ct_training.evaluation.catalog import SECTIONS, Section
 from diff2ct_training.evaluation.results import TRUTH, Key, Results
-from diff2ct_training.evaluation.statistics import bootstrap_interval, compare, sample_sd, summarize, values_of
+from diff2ct_training.evaluation.statistics import bootstrap_interval, compare, patient_of, sample_sd, summarize, values_of
 from diff2ct_training.evaluation.tables import Cell, Row, Table, latex_table, markdown_table, write_rows
 from diff2ct_training.scoring.distribution import fid, kid
 from diff2ct_training.scoring.slices import PLANES
@@ -98,9 +98,9 @@ def table_of(section: Section, rows: Sequence[Row], tests: Sequence[Row], refere
                 ) if len(values) else None
             )  # fmt: skip
     columns = tuple(section.columns[metric] for metric in metrics)
-    num_cases = len({row["case"] for row in rows})
-    dataset = rows[0]["dataset"]
-    return Table(f"{section.title}: {dataset}", num_cases, columns, methods, {m: tuple(c) for m, c in cells.items()}, reference)
+    num_cases, num_patients = len({row["case"] for row in rows}), len({patient_of(row) for row in rows})
+    title = f"{section.title}: {rows[0]['dataset']}"
+    return Table(title, num_cases, columns, methods, {m: tuple(c) for m, c in cells.items()}, reference, num_patients)
 
 
 def best_of(means: dict[str, float], arrow: str) -> set[str]:

@@ -45,6 +45,13 @@ class Results:
         self._rows[key] = {**head, "made_by": made_by, **row}
         self._screws[key] = [{**head, **screw} for screw in screws]
 
+    def tell_patients(self, patients: Mapping[tuple[str, str], str]) -> None:
+        """Whose the cases (dataset, name) are, in all of their rows: those of an earlier version do not tell."""
+        for row in self._rows.values():
+            patient = patients.get((row["dataset"], row["case"]))
+            if patient and patient != row["case"]:
+                row["patient"] = patient
+
     def write(self, order: Iterable[Key]) -> None:
         """The tables, rows in `order` first, rows of other evaluations after them."""
         keys = [key for key in dict.fromkeys([*order, *self._rows]) if key in self._rows]

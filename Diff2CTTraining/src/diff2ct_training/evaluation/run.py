@@ -79,6 +79,7 @@ def evaluate(
         raise ValueError(f"cases: none of {len(cases)} could be evaluated ({reasons})")
     left_out = {(case.dataset, case.name) for case in bad}
     keys = [key for key in keys if key[:2] not in left_out]
+    results.tell_patients({(case.dataset, case.name): case.patient for case in cases})
     results.write(keys)
     write_report(results, keys, [*settings, *(("left out", f"{case.name}: {reason}") for case, reason in bad.items())])
     return results.rows(keys)

@@ -1,12 +1,13 @@
 """Scores over cases: mean, SD, median, bootstrap intervals, and paired tests against a reference method.
 
-SD is the sample standard deviation over cases. Cases are patients, so the unit of every interval and test is the patient.
+The unit of every mean, SD, interval and test is the patient: of one with several cases their mean counts, once. SD is the
+sample standard deviation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,32 @@ def metric_names(rows: Sequence[Row]) -> list[str]:
     )
 
 
+def patient_of(row: Row) -> str:
+    """Whose case it is. A case of which nothing is said is a patient of its own."""
+    return row.get("patient") or row["case"]
+
+
 def values_of(rows: Sequence[Row], metric: str) -> np.ndarray:
-    """Finite values (N,) float64 of one metric."""
-    found = [float(row[metric]) for row in rows if _is_number(row.get(metric))]
-    return np.array([value for value in found if math.isfinite(value)], dtype=np.float64)
+    """Finite values (N,) float64 of one metric for N patients. rows: of one method and dataset."""
+    return _per_patient([(patient_of(row), score_of(row, metric)) for row in rows])
+
+
+def score_of(row: Row, metric: str) -> float:
+    """NaN if it has none."""
+    return float(row[metric]) if _is_number(row.get(metric)) else math.nan
+
+
+def _per_patient(scores: Iterable[tuple[str, float]]) -> np.ndarray:
+    """(patient, value) of cases -> means (N,) float64 over the finite ones of each patient."""
+    found: dict[str, list[float]] = {}
+    for patient, value in scores:
+        if math.isfinite(value):
+            found.setdefault(patient, []).append(value)
+    return np.array([sum(values) / len(values) for values in found.values()], dtype=np.float64)
 
 
 def summarize(rows: Sequence[Row]) -> list[Row]:
-    """One row per dataset, method and metric: n, mean, SD, median and the 95 % bootstrap interval of the mean over cases."""
+    """One row per dataset, method and metric: n patients, mean, SD, median and the 95 % bootstrap interval of the mean."""
     summary = []
     for dataset, method in dict.fromkeys((row["dataset"], row["method"]) for row in rows):
         of_group = [row for row in rows if (row["dataset"], row["method"]) == (dataset, method)]
@@ -50,7 +69,7 @@ def summarize(rows: Sequence[Row]) -> list[Row]:
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean, over cases (N,); NaN for fewer than 2."""
+    """95 % percentile interval of the mean, over patients (N,); NaN for fewer than 2."""
     if len(values) < 2:
         return math.nan, math.nan
     rng = np.random.default_rng(seed)
@@ -66,7 +85,7 @@ def compare(rows: Sequence[Row], reference: str, metrics: Sequence[str]) -> list
     """Paired two-sided Wilcoxon signed-rank tests of `reference` against every other method, Holm-corrected over all of these
     tests of a dataset.
 
-    Returns one row per dataset, method and metric: the mean difference (reference - method), n pairs, p and p_holm.
+    Returns one row per dataset, method and metric: the mean difference (reference - method), n patients, p and p_holm.
     Comparisons with fewer than `MIN_PAIRS_FOR_A_TEST` pairs, or of equal scores only, are left out.
     """
     tests = []
@@ -97,8 +116,8 @@ def holm(tests: list[Row]) -> list[Row]:
 
 def _paired_test(by_case: dict[tuple[str, str], Row], reference: str, method: str, metric: str) -> Row | None:
     cases = [case for name, case in by_case if name == method and (reference, case) in by_case]
-    pairs = [values_of([by_case[reference, case], by_case[method, case]], metric) for case in cases]
-    differences = np.array([pair[0] - pair[1] for pair in pairs if len(pair) == 2])
+    pairs = [(by_case[reference, case], by_case[method, case]) for case in cases]
+    differences = _per_patient((patient_of(ours), score_of(ours, metric) - score_of(other, metric)) for ours, other in pairs)
     if len(differences) < MIN_PAIRS_FOR_A_TEST or not differences.any():
         return None
     p = float(stats.wilcoxon(differences).pvalue)

@@ -1,6 +1,7 @@
 """Rows of an evaluation in files: CSV, Markdown and LaTeX.
 
-A row is a flat dict: dataset, case, method, made_by, seconds, facts about the case and one entry per score.
+A row is a flat dict: dataset, case, method, made_by, seconds, facts about the case, patient unless that is the case's name,
+and one entry per score.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from diff2ct.atomic import replacing_file
 Row = dict[str, Any]
 
 KEYS = ("dataset", "case", "method")
-TEXTS = (*KEYS, "made_by", "level", "side")
+TEXTS = (*KEYS, "patient", "made_by", "level", "side")
 FACTS = ("pixel_spacing_mm", "slice_spacing_mm")
 """Numbers that belong to the case, not to a method."""
 
@@ -76,7 +77,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """cells[method][column]; None where there is no score. num_cases: in the dataset."""
+    """cells[method][column]; None where there is no score. num_cases: in the dataset, of `num_patients`, None for as many."""
 
     title: str
     num_cases: int
@@ -84,6 +85,7 @@ class Table:
     methods: tuple[str, ...]
     cells: dict[str, tuple[Cell | None, ...]]
     reference: str
+    num_patients: int | None = None
 
 
 _MARKDOWN_ARROWS = {"up": " (higher)", "down": " (lower)", "zero": " (near 0)", "": ""}
@@ -94,7 +96,7 @@ def markdown_table(table: Table) -> str:
     """A line per method, a column per metric: mean +/- SD over cases [95 % interval of the mean], best in bold, * where it
     differs from the reference."""
     heads = [f"{c.label}{f' [{c.unit}]' if c.unit else ''}{_MARKDOWN_ARROWS[c.arrow]}" for c in table.columns]
-    lines = [f"### {table.title} ({_cases(table.num_cases)})", "", "| method | " + " | ".join(heads) + " |"]
+    lines = [f"### {table.title} ({_cases(table)})", "", "| method | " + " | ".join(heads) + " |"]
     lines.append("|---" * (len(heads) + 1) + "|")
     for method in table.methods:
         cells = [_markdown_cell(cell) for cell in table.cells[method]]
@@ -105,9 +107,7 @@ def markdown_table(table: Table) -> str:
 def latex_table(table: Table) -> str:
     """The same for a paper; needs the package booktabs."""
     heads = [f"{_latex(c.label)}{f' [{_latex(c.unit)}]' if c.unit else ''}{_LATEX_ARROWS[c.arrow]}" for c in table.columns]
-    caption = (
-        f"{table.title}, {_cases(table.num_cases)}: mean $\\pm$ SD over cases, 95\\,\\% bootstrap interval of the mean below. "
-    )
+    caption = f"{table.title}, {_cases(table)}: mean $\\pm$ SD over cases, 95\\,\\% bootstrap interval of the mean below. "
     caption += f"Bold: best. *: differs from {_latex(table.reference)} (paired Wilcoxon, Holm, $p < 0.05$)."
     lines = [
         r"\begin{table}",
@@ -166,5 +166,7 @@ def _latex(text: str) -> str:
     return "".join({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "^": r"\^{}", "~": r"\~{}"}.get(c, c) for c in text)
 
 
-def _cases(count: int) -> str:
-    return f"{count} case{'s' if count != 1 else ''}"
+def _cases(table: Table) -> str:
+    text = f"{table.num_cases} case{'s' if table.num_cases != 1 else ''}"
+    patients = table.num_patients or table.num_cases
+    return text if patients == table.num_cases else f"{text} of {patients} patient{'s' if patients != 1 else ''}"

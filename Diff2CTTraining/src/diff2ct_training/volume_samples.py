@@ -17,6 +17,7 @@ from diff2ct_training.acquisitions import (
     AcquisitionConfig,
     acquire_views,
     acquisition_files,
+    acquisitions_by_case,
     check_acquisition,
     read_acquisition,
 )
@@ -77,9 +78,7 @@ class VolumeSamples(torch.utils.data.Dataset):
 
     def __init__(self, recipe: VolumeRecipe, folder: Path) -> None:
         files = list_cases(folder, "train")
-        stored: dict[str, list[Path]] = {}  # listed once: a large folder takes long to search
-        for xrays in acquisition_files(folder, "*"):
-            stored.setdefault(xrays.name.partition(".xray")[0], []).append(xrays)
+        stored = acquisitions_by_case(folder)  # once: a large folder takes long to search
         for file in files:
             check_case(file, recipe.grid)
             if file.stem in stored:

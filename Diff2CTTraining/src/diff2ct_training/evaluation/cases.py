@@ -173,7 +173,7 @@ def ct_case(
     `plan_ct`."""
     from diff2ct.volume_io import read_ct
 
-    ct = read_ct(path, series_uid=None if scan is None else scan.series_uid)
+    ct = read_ct(path) if scan is None else scan.read()
     case = _case_of_scan(REAL_CTS, name or ct_name(path), ct, body_center(ct), model_grid, setup)
     spacing = acquired_spacing(ct.grid)
     return replace(

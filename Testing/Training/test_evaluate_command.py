@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from diff2ct.checkpoint import load_checkpoint
 from diff2ct.translator import load_translator, save_translator
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import write_volume
-from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoints, run_evaluation
+from diff2ct_training.drr import BiplanarSetup
+from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoints, run_evaluation, settings_of
 from diff2ct_training.evaluation import run
 from diff2ct_training.evaluation.methods import CheckpointUse, checkpoint_method
 from tiny import tiny_translator
@@ -152,6 +154,16 @@ def test_checkpoints_are_run_each_in_its_own_way(
     save_translator(tmp_path / "wrong.safetensors", tiny_translator("drr_to_real"))
     with pytest.raises(ValueError, match="accepted is real_to_drr"):
         run_evaluation(replace(request, translator=tmp_path / "wrong.safetensors"), lambda *p: None)
+
+
+@pytest.mark.parametrize(("provenance", "told"), [({"cube_only": 1.0}, True), ({"cube_only": 0.15}, False), ({}, False)])
+def test_a_checkpoint_that_knows_xrays_of_the_cube_alone_is_told(
+    provenance: dict, told: bool, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    checkpoint = replace(load_checkpoint(tiny_checkpoint), provenance=provenance)
+    request = EvaluationRequest(output=tmp_path, num_phantoms=1)
+    lines = settings_of(request, {"paper": checkpoint}, {"paper": CheckpointUse()}, None, BiplanarSetup())
+    assert ("trained on X-rays of the cube alone" in dict(lines)["paper"]) == told
 
 
 def test_a_checkpoint_that_changes_meanwhile_is_refused(tiny_checkpoint: Path) -> None:

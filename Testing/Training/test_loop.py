@@ -47,6 +47,7 @@ def test_a_run_leaves_a_checkpoint_that_reconstructs(cases: Path, tmp_path: Path
     checkpoint = load_checkpoint(output / "checkpoint.safetensors")
     assert checkpoint.provenance["steps"] == 2 and checkpoint.provenance["phantoms"] == 1
     assert checkpoint.provenance["cts"] == ["made here"]
+    assert checkpoint.provenance["cube_only"] == recipe().acquisition.cube_only
     assert reconstruct(tiny_radiographs(tiny_body()), checkpoint, num_steps=1).volume.hu.shape == (16, 16, 16)
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["name"] == "debug"
     assert (tmp_path / "run" / "step_000002.png").exists()

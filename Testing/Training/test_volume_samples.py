@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diff2ct.checkpoint import load_checkpoint
 from diff2ct.networks import NETWORKS
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import acquire_views, write_acquisition
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.recipes import debug, recipe_named
-from diff2ct_training.volume_samples import VolumeRecipe, VolumeSamples
+from diff2ct_training.volume_samples import VolumeRecipe
 from tiny import tiny_body
 
 
@@ -72,7 +73,11 @@ def test_stored_xrays_are_found_once_for_all_samples(tmp_path: Path, monkeypatch
     write_case(tmp_path, case)
     for n in range(2):
         write_acquisition(tmp_path, n, acquire_views(case, np.random.default_rng(n), recipe.acquisition, recipe.grid))
-    samples = VolumeSamples(recipe, tmp_path)
+    method = recipe.method()
+    samples = method.samples(tmp_path)
+    method.write_checkpoint(tmp_path, "checkpoint", {"network": method.network.state_dict()}, {})
+    provenance = load_checkpoint(tmp_path / "checkpoint.safetensors").provenance
+    assert "cube_only" not in provenance and provenance["cts"] == ["made here"], "whoever stored them knows"
 
     def not_again(*args: object) -> None:
         raise AssertionError("searched or rendered again")

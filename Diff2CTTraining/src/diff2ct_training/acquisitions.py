@@ -83,6 +83,9 @@ class Acquisition:
 
 
 BONE_HU = 150.0
+CUBE_ONLY = "cube_only"
+"""In a checkpoint's provenance: the share of its X-rays that were rendered of the reconstruction cube alone, where training
+rendered them."""
 
 
 def amplify_bone(hu: torch.Tensor, gain: float) -> torch.Tensor:

@@ -12,6 +12,7 @@ from diff2ct.diffusion import SAMPLERS
 from diff2ct.process import check_device, tune_allocator
 from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import VolumeGrid
+from diff2ct_training.acquisitions import CUBE_ONLY
 from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PlannedCase, plan_cts, plan_phantom, plan_prepared
@@ -201,6 +202,8 @@ def settings_of(
     for name, checkpoint in checkpoints.items():
         how = describe_sampling(checkpoint, uses[name])
         how += ", no data consistency" if request.consistency is False or checkpoint.calibration is None else ""
+        if checkpoint.provenance.get(CUBE_ONLY, 0) > 0.5:
+            how += "; trained on X-rays of the cube alone: those of whole bodies and scans look otherwise"
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
     known = [] if request.cases is None else training_patients(request.cases)
     cts = sum(describe_case(file)["kind"] == "ct" for file in known)

@@ -15,6 +15,7 @@ from torch import nn
 from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diff2ct.diffusion import Diffusion, Sampling
 from diff2ct.networks import NETWORKS
+from diff2ct_training.acquisitions import CUBE_ONLY
 from diff2ct_training.activations import recompute
 from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.method import Method, Weights, bare
@@ -64,6 +65,8 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
             "phantoms": sum(case["kind"] == "phantom" for case in cases),
             "cts": sorted({case["source"] for case in cases if case["kind"] == "ct"}),
         }
+        if samples.renders:
+            self._sources[CUBE_ONLY] = self.volume_recipe.acquisition.cube_only
         return samples
 
     def validation_samples(self, folder: Path) -> list[VolumeSample]:

@@ -74,7 +74,8 @@ class VolumeSample:
 
 
 class VolumeSamples(torch.utils.data.Dataset):
-    """Item n is training sample n of the run: which case, how X-rayed, with which noise seed."""
+    """Item n is training sample n of the run: which case, how X-rayed, with which noise seed. renders: while training, as not
+    every case has stored X-rays."""
 
     def __init__(self, recipe: VolumeRecipe, folder: Path) -> None:
         files = list_cases(folder, "train")
@@ -85,7 +86,8 @@ class VolumeSamples(torch.utils.data.Dataset):
                 check_acquisition(stored[file.stem][-1], recipe.grid)
         self._recipe, self._stored = recipe, stored
         self._by_kind = {kind: [f for f in files if f.name.startswith(kind)] for kind in KINDS}
-        self._uses = 1 if stored.keys() >= {f.stem for f in files} else recipe.uses
+        self.renders = not stored.keys() >= {f.stem for f in files}
+        self._uses = recipe.uses if self.renders else 1
         self._kept: tuple[int, Acquisition] | None = None
 
     def __len__(self) -> int:

@@ -1,6 +1,5 @@
 """Recipes for volumes, in voxels of any size."""
 
-import os
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
@@ -58,7 +57,7 @@ def test_more_cases_than_a_process_may_open_files(tmp_path: Path) -> None:
     for n in range(40):
         write_case(tmp_path, Case(f"ct_{n:02d}", "ct", body.hu, body.grid, (0.0, 0.0, 0.0), f"scan {n}"))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = {int(name) for name in os.listdir("/dev/fd")}
+    taken = {int(file.name) for file in Path("/dev/fd").iterdir()}
     free = (number for number in count() if number not in taken)  # the limit is one of numbers, and other tests leave gaps
     resource.setrlimit(resource.RLIMIT_NOFILE, (next(islice(free, 20, None)), hard))
     try:

@@ -125,6 +125,7 @@ def main():
 def take_pictures(photographer, case):
     panel = photographer.panel
     photographer.open_sections("xraySection", "reconstructionSection")
+    photographer.wait_until(lambda: "Looking" not in panel.ui.deviceLabel.text)
     photographer.shoot("panel-before")
 
     load(photographer, case)
@@ -133,9 +134,9 @@ def take_pictures(photographer, case):
     photographer.wait_until(lambda: True)
     photographer.shoot_view("scene-3d")  # the host makes a camera with the first picture of a view
     panel.updateSoon()
+    photographer.wait_until(lambda: panel.preview.hasDrr("ap") and panel.preview.hasDrr("lateral"))
     photographer.shoot("panel-after")
     panel.ui.geometrySection.collapsed = True
-    photographer.wait_until(lambda: panel.preview.hasDrr("ap") and panel.preview.hasDrr("lateral"))
     panel.ui.poseSection.collapsed = False
     panel.ui.previewModeComboBox.currentIndex = 2
     right = agreements(panel)

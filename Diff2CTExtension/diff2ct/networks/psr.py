@@ -68,7 +68,9 @@ class Psr(nn.Module):
 
     def forward(self, condition: torch.Tensor) -> torch.Tensor:
         views = VIEWS[self.config.views]
-        volumes = [to_volume(self._slices(view_image(condition, view))[:, None], view) for view in views]
+        images = torch.cat([view_image(condition, view) for view in views])  # batch norms must count all views together
+        slices = self._slices(images).chunk(len(views))
+        volumes = [to_volume(of_view[:, None], view) for of_view, view in zip(slices, views, strict=True)]
         return torch.stack(volumes).mean(0)
 
     def _slices(self, image: torch.Tensor) -> torch.Tensor:

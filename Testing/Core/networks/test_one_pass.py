@@ -125,3 +125,15 @@ def test_memory_layout_leaves_values_and_gradients_alone(name: str) -> None:
 def test_a_config_that_cannot_be_is_refused_by_field(config: type, options: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         config(**options)
+
+
+def test_psr_gives_in_use_what_it_gave_in_training_though_its_views_differ() -> None:
+    """Batch norms that met the views one after the other would keep statistics of neither."""
+    torch.manual_seed(0)
+    network = Psr(PsrConfig(size=16, width=16, down_blocks=(1,), views="averaged")).train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    condition = torch.randn(2, 2, 1, 32, 32) * torch.tensor([0.2, 3.0]).view(1, 2, 1, 1, 1)
+    trained = network(condition)
+    torch.testing.assert_close(network.eval()(condition), trained, rtol=0.05, atol=0.05)

@@ -265,7 +265,7 @@ def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> N
         "source_to_detector_mm",
         distance,
         f"the source-detector distance is not stated: assumed {distance:g} mm, "
-        + ("no farther than the table or bucky" if distance == table else f"as with {setup.name}"),
+        + ("where the table or bucky is" if distance == table else f"as with {setup.name}"),
     )
     if magnification > 1:
         facts.setdefault("source_to_isocenter_mm", facts["source_to_detector_mm"] / magnification)

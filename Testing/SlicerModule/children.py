@@ -97,6 +97,8 @@ def service(mode):
         if mode == "broken":
             say(sys.stderr, "Fatal: out of luck")
             return 7
+        if mode == "silent":
+            continue
         emit(id=request["id"], **answer(request))
     return 0
 

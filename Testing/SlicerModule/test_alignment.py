@@ -1,6 +1,5 @@
 """The section Alignment preview: where the X-rays lie, how a CT's DRR lies over them, and a pose that is moved."""
 
-import time
 
 import numpy as np
 import pytest
@@ -346,13 +345,15 @@ def test_a_ct_that_goes_away_takes_its_drr_along(panel, xrays, ct):
 
 
 def test_moving_a_slider_never_waits_for_the_drr(panel, xrays, ct):
-    slowest = 0.0
-    for step in range(20):
-        start = time.process_time()
+    """The CT moves though no DRR comes."""
+    from SlicerModule.tools import child
+
+    panel.logic.service.stop()
+    panel.logic.service._command = child("service", "silent")
+    for step in range(1, 4):
         panel.ui.poseFeetHeadSlider.value = float(step)
         settle(panel)
-        slowest = max(slowest, time.process_time() - start)
-    assert slowest < 0.2, f"{slowest:.3f} s of computing in the panel"
+        assert ct.GetParentTransformNode().GetMatrixTransformToParent().GetElement(2, 3) == step
 
 
 def test_a_full_disk_keeps_the_drr_away_and_says_so(panel, xrays, monkeypatch):

@@ -231,25 +231,18 @@ def test_a_run_that_ends_while_another_module_is_shown_is_found_afterwards(panel
     assert panel.ui.reconstructionSelector.currentNode() is not None
 
 
-def test_the_event_loop_is_never_held_for_long(panel, xrays):
-    """The longest pause between two events of a 5 ms timer while it runs, in processor time, as other programs take theirs; far
-    above what it is (0.1 s), far below what a window takes that reads or computes a volume itself."""
+def test_the_panel_lives_while_it_runs(panel, xrays):
+    """A timer of the window sees one step after the other; of a loop that is held it would see none."""
     import qt
 
-    pauses, last = [], [time.process_time()]
-
-    def tick():
-        now = time.process_time()
-        pauses.append(now - last[0])
-        last[0] = now
-
+    seen = set()
     timer = qt.QTimer()
-    timer.connect("timeout()", tick)
+    timer.connect("timeout()", lambda: seen.add(panel.ui.statusLabel.text))
     timer.start(5)
     start(panel, "slow")
     finish(panel)
     timer.stop()
-    assert max(pauses) < 0.5, f"{max(pauses):.3f} s"
+    assert len([text for text in seen if text.startswith("Step")]) > 5
 
 
 def test_two_at_a_time_are_refused(panel, xrays):

@@ -1,6 +1,5 @@
 """The section Alignment preview: where the X-rays lie, how a CT's DRR lies over them, and a pose that is moved."""
 
-
 import numpy as np
 import pytest
 from SlicerModule.tools import add_ct, click, settle, wait_until

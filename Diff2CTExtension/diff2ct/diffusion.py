@@ -69,9 +69,8 @@ class Diffusion:
     zero_terminal_snr: rescale so that x_T is pure noise; then a network cannot predict eps.
     prediction: what the network returns, "eps", "x_0" or "v".
     scale_input: the network is given sqrt(alpha_bar) x_t instead of x_t. At zero SNR x_t says nothing and then is not heard:
-    the
-        first step is a plain regression on the condition, where a network that hears the noise takes long to learn to ignore
-        it.
+        the first step is a plain regression on the condition, where a network that hears the noise takes long to learn to
+        ignore it.
     """
 
     schedule: str = "cosine"

@@ -3,10 +3,10 @@
     .venv/bin/python Testing/Benchmarks/ablation.py --output ablation --cases cases --steps 900 --spacing 4 --side-by-side 2
         [--phantoms 6] [--cts CT.nii.gz --cts ...]
 
-`cases`: phantoms and CTs that `diff2ct prepare` wrote, without X-rays: training renders them as each variant wants them. Prints
-a Markdown table per kind of held-out case and X-ray: the whole recipe, then the mean change of each figure without a part, and
-with one sample instead of the mean of four. Goes on where it was stopped. Whether to move a volume toward its X-rays afterwards
-is `consistency.py`'s question.
+`cases`: phantoms and CTs that `diff2ct prepare` wrote, without X-rays: training renders them as each variant wants them. Plain
+phantoms are the same patients in four values: air, soft tissue, bone, metal. Prints a Markdown table per kind of held-out case
+and X-ray: the whole recipe, then the mean change of each figure with one thing changed, and with one sample instead of the mean
+of four. Goes on where it was stopped. Whether to move a volume toward its X-rays afterwards is `consistency.py`'s question.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from consistency import XRAYS, figures_of, table
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.process import tune_allocator
 from diff2ct.reconstruct import reconstruct
 from diff2ct.volume import CtVolume
-from diff2ct_training.cases import list_cases
+from diff2ct_training.cases import list_cases, read_case, read_labels, write_case
 from diff2ct_training.console import note
 from diff2ct_training.denoiser import DenoiserRecipe
 from diff2ct_training.drr import BiplanarSetup
@@ -32,13 +33,16 @@ from diff2ct_training.parallel import Failed, run_all
 from diff2ct_training.recipes import default
 
 WHOLE = "the whole recipe"
+PLAIN = "with plain phantoms"
 VARIANTS: dict[str, Callable[[DenoiserRecipe], DenoiserRecipe]] = {
     WHOLE: lambda recipe: recipe,
+    PLAIN: lambda recipe: recipe,  # differs in its cases
     "without real CTs": lambda recipe: replace(recipe, ct_share=0.0),
     "without simulated detectors": lambda recipe: replace(recipe, acquisition=replace(recipe.acquisition, ideal_detector=1.0)),
     "without pose errors": lambda recipe: replace(
         recipe, acquisition=replace(recipe.acquisition, pose_error_deg=0.0, pose_error_mm=0.0)
     ),
+    "without the window terms": lambda recipe: replace(recipe, body_window_weight=0.0, metal_window_weight=0.0),
 }
 JUDGED_ON = ("line integrals", "random detector")
 SAMPLES = 4
@@ -57,6 +61,27 @@ class Run:
     @property
     def folder(self) -> Path:
         return self.output / self.variant.replace(" ", "-")
+
+
+def plain(hu: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """HU (D, H, W) of a phantom as simple ones are: air, one soft tissue, one bone, metal. labels: where vertebrae are."""
+    bone = (hu > 200) if labels is None else (hu > 200) | (labels > 0)
+    return np.select([hu > 2000, bone, hu > -500], [3000, 400, 40], -1000)
+
+
+def write_plain(cases: Path, folder: Path) -> None:
+    """The training cases with plain phantoms, the CTs linked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in list_cases(cases, "train"):
+        if (folder / file.name).exists():
+            continue
+        case = read_case(file)
+        if case.kind == "phantom":
+            write_case(folder, replace(case, hu=plain(case.hu, read_labels(file))))
+        else:
+            (folder / f"{case.name}.npy").unlink(missing_ok=True)
+            (folder / f"{case.name}.npy").symlink_to(file.with_suffix(".npy").resolve())
+            (folder / file.name).write_text(file.read_text())
 
 
 def train_variant(run: Run) -> None:
@@ -109,7 +134,12 @@ def main() -> None:
         )
     if not any(file.name.startswith("ct") for file in list_cases(options.cases, "train")):
         parser.error(f"--cases: {options.cases} holds no training CT, accepted are phantoms and CTs")
-    runs = [Run(variant, options.cases, options.output, options.steps, options.spacing) for variant in VARIANTS]
+    write_plain(options.cases, options.output / "plain")
+    folders = {PLAIN: options.output / "plain"}
+    runs = [
+        Run(variant, folders.get(variant, options.cases), options.output, options.steps, options.spacing)
+        for variant in VARIANTS
+    ]
     for run, result in run_all(train_variant, runs, options.side_by_side):
         if isinstance(result, Failed):
             parser.error(f"{run.variant}: {result.reason}")

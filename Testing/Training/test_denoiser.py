@@ -68,7 +68,7 @@ def test_a_network_may_be_told_another_x0(prediction: str) -> None:
 
 
 def test_clean_times_weigh_more_up_to_the_limit() -> None:
-    recipe = replace(debug(), projection_weight=0.0, body_window_weight=0.0, loss_weight_limit=5.0)
+    recipe = replace(debug(), projection_weight=0.0, body_window_weight=0.0, metal_window_weight=0.0, loss_weight_limit=5.0)
     batch = a_batch(1)
     eps = torch.zeros_like(batch.x_0)
     losses = [
@@ -109,16 +109,25 @@ def test_recipes_are_consistent() -> None:
             assert recipe().method().averaged
 
 
-def test_the_body_window_term_sees_bone_and_not_air() -> None:
-    recipe, batch = replace(debug(), projection_weight=0.0, body_window_weight=1.0), a_batch(1)
+@pytest.mark.parametrize(
+    ("window", "seen", "unseen", "term"),
+    [("body", (300, 0), (-900, -1000), 0.3**2), ("metal", (800, 2000), (0, 300), 0.6**2)],
+)
+def test_a_window_term_sees_what_lies_in_it_and_nothing_else(
+    window: str, seen: tuple[int, int], unseen: tuple[int, int], term: float
+) -> None:
+    weights = {f"{name}_window_weight": float(name == window) for name in ("body", "metal")}
+    recipe, batch = replace(debug(), projection_weight=0.0, **weights), a_batch(1)
     t, eps = torch.tensor([1000]), torch.zeros_like(batch.x_0)
-    hu = torch.full_like(batch.x_0, 300.0)
-    terms = {}
-    for name, wrong_hu, true_hu in (("bone", hu, hu - 300), ("air", hu - 1200, hu - 1300)):
-        truth = replace_x0(batch, recipe.hu_map.to_x(true_hu))
-        terms[name] = denoising_loss(lambda x, times, c, w=wrong_hu: recipe.hu_map.to_x(w), truth, t, eps, recipe)
-    assert float(terms["bone"]["body"]) == pytest.approx(0.3**2, rel=1e-3)
-    assert float(terms["air"]["body"]) == 0 < float(terms["air"]["mse"])
+
+    def terms(wrong_hu: int, true_hu: int) -> dict[str, torch.Tensor]:
+        wrong, true = (recipe.hu_map.to_x(torch.full_like(batch.x_0, hu)) for hu in (wrong_hu, true_hu))
+        return denoising_loss(lambda x, times, c: wrong, replace_x0(batch, true), t, eps, recipe)
+
+    found, missed = terms(*seen), terms(*unseen)
+    assert float(found[window]) == pytest.approx(term, rel=1e-3)
+    assert float(found["loss"]) == pytest.approx(float(found["mse"] + found[window]), rel=1e-3)
+    assert float(missed[window]) == 0 < float(missed["mse"])
 
 
 def replace_x0(batch: Pair, x_0: torch.Tensor) -> Pair:

@@ -39,6 +39,7 @@ class DenoiserRecipe(VolumeRecipe):
     """sampling: what the checkpoint recommends. optimizer: "adamw", or "muon" (see `muon`) with AdamW for scales and biases.
     time_power: see `draw_noise`. loss_weight_limit: see `_weight`. projection_weight, projection_reduction: see
     `losses.axis_projection_loss`. body_window_weight: of the squared error inside [-200, 800] HU, see `body_window`.
+    metal_window_weight: of the squared error inside [800, 2800] HU, see `metal_window`.
     """
 
     network: X2NoiseNetConfig
@@ -51,6 +52,7 @@ class DenoiserRecipe(VolumeRecipe):
     projection_weight: float = 0.0
     projection_reduction: str = "mean"
     body_window_weight: float = 0.0
+    metal_window_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,11 +137,14 @@ def denoising_loss(
     if recipe.projection_weight > 0:
         terms["projection"] = axis_projection_loss(error * batch.known, weight, recipe.projection_reduction)
         terms["loss"] = terms["loss"] + recipe.projection_weight * terms["projection"]
-    if recipe.body_window_weight > 0:
-        predicted = x0_from(diffusion.prediction, output, x_t, alpha_bar)
-        body_error = body_window(recipe.hu_map.to_hu(predicted)) - body_window(recipe.hu_map.to_hu(x_0))
-        terms["body"] = weighted_mse(body_error, weight, batch.known)
-        terms["loss"] = terms["loss"] + recipe.body_window_weight * terms["body"]
+    windows = {"body": (body_window, recipe.body_window_weight), "metal": (metal_window, recipe.metal_window_weight)}
+    windows = {name: (window, share) for name, (window, share) in windows.items() if share > 0}
+    if windows:
+        hu = recipe.hu_map.to_hu(x0_from(diffusion.prediction, output, x_t, alpha_bar))
+        true_hu = recipe.hu_map.to_hu(x_0)
+    for name, (window, share) in windows.items():
+        terms[name] = weighted_mse(window(hu) - window(true_hu), weight, batch.known)
+        terms["loss"] = terms["loss"] + share * terms[name]
     return terms
 
 
@@ -152,6 +157,12 @@ def body_window(hu: torch.Tensor) -> torch.Tensor:
     """HU -> [0, 1] over [-200, 800], the window in which a spine is read. Bone is 5 % of a trunk; over the whole HU range the
     outlines of gas and body outweigh it, and a network learns them first and bone late."""
     return ((hu + 200) / 1000).clamp(0, 1)
+
+
+def metal_window(hu: torch.Tensor) -> torch.Tensor:
+    """HU -> [0, 1] over [800, 2800], where implants differ from bone. Screws are 0.1 % of a volume: without a term of their own
+    they come out as a haze of dense bone, though nothing in the X-rays is plainer."""
+    return ((hu - 800) / 2000).clamp(0, 1)
 
 
 def _target(diffusion: Diffusion, x_0: torch.Tensor, eps: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:

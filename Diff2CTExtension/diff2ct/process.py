@@ -6,11 +6,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import sys
+from functools import cache
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc, malloc.h
 _TOP_PAD_BYTES = 256 << 20
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA and MPS, torch on Linux, on Windows
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+"""CUDA and MPS, torch on Linux, on Windows; cuDNN and cuBLAS."""
 
 
 def tune_allocator() -> bool:
@@ -48,21 +50,73 @@ def check_device(device: str) -> None:
 
     check_torch()
     try:
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).add_(1).item()  # a GPU that this torch has no kernels for gives memory all the same
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"device: got {device!r}, accepted are cpu and what torch finds here, such as cuda ({reason})"
         ) from None
+    if torch.device(device).type == "mps" and not runs_network(device):
+        raise ValueError(f"device: got {device!r}, on which torch {torch.__version__} cannot run the network; accepted is cpu")
 
 
 def best_device() -> str:
     """The fastest device that torch finds here: cuda, mps or cpu."""
+    if has_gpu():
+        return "cuda"
+    return "mps" if has_mps() else "cpu"
+
+
+def has_gpu() -> bool:
+    """Whether torch finds a GPU here that it has kernels for. `torch.cuda.is_available` does not ask the latter, and wheels for
+    a newer CUDA leave out older GPUs. Takes no memory of the GPU."""
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return False
+    built_for = torch.cuda.get_arch_list()
+    if torch.version.cuda is None or not built_for:  # ROCm, or not known
+        return True
+    major, minor = torch.cuda.get_device_capability()
+    for name in built_for:  # "sm_86", "sm_90a", "compute_90"
+        kind, _, digits = name.partition("_")
+        number = int(digits.rstrip("af"))
+        if (number // 10 == major and number % 10 <= minor) or (kind == "compute" and number <= 10 * major + minor):
+            return True
+    return False
+
+
+def has_mps() -> bool:
+    """Whether torch finds an Apple GPU here that runs the network. `torch.backends.mps` does not tell: torch 2.2, the last one
+    for Intel, has no convolution in 3D there, and later ones have no pooling."""
+    import torch
+
+    return torch.backends.mps.is_available() and runs_network("mps")
+
+
+@cache
+def runs_network(device: str) -> bool:
+    """Whether a small denoiser runs on `device` and gives what it gives on the CPU."""
+    import torch
+
+    from diff2ct.networks import X2NoiseNet, X2NoiseNetConfig
+    from diff2ct.views import RectifiedViews
+
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        torch.manual_seed(0)
+        network = X2NoiseNet(X2NoiseNetConfig(condition_channels=1, widths=(8, 8), blocks=(1, 1), view_widths=(8, 8)))
+        for weight in network.parameters():
+            weight.normal_(std=0.2)  # some start at zero
+        x, t = torch.randn(1, 1, 8, 8, 8), torch.tensor([500])
+        to_plane = torch.tensor([[16.0, 0.0, 0.0, 32.0], [0.0, 16.0, 0.0, 32.0], [0.0, 0.0, 0.0, 1.0]])
+        views = RectifiedViews(torch.randn(1, 2, 1, 16, 16), to_plane.expand(1, 2, 3, 4))
+        network = network.eval().channels_last()
+        expected = network(x, t, views)
+        try:
+            found = network.to(device)(x.to(device), t.to(device), views.to(device)).cpu()
+        except (RuntimeError, TypeError):  # an operation or a type of number that it does not have
+            return False
+    return bool((found - expected).abs().max() < 0.02 * expected.abs().max())
 
 
 def in_words(error: BaseException) -> str:

@@ -29,7 +29,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from diff2ct.geometry import beam_from_dict
-from diff2ct.process import best_device, check_torch, in_words, tune_allocator
+from diff2ct.process import best_device, check_torch, has_gpu, has_mps, in_words, tune_allocator
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.worker import private_stdout
 
@@ -68,9 +68,9 @@ def hello() -> dict[str, Any]:
 
     check_torch()
     devices = ["cpu"]
-    if torch.cuda.is_available():
+    if has_gpu():
         devices.insert(0, "cuda")
-    if torch.backends.mps.is_available():
+    if has_mps():
         devices.insert(0, "mps")
     named = {"cuda": torch.cuda.get_device_name() if "cuda" in devices else "", "mps": "Apple GPU", "cpu": "CPU"}
     return {

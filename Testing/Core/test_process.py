@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from diff2ct.process import check_device, check_torch, peak_memory_mb
+from diff2ct import process
+from diff2ct.process import best_device, check_device, check_torch, has_gpu, in_words, peak_memory_mb, runs_network
 
 
 def run(code: str) -> str:
@@ -74,3 +75,77 @@ def test_a_torch_that_does_not_know_the_numpy_is_a_value_error(monkeypatch: pyte
     for check in (check_torch, lambda: check_device("cpu")):
         with pytest.raises(ValueError, match=r"does not work with NumPy .*; NumPy 2 needs torch 2\.3 or newer"):
             check()
+
+
+PASCAL, TURING, ADA, BLACKWELL = (6, 1), (7, 5), (8, 9), (12, 0)
+WHEELS = {  # `torch.cuda.get_arch_list` of torch 2.11 (pytorch issue 182250), and of a build with PTX
+    "cu126": ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"],
+    "cu128": ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"],
+    "ptx": ["sm_90a", "compute_90"],
+}
+
+
+@pytest.mark.parametrize(
+    ("wheel", "capability", "runs"),
+    [
+        ("cu126", PASCAL, True), ("cu126", TURING, True), ("cu126", ADA, True), ("cu126", BLACKWELL, False),
+        ("cu128", PASCAL, False), ("cu128", (7, 0), False), ("cu128", TURING, True), ("cu128", BLACKWELL, True),
+        ("ptx", ADA, False), ("ptx", BLACKWELL, True),
+    ],
+)  # fmt: skip
+def test_a_gpu_without_kernels_in_this_torch_is_not_chosen(
+    wheel: str, capability: tuple[int, int], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`is_available` is true and memory can be had there; the first kernel fails: "no kernel image is available"."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "12.1")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: WHEELS[wheel])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert has_gpu() == runs
+    assert (best_device() == "cuda") == runs
+
+
+def test_an_apple_gpu_that_cannot_run_the_network_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with torch 2.2, which Slicer on macOS has: "Conv3D is not supported on MPS"."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for runs, device in ((False, "cpu"), (True, "mps")):
+        monkeypatch.setattr(process, "runs_network", lambda device, runs=runs: runs)
+        assert best_device() == device
+
+
+def test_a_device_that_fails_or_computes_wrong_does_not_run_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torch.get_rng_state()
+    runs_network.cache_clear()
+    assert runs_network("cpu") and not runs_network("warp-drive")
+    assert torch.equal(torch.get_rng_state(), state)
+    runs_network.cache_clear()
+    monkeypatch.setattr(torch.nn.Module, "to", lambda network, *_, **__: network.apply(_spoil))
+    assert not runs_network("cpu")
+    runs_network.cache_clear()
+
+
+def _spoil(layer: torch.nn.Module) -> None:
+    if isinstance(layer, torch.nn.Conv3d):
+        layer.weight.data.mul_(1.1)
+
+
+def test_a_device_that_gives_memory_and_runs_nothing_is_a_value_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(_tensor: torch.Tensor, _other: float) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with")
+
+    monkeypatch.setattr(torch.Tensor, "add_", launch)
+    with pytest.raises(ValueError, match=r"device: got 'cpu'.*no kernel image is available for execution on the device\)"):
+        check_device("cpu")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_every_way_in_which_a_gpu_runs_out_of_memory_is_told_as_that(words: str) -> None:
+    assert in_words(RuntimeError(words)).startswith("Not enough memory (")

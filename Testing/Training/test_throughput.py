@@ -26,3 +26,8 @@ def test_no_mfu_without_a_known_peak() -> None:
     with counted.step():
         torch.rand(3, 3) @ torch.rand(3, 3)
     assert "mfu" not in counted.values()
+
+
+def test_a_gpu_named_by_an_old_driver_does_not_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "GeForce RTX 3090")
+    assert peak_flops(torch.device("cuda"), "32-true") is None

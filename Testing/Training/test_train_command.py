@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
+from diff2ct import precision
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.cli import main
+from diff2ct_training.recipes import recipe_named
+from diff2ct_training.sharding import sharded_strategy
+from diff2ct_training.train_command import suited_to_gpu
 from tiny import tiny_body
 from tiny_recipes import tiny_teacher
 
@@ -78,3 +83,29 @@ def test_a_student_takes_after_the_teacher_that_is_named(cases: Path, tmp_path: 
 def test_what_cannot_be_is_said_in_one_line(options: list[object], said: str, cases: Path, tmp_path: Path) -> None:
     result = train(*options, "--cases", cases, "--output", tmp_path / "run")
     assert result.exit_code != 0 and said in result.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "found", "fastest", "trains_in"),
+    [
+        ("auto", True, torch.float32, "32-true"), ("cuda", True, torch.float32, "32-true"),
+        ("auto", True, torch.bfloat16, "bf16-mixed"), ("cpu", True, torch.float32, "bf16-mixed"),
+        ("auto", False, torch.float32, "bf16-mixed"),
+    ],
+)  # fmt: skip
+def test_a_gpu_without_bfloat16_trains_in_float32(
+    accelerator: str, found: bool, fastest: torch.dtype, trains_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a T4: cuDNN has no bfloat16 convolution for it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    monkeypatch.setattr(precision, "fastest_dtype", lambda device: fastest)
+    assert suited_to_gpu(recipe_named("default"), accelerator).precision == trains_in
+
+
+def test_fsdp_names_the_torch_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.2 to 2.5 do not have `fully_shard` under its public name."""
+    import torch.distributed.fsdp
+
+    monkeypatch.delattr(torch.distributed.fsdp, "fully_shard")
+    with pytest.raises(ValueError, match=r"strategy: got 'fsdp', which needs torch 2\.6 or newer"):
+        sharded_strategy(2)

@@ -11,7 +11,11 @@ from torch import nn
 
 
 def sharded_strategy(num_processes: int) -> ModelParallelStrategy:
-    """Fabric's strategy that shares every network out over all processes."""
+    """Fabric's strategy that shares every network out over all processes. Raises ValueError if this torch cannot."""
+    try:
+        from torch.distributed.fsdp import fully_shard  # noqa: F401
+    except ImportError:
+        raise ValueError(f"strategy: got 'fsdp', which needs torch 2.6 or newer; torch {torch.__version__} has 'ddp'") from None
     return ModelParallelStrategy(_shard, data_parallel_size=num_processes, tensor_parallel_size=1)
 
 

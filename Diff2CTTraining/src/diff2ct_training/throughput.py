@@ -56,4 +56,7 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.partition("-")[0], torch.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns about GPUs that it does not know
-        return get_available_flops(device, dtype)
+        try:
+            return get_available_flops(device, dtype)
+        except IndexError:  # it expects "NVIDIA GeForce RTX ...", and drivers before 2021 leave out the first word
+            return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from diff2ct.process import tune_allocator
 
 if TYPE_CHECKING:
     from diff2ct_training.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 RECIPE_OPTIONS = (
     "num_steps", "minutes", "batch_size", "accumulate", "activation_checkpointing", "precision", "learning_rate", "ct_share",
@@ -74,6 +77,8 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
     if request.spacing_mm is not None:
         recipe = coarser(recipe, request.spacing_mm)
     recipe = replace(recipe, **wanted)
+    if request.precision is None:
+        recipe = suited_to_gpu(recipe, request.accelerator)
     fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes, request.strategy)
     fabric.launch()
     return train(
@@ -97,3 +102,17 @@ def coarser(recipe: Recipe, spacing_mm: float) -> Recipe:
         why = "learns on its teacher's grid" if isinstance(recipe, DistillationRecipe) else "has no volume"
         raise ValueError(f"--spacing: the recipe {recipe.name!r} {why}")
     return recipe.at_spacing(spacing_mm)
+
+
+def suited_to_gpu(recipe: Recipe, accelerator: str) -> Recipe:
+    """`recipe` in float32 if it would train in bfloat16 on a GPU older than Ampere: cuDNN has no convolutions in it there, and
+    torch 2.2 refuses the autocast."""
+    import torch
+
+    from diff2ct.precision import fastest_dtype
+
+    on_gpu = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    if recipe.precision != "bf16-mixed" or not on_gpu or fastest_dtype("cuda") == torch.bfloat16:
+        return recipe
+    _log.warning("precision: 32-true, as this GPU has no bfloat16; it takes more memory than bf16-mixed")
+    return replace(recipe, precision="32-true")

@@ -8,12 +8,23 @@ from dataclasses import replace
 import pytest
 import torch
 
+from diff2ct.condition import condition_channels
 from diff2ct.consistency import Consistency
 from diff2ct.geometry import ConeBeam, View
+from diff2ct.networks import NETWORKS, Cnn3dConfig, PsrConfig, X2ctConfig, X2NoiseNetConfig
 from diff2ct.projector import backproject, project
 from diff2ct.reconstruct import reconstruct
 from pretend_cuda import OnGpu, pretended_gpu, put_on_gpu
-from tiny import CONE, GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs
+from tiny import CONE, GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs, tiny_translator
+
+CONFIGS = {
+    "views": X2NoiseNetConfig(condition_channels=condition_channels("views"), widths=(8, 8), blocks=(1, 1), view_widths=(8, 8)),
+    "added": X2NoiseNetConfig(condition_channels=1, haar_levels=0, widths=(8, 8), blocks=(1, 1)),
+    "cnn3d": Cnn3dConfig(widths=(8, 16), convs=(1, 2)),
+    "psr": PsrConfig(size=16, width=8, down_blocks=(1, 1)),
+    "x2ct": X2ctConfig(size=16, width=8, layers=(2, 2), growth=4, decoder_widths=(4, 8, 8)),
+}
+"""The embedded checkpoint's kind, the paper's, and those of one pass; `tiny_checkpoint` is "geometric"."""
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +77,17 @@ def test_reconstruction_with_every_sampler_and_consistency(when: str | None) -> 
             )
     for on_cpu, on_gpu in zip(found[:3], found[3:], strict=True):
         torch.testing.assert_close(torch.from_numpy(on_gpu), torch.from_numpy(on_cpu), rtol=0.01, atol=5)
+
+
+@pytest.mark.parametrize("which", CONFIGS)
+def test_every_network_and_condition(which: str) -> None:
+    config = CONFIGS[which]
+    name, kind = next((name, kind) for name, (kind, of) in NETWORKS.items() if isinstance(config, of))
+    network = put_on_gpu(kind(config).channels_last().eval().requires_grad_(False))
+    one_pass = which not in ("views", "added")
+    changes = {"condition": "planes", "diffusion": None} if one_pass else {"condition": which}
+    checkpoint = replace(tiny_checkpoint(), network=network, network_name=name, **changes)
+    translator = tiny_translator()
+    put_on_gpu(translator.network)
+    result = reconstruct(tiny_radiographs(tiny_body()), checkpoint, num_steps=1, translator=translator, device="cuda")
+    assert result.volume.hu.shape == GRID.size

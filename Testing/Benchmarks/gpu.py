@@ -56,6 +56,8 @@ def main() -> int:
     options = parser.parse_args()
     tune_allocator()
     device = options.device or best_device()
+    if torch.device(device).index is not None and torch.device(device).type == "cuda":
+        torch.cuda.set_device(device)  # events, and figures of memory, are of the current one
     size = 32 if options.quick else 128
     if options.only_compile:
         print(json.dumps(compiled(size, device)))

@@ -31,6 +31,7 @@ from diff2ct_training.loop import learning_rate
 from diff2ct_training.method import bare
 from diff2ct_training.pairs import make_pair
 from diff2ct_training.recipes import RECIPES, recipe_named
+from diff2ct_training.train_command import suited_to_gpu
 from diff2ct_training.volume_method import VolumeBatch, VolumeMethod
 from diff2ct_training.volume_samples import VolumeRecipe, VolumeSample
 
@@ -81,7 +82,8 @@ def main() -> int:
     check_device(options.device)
     limits, outcomes = Limits(options.target, 60 * options.minutes), {}
     for name in METHODS if options.method == "all" else (options.method,):
-        outcomes[name] = overfit(small_recipe(name, options.steps), options.device, limits)
+        recipe = suited_to_gpu(small_recipe(name, options.steps), torch.device(options.device).type)
+        outcomes[name] = overfit(recipe, options.device, limits)
     for name, outcome in outcomes.items():
         verdict = "reached" if outcome.worst > limits.target else "NOT REACHED"
         print(f"{name}: target {limits.target:g} dB {verdict}, {outcome}")

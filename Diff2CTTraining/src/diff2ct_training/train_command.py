@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from diff2ct.process import tune_allocator
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diff2ct_training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
+RecipeT = TypeVar("RecipeT", bound="Recipe")
 
 RECIPE_OPTIONS = (
     "num_steps", "minutes", "batch_size", "accumulate", "activation_checkpointing", "precision", "learning_rate", "ct_share",
@@ -104,7 +105,7 @@ def coarser(recipe: Recipe, spacing_mm: float) -> Recipe:
     return recipe.at_spacing(spacing_mm)
 
 
-def suited_to_gpu(recipe: Recipe, accelerator: str) -> Recipe:
+def suited_to_gpu(recipe: RecipeT, accelerator: str) -> RecipeT:
     """`recipe` in float32 if it would train in bfloat16 on a GPU older than Ampere: cuDNN has no convolutions in it there, and
     torch 2.2 refuses the autocast."""
     import torch

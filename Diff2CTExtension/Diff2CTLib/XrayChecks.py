@@ -56,11 +56,14 @@ def checkOne(xray, slot):
     return found
 
 
-def checkPair(ap, lateral):
-    """Sentences about how the two fit; both are small copies for speed. Empty if all is well."""
+def checkPair(ap, lateral, beams):
+    """Sentences about how the two fit, empty if all is well. Both are small copies for speed; beams are those of the pictures
+    themselves.
+    """
     from diff2ct.radiograph import check_pair
 
+    remedy = _("If the {name} picture was cropped, enter {row:.1f} under Geometry as its Central ray, row.")
     try:
-        return check_pair(ap, lateral)
+        return check_pair(ap, lateral, beams=beams, if_cropped=remedy)
     except ValueError as error:
         return [str(error)]

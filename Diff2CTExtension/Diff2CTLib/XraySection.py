@@ -17,6 +17,8 @@ NUMBERS = {
     "SourceToIsocenter": ("source_to_isocenter_mm", None),
     "PixelHeight": ("detector_spacing_mm", 0),
     "PixelWidth": ("detector_spacing_mm", 1),
+    "CentralRayRow": ("principal_point", 0),
+    "CentralRayColumn": ("principal_point", 1),
     "PrimaryAngle": ("primary_angle_deg", None),
     "SecondaryAngle": ("secondary_angle_deg", None),
     "Roll": ("roll_deg", None),
@@ -132,7 +134,8 @@ class XraySection:
         present = [slot for slot in SLOTS if xrays[slot] is not None]
         found = [sentence for slot in present for sentence in XrayChecks.checkOne(xrays[slot], words[slot])]
         if len(present) == 2:
-            found += XrayChecks.checkPair(*(xrays[slot].radiograph for slot in SLOTS))
+            beams = tuple(SceneBridge.geometryOf(self._node(slot)) for slot in SLOTS)
+            found += XrayChecks.checkPair(*(xrays[slot].radiograph for slot in SLOTS), beams)
         lines = [self._errors[slot] for slot in ("", *SLOTS) if slot in self._errors] + found
         remarks = len(lines)
         if not lines:
@@ -177,9 +180,9 @@ class XraySection:
             if self._isUpdating:
                 return
             if index is not None:
-                spacing = list(SceneBridge.geometryOf(self._node(slot)).detector_spacing_mm)
-                spacing[index] = value
-                value = tuple(spacing)
+                values = list(getattr(SceneBridge.geometryOf(self._node(slot)), field))
+                values[index] = value
+                value = tuple(values)
             self._edit(slot, **{field: value})
 
         return onNumber
@@ -219,7 +222,7 @@ class XraySection:
             widget.enabled = value is not None
             if value is not None:
                 widget.value = value if index is None else value[index]
-            unit = _("deg") if field.endswith("deg") else _("mm")
+            unit = _("px") if field == "principal_point" else _("deg") if field.endswith("deg") else _("mm")
             widget.suffix = f" {unit} *" if field in assumed else f" {unit}"
         view = self._widget(slot, "View")
         view.currentIndex = VIEWS[slot].index(beam.view.value)

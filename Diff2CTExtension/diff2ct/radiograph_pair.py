@@ -18,15 +18,23 @@ ISOCENTER_TOLERANCE_MM = 1.0
 MAGNIFICATION_TOLERANCE = 0.15
 LAG_TOLERANCE_MM = 5.0
 MIN_CORRELATION = 0.4
+IF_CROPPED = (
+    'If the {name} picture was cropped, state "principal_point": [{row:.1f}, {column:.1f}] for it '
+    "(in {height} x {width} pixels)."
+)
 
 _MAX_LAG_MM = 60
 _MIN_OVERLAP_MM = 60
 _WINDOW_MM = 90.0
 
 
-def check_pair(ap: Radiograph, lateral: Radiograph) -> list[str]:
+def check_pair(
+    ap: Radiograph, lateral: Radiograph, *, beams: tuple[Beam, Beam] | None = None, if_cropped: str = IF_CROPPED
+) -> list[str]:
     """Sentences about everything that does not fit; empty if all is well.
 
+    beams: of the pictures as they are stored, if the radiographs are smaller copies; remedies are told in their pixels.
+    if_cropped: how to say what to state for a cropped picture, a format string of name, row, column, height and width.
     Raises ValueError only if both are pixel for pixel the same image of the same view.
     """
     first, second = ap.geometry, lateral.geometry
@@ -45,7 +53,7 @@ def check_pair(ap: Radiograph, lateral: Radiograph) -> list[str]:
             f"The magnifications differ, {first.magnification:.2f} (AP) and {second.magnification:.2f} (lateral): "
             "check the distances."
         )
-    return found + _axis_warnings(ap, lateral)
+    return found + _axis_warnings(ap, lateral, beams or (first, second), if_cropped)
 
 
 def shared_axis_lag(ap: Radiograph, lateral: Radiograph) -> tuple[float, float]:
@@ -138,7 +146,7 @@ def _view_warnings(first: Beam, second: Beam) -> list[str]:
     return []
 
 
-def _axis_warnings(ap: Radiograph, lateral: Radiograph) -> list[str]:
+def _axis_warnings(ap: Radiograph, lateral: Radiograph, beams: tuple[Beam, Beam], if_cropped: str) -> list[str]:
     lag, correlation = shared_axis_lag(ap, lateral)
     if math.isnan(lag):
         return [f"The views have less than {_MIN_OVERLAP_MM} mm of the body in common; their shared axis cannot be checked."]
@@ -146,23 +154,23 @@ def _axis_warnings(ap: Radiograph, lateral: Radiograph) -> list[str]:
         return [f"The row profiles of the two views do not agree (correlation {correlation:.2f}): same patient and region?"]
     if abs(lag) > LAG_TOLERANCE_MM:
         direction = "higher" if lag > 0 else "lower"
-        return [
+        sentences = [
             f"Along the body axis the lateral view lies {abs(lag):.0f} mm {direction} than the AP view "
             f"(correlation {correlation:.2f}); more than {LAG_TOLERANCE_MM:.0f} mm blurs the result."
-            + _if_cropped("lateral", lateral, -lag)
-            + _if_cropped("AP", ap, lag)
         ]
+        for name, radiograph, beam, up_mm in (("lateral", lateral, beams[1], -lag), ("AP", ap, beams[0], lag)):
+            if "principal_point" in radiograph.assumed:
+                sentences += _cropped_remedy(if_cropped, name, beam, up_mm)
+        return [" ".join(sentences)]
     return []
 
 
-def _if_cropped(name: str, radiograph: Radiograph, up_mm: float) -> str:
-    """What to state if cropping is why its anatomy must move `up_mm` toward the head; "" if its central ray was measured."""
-    beam = radiograph.geometry
+def _cropped_remedy(sentence: str, name: str, beam: Beam, up_mm: float) -> list[str]:
+    """What to state if cropping is why the anatomy must move `up_mm` toward the head; nothing where rows lie along the body."""
     down = -beam.detector_axes[1][2]  # 1 where rows run straight toward the feet
-    if "principal_point" not in radiograph.assumed or abs(down) < 0.5:
-        return ""
+    if abs(down) < 0.5:
+        return []
     height, width = beam.detector_size
     row, column = beam.principal_point
     row += up_mm * beam.magnification / (beam.detector_spacing_mm[0] * down)
-    stated = f'"principal_point": [{row:.1f}, {column:.1f}]'
-    return f" If the {name} picture was cropped, state {stated} for it (in {height} x {width} pixels)."
+    return [sentence.format(name=name, row=row, column=column, height=height, width=width)]

@@ -39,6 +39,22 @@ def test_a_drr_lies_on_the_detector_of_its_xray(panel, xrays, ct):
     assert "AP" in panel.ui.agreementLabel.text and "agreement" in panel.ui.alignmentSection.text
 
 
+def test_a_drr_follows_the_central_ray(panel, xrays, ct):
+    import vtk
+
+    def first_pixel(node):
+        matrix = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        return matrix.MultiplyPoint((0, 0, 0, 1))[:3]
+
+    before = first_pixel(xrays[0])
+    panel.ui.apCentralRayRow.value += 30.0
+    settle(panel)
+    # 30 rows of 4 mm: the image, and with it what lies over it, stands nearer to the head.
+    assert np.allclose(np.subtract(first_pixel(xrays[0]), before), (0, 0, 120))
+    wait_until(lambda: np.allclose(first_pixel(panel.preview.foreground("ap")), first_pixel(xrays[0]), atol=1e-6))
+
+
 def test_a_slider_makes_a_transform_node_and_the_drr_follows(panel, xrays, ct):
     before = pixels(panel, "ap").copy()
     panel.ui.poseLeftRightSlider.value = 40.0

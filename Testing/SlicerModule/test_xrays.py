@@ -1,6 +1,7 @@
 """The section X-rays, used as a person would: load, look at the geometry, correct it, read the remarks."""
 
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -152,6 +153,60 @@ def test_an_edit_moves_the_detector_exactly(panel, xrays):
     for row, column in ((0, 0), (99, 0), (50, 89)):
         expected = beam.pixel_to_lps((row, column)) * (-1, -1, 1)
         assert np.allclose(matrix.MultiplyPoint((column, row, 0, 1))[:3], expected, atol=1e-9)
+
+
+def cropped_pair(rows):
+    """AP and lateral nodes of more pixels than the panel looks at; the lateral shows only `rows` of its detector."""
+    from dataclasses import replace
+
+    from Diff2CTLib import SceneBridge
+    from Diff2CTLib.Xray import Xray
+
+    ap, lateral = add_xrays(detector_size=(400, 360), detector_spacing_mm=(1.0, 1.125))
+    whole = SceneBridge.xrayFromNode(lateral).radiograph
+    image = whole.line_integral[rows]
+    guess = replace(whole.geometry, detector_size=image.shape, principal_point=None)
+    radiograph = replace(whole, line_integral=image, valid=whole.valid[rows], geometry=guess, assumed=("principal_point",))
+    return ap, SceneBridge.addXray(Xray(radiograph, guess), "cropped")
+
+
+def test_a_cropped_picture_fits_once_the_row_that_the_panel_names_is_entered(panel):
+    from Diff2CTLib import SceneBridge
+
+    panel.parameterNode.apNode, panel.parameterNode.lateralNode = cropped_pair(slice(40, None))
+    settle(panel)
+    ui = panel.ui
+    assert (ui.lateralCentralRayRow.value, ui.lateralCentralRayColumn.value) == (179.5, 179.5)
+    assert ui.lateralCentralRayRow.suffix == ui.lateralCentralRayColumn.suffix == " px *"
+    assert ui.apCentralRayRow.suffix == " px" and "where the central ray meets the image" in ui.checksTextEdit.plainText
+    named = re.search(
+        r"If the lateral picture was cropped, enter (\S+) under Geometry as its (.+)\.", ui.checksTextEdit.plainText
+    )
+    assert named and f"{named[2]}:" == ui.centralRayRowLabel.text
+    assert float(named[1]) == pytest.approx(199.5 - 40, abs=5)  # in pixels of the picture, not of the panel's copy
+    ui.lateralCentralRayRow.value = float(named[1])
+    settle(panel)
+    assert ui.checksTextEdit.plainText == "Both X-rays fit together."
+    assert ui.lateralCentralRayRow.suffix == ui.lateralCentralRayColumn.suffix == " px"
+    assert SceneBridge.geometryOf(panel.parameterNode.lateralNode).principal_point == (float(named[1]), 179.5)
+
+
+def test_the_central_ray_is_that_of_the_console(panel, xrays):
+    """Fields follow editXray and flips; an edit of one leaves the other as exact as it was."""
+    from Diff2CTLib import SceneBridge
+
+    fields = panel.ui.apCentralRayRow, panel.ui.apCentralRayColumn
+    panel.logic.editXray(xrays[0], principal_point=(-12.34, 30.25))
+    settle(panel)
+    assert [field.value for field in fields] == pytest.approx([-12.34, 30.25], abs=0.051)
+    fields[1].value = 31.0
+    settle(panel)
+    assert SceneBridge.geometryOf(xrays[0]).principal_point == (-12.34, 31.0)
+    panel.logic.editXray(xrays[1], principal_point=(-12.34, 31.0))
+    assert SceneBridge.geometryOf(xrays[1]).principal_point == SceneBridge.geometryOf(xrays[0]).principal_point
+    panel.logic.flipXray(xrays[0], leftRight=True)
+    settle(panel)
+    assert fields[1].value == 90 - 1 - 31
 
 
 def test_an_impossible_distance_is_refused_and_taken_back(panel, xrays):

@@ -1,12 +1,18 @@
 """The Python packages that the child process needs beside Slicer's: looked up without importing, installed on consent.
 
+Slicer takes clicks while pip works, so one installation at a time is let through: two would write the same files.
+
 torch comes through the extension PyTorch, which picks the build for this computer. Where there is no internet, both packages
 can be installed from a folder of wheel files.
 """
 
+import importlib.metadata
 import importlib.util
 import platform
+import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import slicer
@@ -14,10 +20,25 @@ from slicer.i18n import tr as _
 
 REQUIREMENTS = {"torch": ">=2.2", "safetensors": ">=0.4"}
 
+_installation = threading.Lock()
+
 
 def missing():
     """Names of the packages that are not installed."""
-    return [name for name in REQUIREMENTS if importlib.util.find_spec(name) is None]
+    return [name for name in REQUIREMENTS if not _isInstalled(name)]
+
+
+def _isInstalled(name):
+    """A folder without metadata, which come last into it, is what an installation or removal that broke off has left."""
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return importlib.util.find_spec(name) is not None
+
+
+def isInstalling():
+    return _installation.locked()
 
 
 def require():
@@ -39,7 +60,11 @@ def install(confirm=None):
     if not names:
         return
     _refuseWhereItCannotRun(names)
-    confirm = confirm or slicer.util.confirmOkCancelDisplay
+    with _alone():
+        _askAndInstall(names, confirm or slicer.util.confirmOkCancelDisplay)
+
+
+def _askAndInstall(names, confirm):
     question = _(
         "Diff2CT needs {names}, which is not part of Slicer. It is downloaded now, with the build of torch that fits this "
         "computer (up to 3 GB). Install?"
@@ -58,8 +83,19 @@ def installFromFolder(folder):
     names = missing()
     if names:
         _refuseWhereItCannotRun(names)
-        _pipInstall(["--no-index", "--find-links", str(folder), *(name + _versions(name) for name in names)])
+        with _alone():
+            _pipInstall(["--no-index", "--find-links", str(folder), *(name + _versions(name) for name in names)])
     require()
+
+
+@contextmanager
+def _alone():
+    if not _installation.acquire(blocking=False):
+        raise RuntimeError(_("Packages are being installed already."))
+    try:
+        yield
+    finally:
+        _installation.release()
 
 
 def _versions(name):
@@ -92,7 +128,7 @@ def _installTorch():
     try:
         torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=_versions("torch"))
     except Exception as error:  # of pip, or of torch itself, which that function imports into Slicer in the end
-        raise RuntimeError(_("torch could not be installed: {error}").format(error=error)) from error
+        raise RuntimeError(_("torch could not be installed: {why}").format(why=_why(error))) from error
     if torch is None:
         raise RuntimeError(_("The extension PyTorch could not install torch; its log says why."))
 
@@ -101,4 +137,15 @@ def _pipInstall(arguments):
     try:
         slicer.util.pip_install(arguments)
     except Exception as error:
-        raise RuntimeError(_("pip could not install {what}: {error}").format(what=" ".join(arguments), error=error)) from error
+        words = _("pip could not install {what}: {why}").format(what=" ".join(arguments), why=_why(error))
+        raise RuntimeError(words) from error
+
+
+def _why(error):
+    """Of a program that failed, Python knows no more than its exit code; what it said stands in the Python console."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return _(
+            "pip ended with exit code {code}. The Python console (menu View) shows why; often it is the internet connection "
+            "or a full disk."
+        ).format(code=error.returncode)
+    return str(error)

@@ -174,6 +174,8 @@ class ReconstructionSection:
         button.enabled = not reason and not (isRunning and self.logic.run.isStopping)
         button.toolTip = reason or _("Make a CT volume from the two X-rays. Nothing in the scene is replaced.")
         self.ui.missingFrame.visible = bool(missing)
+        for name in ("installButton", "installFolderButton"):
+            getattr(self.ui, name).enabled = not Dependencies.isInstalling()
         self.ui.missingLabel.text = _("{names} must be installed first.").format(names=_(" and ").join(missing))
         self.ui.deviceLabel.text = self._deviceWords(parameterNode, missing)
         if not isRunning:
@@ -194,6 +196,8 @@ class ReconstructionSection:
 
     def _whyNot(self, parameterNode, missing):
         """Why a reconstruction cannot be started, "" if it can."""
+        if Dependencies.isInstalling():
+            return _("Packages are being installed, the Python console shows how far it is.")
         if missing:
             return _("PyTorch must be installed first.")
         nodes = (parameterNode.apNode, parameterNode.lateralNode)
@@ -280,6 +284,8 @@ class ReconstructionSection:
         slicer.util.errorDisplay(sentence, windowTitle=_("Diff2CT"))
 
     def _install(self, install):
+        self._message = ""
+        self._panel.updateSoon()  # is done while pip works
         try:
             with slicer.util.WaitCursor():
                 install()

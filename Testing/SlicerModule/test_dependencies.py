@@ -39,18 +39,60 @@ def pytorch_utils(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "why"),
     [
-        subprocess.CalledProcessError(1, ["ltt", "install", "torch"]),  # no network, a proxy, a full disk
-        OSError("[WinError 126] c10.dll"),  # torch was installed, but cannot be imported
+        (subprocess.CalledProcessError(1, ["ltt", "install", "torch"]), "pip ended with exit code 1. The Python"),
+        (OSError("[WinError 126] c10.dll"), "[WinError 126] c10.dll"),  # torch was installed, but cannot be imported
     ],
     ids=["pip", "import"],
 )
-def test_a_failed_installation_is_told_in_the_panel(without_torch, pytorch_utils, failure):
+def test_a_failed_installation_is_told_in_the_panel(without_torch, pytorch_utils, failure, why):
     pytorch_utils.failure = failure
     click(without_torch.ui.installButton)
     settle(without_torch)
-    assert without_torch.ui.statusLabel.text == f"torch could not be installed: {failure}"
+    assert without_torch.ui.statusLabel.text.startswith(f"torch could not be installed: {why}")
+    assert without_torch.ui.installButton.enabled
+
+
+def test_clicks_while_pip_works_do_not_start_it_again(without_torch, monkeypatch):
+    """Slicer handles events for each line that pip writes."""
+    import qt
+    import slicer
+    from Diff2CTLib import Dependencies
+
+    installed, seen = [], []
+
+    def install(arguments):
+        installed.append(arguments)
+        settle(without_torch)
+        seen.append((without_torch.ui.installButton.enabled, without_torch.ui.statusLabel.text))
+        if len(installed) == 1:
+            click(without_torch.ui.sampleButton)
+
+    monkeypatch.setattr(slicer.util, "pip_install", install)
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_arguments: "/usb/wheels")
+    click(without_torch.ui.installFolderButton)
+    settle(without_torch)
+    assert len(installed) == 1 and not Dependencies.isInstalling()
+    assert seen == [(False, "Packages are being installed, the Python console shows how far it is.")]
+    assert "Packages are being installed already." in without_torch.ui.checksTextEdit.plainText
+    assert without_torch.ui.installButton.enabled
+
+
+def test_what_a_broken_off_installation_left_is_not_taken_for_the_package(module, tmp_path, monkeypatch):
+    """pip writes the metadata last; on Windows, files that are in use also stay behind when a package is removed."""
+    from Diff2CTLib import Dependencies
+
+    for name in ("whole", "half", "rest"):
+        (tmp_path / name).mkdir()
+    for name in ("whole", "half"):
+        (tmp_path / name / "__init__.py").touch()
+    for name in ("whole", "gone"):
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+        (tmp_path / f"{name}-1.0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(Dependencies, "REQUIREMENTS", dict.fromkeys(("whole", "half", "rest", "gone", "none"), ""))
+    assert Dependencies.missing() == ["half", "rest", "gone", "none"]
 
 
 @pytest.mark.parametrize(("system", "version"), [("win32", ">=2.2,<2.13"), ("linux", ">=2.2"), ("darwin", ">=2.2")])

@@ -126,6 +126,11 @@ def geometryOf(node):
     return beam_from_dict(_facts(node)["geometry"])
 
 
+def assumedOf(node):
+    """What nobody measured about an X-ray node, as `diff2ct.radiograph.Radiograph.assumed`."""
+    return _facts(node)["assumed"]
+
+
 def editGeometry(node, **fields):
     """Other facts of an X-ray node's geometry, see `Xray.editedGeometry`."""
     facts = _facts(node)

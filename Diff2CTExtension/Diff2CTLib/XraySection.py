@@ -169,7 +169,9 @@ class XraySection:
         polarity.addItems([_("As stated"), _("Bone bright"), _("Bone dark")])
         for name, (field, index) in NUMBERS.items():
             self._widget(slot, name).connect("valueChanged(double)", self._onNumber(slot, field, index))
+            self._widget(slot, name).connect("editingFinished()", self._onFinished(slot, name, field, index))
         view.connect("currentIndexChanged(int)", lambda index: self._edit(slot, view=VIEWS[slot][index]))
+        view.connect("activated(int)", lambda index: self._onView(slot, VIEWS[slot][index]))
         polarity.connect("currentIndexChanged(int)", lambda index: self._reread(slot, polarity=POLARITIES[index]))
         self._widget(slot, "Frame").connect("valueChanged(int)", lambda value: self._reread(slot, frame=value - 1))
         for name, leftRight in (("FlipLeftRight", True), ("FlipUpDown", False)):
@@ -186,6 +188,28 @@ class XraySection:
             self._edit(slot, **{field: value})
 
         return onNumber
+
+    def _onFinished(self, slot, name, field, index):
+        """Enter confirms what is assumed; neither leaving a field, nor a menu, nor a value that was refused does."""
+        widget = self._widget(slot, name)
+
+        def onFinished():
+            if not widget.focus or qt.QApplication.activePopupWidget() is not None:
+                return
+            stored = getattr(SceneBridge.geometryOf(self._node(slot)), field)
+            if abs(widget.value - (stored if index is None else stored[index])) < 10**-widget.decimals:
+                self._confirm(slot, field, stored)
+
+        return onFinished
+
+    def _onView(self, slot, word):
+        """The view that is shown, chosen once more, is confirmed."""
+        if SceneBridge.geometryOf(self._node(slot)).view.value == word:
+            self._confirm(slot, "view", word)
+
+    def _confirm(self, slot, field, stored):
+        if field in SceneBridge.assumedOf(self._node(slot)):
+            self._edit(slot, **{field: stored})
 
     def _onFlip(self, slot, leftRight):
         return lambda _checked: self._change(lambda node: self.logic.flipXray(node, leftRight), slot)

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from SlicerModule.tools import add_ct, add_xrays, click, settle
+from SlicerModule.tools import add_ct, add_xrays, click, settle, wait_until
 
 
 @pytest.fixture
@@ -18,6 +18,18 @@ def answer_dialog(monkeypatch):
         monkeypatch.setattr(qt.QFileDialog, name, lambda *_arguments: value)
 
     return answer
+
+
+@pytest.fixture
+def shown(panel):
+    """The panel in an active window, its geometry open: hidden widgets have no focus."""
+    window = panel.ui.apSourceToDetector._qt.window()
+    panel.ui.geometrySection.collapsed = False
+    window.show()
+    window.activateWindow()
+    yield panel
+    window.hide()
+    panel.ui.geometrySection.collapsed = True
 
 
 def save(tmp_path, name, node, **changes):
@@ -123,6 +135,50 @@ def test_what_a_picture_does_not_tell_is_flagged_until_it_is_stated(panel, tmp_p
     ui.apView.currentIndex = 1
     settle(panel)
     assert ui.apView.currentText == "PA" and ui.apPrimaryAngle.value == 0
+
+
+def test_enter_confirms_what_was_assumed_and_neither_leaving_nor_an_impossible_value_does(shown, tmp_path, answer_dialog):
+    from PySide6.QtCore import Qt
+    from PySide6.QtTest import QTest
+
+    panel = shown
+    answer_dialog("getOpenFileNames", (plain_picture(tmp_path),))
+    click(panel.ui.loadButton)
+    settle(panel)
+    fields = [panel.ui.apSourceToDetector, panel.ui.apCentralRayRow]
+    before = [field.value for field in fields]
+    for key, mark in ((Qt.Key.Key_Tab, " *"), (Qt.Key.Key_Return, "")):
+        for field, unit in zip(fields, ("mm", "px"), strict=True):
+            field._qt.setFocus()
+            wait_until(lambda field=field: field.focus, seconds=30)
+            QTest.keyClick(field._qt, key)
+            settle(panel)
+            assert field.suffix == f" {unit}{mark}"
+    assert [field.value for field in fields] == before and panel.ui.apCentralRayColumn.suffix == " px"
+    refused = panel.ui.apSourceToIsocenter
+    refused._qt.setFocus()
+    wait_until(lambda: refused.focus, seconds=30)
+    refused._qt.selectAll()
+    QTest.keyClicks(refused._qt, "5000")
+    QTest.keyClick(refused._qt, Qt.Key.Key_Return)
+    settle(panel)
+    assert "source_to_isocenter_mm < source_to_detector_mm" in panel.ui.checksTextEdit.plainText
+    assert "source-patient distance" in panel.ui.checksTextEdit.plainText  # which nobody has confirmed
+    assert "source-detector distance" not in panel.ui.checksTextEdit.plainText
+
+
+def test_a_view_that_is_chosen_once_more_is_confirmed(panel, tmp_path, answer_dialog):
+    answer_dialog("getOpenFileNames", (plain_picture(tmp_path),))
+    click(panel.ui.loadButton)
+    settle(panel)
+    angle = panel.ui.apPrimaryAngle.value
+    panel.ui.apView.activated(panel.ui.apView.currentIndex)
+    settle(panel)
+    assert panel.ui.apView.currentText == "AP" and panel.ui.apPrimaryAngle.value == angle
+    panel.ui.apPrimaryAngle.value = angle - 5
+    panel.ui.apView.activated(panel.ui.apView.currentIndex)
+    settle(panel)
+    assert panel.ui.apPrimaryAngle.value == angle - 5  # known already: nothing is put back
 
 
 def test_a_second_file_without_a_view_goes_to_the_free_place(panel, tmp_path, answer_dialog):

@@ -48,6 +48,10 @@ class CompareSection:
         self._stillTimer.stop()
         self._bone = CompareViews.Bone()
 
+    def enter(self):
+        """The panel is shown: what failed for want of memory or disk may be tried again."""
+        self._failed = None, ""
+
     def onShow(self):
         parameterNode = self._panel.parameterNode
         Layout.show(Layout.COMPARE_LAYOUT if parameterNode.truthNode is not None else Layout.REVIEW_LAYOUT)

@@ -97,16 +97,18 @@ class Comparison:
 def compareAsync(service, reconstruction, truth, xrays, onDone):
     """onDone(Comparison or None, error sentence). The difference becomes a new node, or replaces that of the same pair."""
     key = CompareKey.of(reconstruction, truth, xrays)
-    folder = TemporaryFolder.make()
-    files, request = [], {"radiographs": [], "difference": str(folder / "difference.npy")}
+    folder, files, request = None, [], {"radiographs": []}
 
     def finish(comparison, error=""):
         for file in files:
             file.remove()
-        TemporaryFolder.remove(folder)
+        if folder is not None:
+            TemporaryFolder.remove(folder)
         onDone(comparison, error)
 
     try:
+        folder = TemporaryFolder.make()
+        request["difference"] = str(folder / "difference.npy")
         views = []
         for index, node in enumerate(xrays):
             views.append(_writeXray(node, folder / f"{index}.npy"))

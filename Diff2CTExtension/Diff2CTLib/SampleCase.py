@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import slicer
 from slicer.i18n import tr as _
 
 from Diff2CTLib import SceneBridge, TemporaryFolder, Xray
@@ -45,10 +46,13 @@ def register():
         from Diff2CTLib import Dependencies
         from Diff2CTLib.Service import Service
 
-        Dependencies.install()
         service = Service()
         try:
+            Dependencies.install()
             return list(addSampleCase(service))
+        except (RuntimeError, ValueError, OSError) as error:  # of a tile in Sample Data, only the Python console would tell
+            slicer.util.errorDisplay(str(error), windowTitle=_("Diff2CT"))
+            raise
         finally:
             service.stop()
 

@@ -65,6 +65,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         self._connectParameterNode()
         self.reconstructionSection.enter()
+        self.compareSection.enter()
 
     def exit(self):
         self._disconnectParameterNode()

@@ -355,6 +355,23 @@ def test_a_comparison_that_fails_says_why_once(panel, pair):
     assert panel.ui.metricsTable.rowCount == 0 and panel.ui.copyButton.enabled is False
 
 
+def test_a_comparison_that_failed_for_want_of_disk_is_tried_again_at_the_next_visit(panel, pair, monkeypatch):
+    with monkeypatch.context() as patch:
+
+        def fail():
+            raise OSError(28, "No space left on device")
+
+        patch.setattr("Diff2CTLib.TemporaryFolder.make", fail)
+        panel.ui.truthSelector.setCurrentNode(add_ct(name="Other"))
+        settle(panel)
+        wait_until(lambda: "No space left on device" in panel.ui.figuresLabel.text, seconds=60)
+    panel.exit()
+    panel.enter()
+    settle(panel)
+    wait_until(lambda: panel.ui.metricsTable.rowCount > 0, seconds=60)
+    assert panel.ui.figuresLabel.text == ""
+
+
 @pytest.fixture
 def export(panel, monkeypatch):
     """Clicks Export CT... and answers the dialog with a path and the filter that has a word in it."""

@@ -187,6 +187,21 @@ def test_sample_data_is_registered(module, sample_data):
     assert Path(source.thumbnailFileName).is_file()
 
 
+def test_a_sample_that_cannot_be_made_is_told_in_a_window(panel, sample_data, monkeypatch):
+    """Slicer calls customDownloader from a signal, which prints what it raises to the Python console."""
+    from Diff2CTLib import Dependencies, SampleCase
+
+    def decline():
+        raise RuntimeError("Nothing was installed.")
+
+    monkeypatch.setattr(Dependencies, "install", decline)
+    SampleCase.register()
+    source = sample_data.SampleDataLogic.sourceForSampleName(SampleCase.SAMPLE_NAME)
+    with pytest.raises(RuntimeError, match="Nothing was installed"):
+        source.customDownloader(source)
+    assert panel.messages == ["Nothing was installed."]
+
+
 def test_the_module_is_imported_without_torch():
     """In a fresh process, after everything that Slicer has loaded before; `measure.py` tells how long it takes."""
     code = f"""

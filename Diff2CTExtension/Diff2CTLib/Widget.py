@@ -15,6 +15,7 @@ from Diff2CTLib.AlignmentSection import AlignmentSection
 from Diff2CTLib.CompareSection import CompareSection
 from Diff2CTLib.ReconstructionSection import ReconstructionSection
 from Diff2CTLib.SmallXrays import SmallXrays
+from Diff2CTLib.WheelGuard import WheelGuard
 from Diff2CTLib.XraySection import XraySection
 
 _UPDATE_MS = 15
@@ -37,6 +38,8 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        self._wheelGuard = WheelGuard(uiWidget)
+        self._wheelGuard.guard(vars(self.ui).values())
         self.logic = self.logicClass()
         self._updateTimer = qt.QTimer()
         self._updateTimer.setSingleShot(True)

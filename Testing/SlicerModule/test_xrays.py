@@ -167,6 +167,21 @@ def test_enter_confirms_what_was_assumed_and_neither_leaving_nor_an_impossible_v
     assert "source-detector distance" not in panel.ui.checksTextEdit.plainText
 
 
+@pytest.mark.parametrize("name", ["apSourceToDetector", "apView"])
+def test_the_wheel_that_scrolls_the_panel_changes_no_field(panel, xrays, name):
+    from PySide6.QtCore import QPoint, QPointF, Qt
+    from PySide6.QtGui import QWheelEvent
+    from PySide6.QtWidgets import QApplication
+
+    field = getattr(panel.ui, name)
+    shown = "currentIndex" if name.endswith("View") else "value"
+    before, nowhere, down = getattr(field, shown), QPointF(5, 5), QPoint(0, -120)
+    no = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False
+    event = QWheelEvent(nowhere, nowhere, QPoint(), down, *no)
+    QApplication.sendEvent(field._qt, event)
+    assert getattr(field, shown) == before and not event.isAccepted()
+
+
 def test_a_view_that_is_chosen_once_more_is_confirmed(panel, tmp_path, answer_dialog):
     answer_dialog("getOpenFileNames", (plain_picture(tmp_path),))
     click(panel.ui.loadButton)

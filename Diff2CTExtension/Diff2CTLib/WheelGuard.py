@@ -2,7 +2,7 @@
 
 import qt
 
-_KINDS = ("QComboBox", "QDoubleSpinBox", "QSpinBox")
+_KINDS = (qt.QComboBox, qt.QDoubleSpinBox, qt.QSpinBox)
 
 
 class WheelGuard(qt.QObject):
@@ -11,7 +11,7 @@ class WheelGuard(qt.QObject):
     def guard(self, widgets):
         """Those of `widgets` that are fields."""
         for widget in widgets:
-            if widget.className() in _KINDS:
+            if type(widget) in _KINDS:
                 widget.focusPolicy = qt.Qt.StrongFocus  # else the wheel moves the focus here
                 widget.installEventFilter(self)
 

@@ -106,7 +106,9 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             logging.exception(f"Diff2CT: {headline.text}")
 
     def showXrays(self):
-        """After loading: the view layout in which the X-rays are checked."""
+        """After loading: the view layout in which the X-rays are checked, unless another module is shown by now."""
+        if self.parameterNode is None:
+            return
         self.ui.alignmentSection.collapsed = False
         self.alignmentSection.onShow()
 

@@ -84,7 +84,7 @@ class XraySection:
             return
         finally:
             self.ui.sampleButton.enabled = True
-        parameterNode = self._panel.parameterNode
+        parameterNode = self.logic.getParameterNode()  # the panel may have been left while packages were installed
         parameterNode.apNode, parameterNode.lateralNode = ap, lateral
         parameterNode.previewNode = parameterNode.truthNode = ct
         self._panel.showXrays()

@@ -124,6 +124,16 @@ def test_sample_data_offer_to_install_what_is_missing(panel, monkeypatch):
     assert panel.ui.xraySection.text == "X-rays: fit" and panel.parameterNode.truthNode.GetName() == "Phantom CT"
 
 
+def test_sample_data_wait_for_whoever_looks_at_another_module_meanwhile(panel, monkeypatch):
+    """Slicer goes on handling events while pip works, so the panel may be left before the data are there."""
+    nodes = (*add_xrays(), add_ct(name="Phantom CT"))
+    monkeypatch.setattr(panel.logic, "loadSample", lambda: panel.exit() or nodes)
+    click(panel.ui.sampleButton)
+    panel.enter()
+    settle(panel)
+    assert panel.ui.xraySection.text == "X-rays: fit" and panel.parameterNode.truthNode is nodes[2]
+
+
 def test_where_no_torch_can_work_nothing_is_offered(without_torch, pytorch_utils, monkeypatch):
     """Slicer on macOS is a program for Intel processors, also on the others."""
     import qt

@@ -34,6 +34,18 @@ def test_cmake_lists_every_script() -> None:
     assert sorted(listed_in_cmake("MODULE_PYTHON_SCRIPTS")) == scripts, paste("MODULE_PYTHON_SCRIPTS", scripts)
 
 
+def test_cmake_finds_the_files_when_an_application_bundles_the_extension() -> None:
+    """Then CMAKE_SOURCE_DIR is the folder of the application."""
+    files = [ROOT / "CMakeLists.txt", EXTENSION / "CMakeLists.txt", ROOT / "Testing" / "CMakeLists.txt"]
+    assert [path for path in files if "{CMAKE_SOURCE_DIR}" in path.read_text()] == []
+    scripts = re.findall(r"SCRIPT (\S+)\)", files[-1].read_text())
+    places = {"${Diff2CT_SOURCE_DIR}": str(ROOT), "${CMAKE_CURRENT_SOURCE_DIR}": str(ROOT / "Testing")}
+    for script in scripts:
+        variable = script.partition("/")[0]
+        assert Path(script.replace(variable, places[variable])).is_file()
+    assert len(scripts) == 2
+
+
 def test_cmake_lists_every_resource() -> None:
     _, resources = files_on_disk()
     assert sorted(listed_in_cmake("MODULE_PYTHON_RESOURCES")) == resources, paste("MODULE_PYTHON_RESOURCES", resources)

@@ -1,4 +1,8 @@
-"""What is taken for granted about an X-ray whose file does not tell: one table, applied in one place, never silently."""
+"""What is taken for granted about an X-ray whose file does not tell: one table, applied in one place, never silently.
+
+For each such fact there is a reason: half a sentence that follows the value, the same for two films where the reason is the
+same, so that `told` can say it once.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +49,11 @@ class AssumedSetup:
 
 
 FILM = AssumedSetup(
-    name="a lumbar spine film on a bucky table (35 x 43 cm cassette)",
+    name="a lumbar spine film on a bucky table",
     source_to_detector_mm=1150.0,  # 115 cm is the usual bucky distance; 100 to 150 cm occur
     frontal_to_detector_mm=200.0,  # half a trunk, table top and grid
     lateral_to_detector_mm=300.0,  # half the wider side of the trunk, shoulder or hip keep it off the detector
-    image_length_mm=430.0,
+    image_length_mm=430.0,  # of a 35 x 43 cm cassette
 )
 C_ARM = AssumedSetup(
     name="a mobile C-arm with a 30 cm detector",
@@ -76,21 +80,30 @@ column_direction, row_direction: LPS vectors (3,) along which columns and rows i
 """
 
 
+BRIGHT_BONE = '"bright_dense", bone is bright, as on films; if not, the result is worthless'
+DARK_BONE = '"dark_dense", bone is dark, as usual in fluoroscopy; if not, the result is worthless'
+LOG_INTENSITY = '"log", grey values proportional to the line integral, as on processed films'
+WARNED = ""
+"""The reason of a fact that a warning explains."""
+PROPORTION = "all sizes are in proportion to it"
+EARLIER = "before this file was written"
+HANGING = "hung upright with the patient's left, or back, on its right; if not, the result is mirrored"
+
+
 @dataclass
 class Resolution:
-    """A beam in the making: the facts so far, what had to be assumed, and a sentence for each."""
+    """A beam in the making: the facts so far, the reasons of those that had to be assumed, and what is odd about the file."""
 
     name: str
     facts: dict[str, Any]
-    assumed: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def assume(self, fact: str, value: Any, sentence: str) -> None:
+    def assume(self, fact: str, value: Any, reason: str) -> None:
         """Adds `fact` unless it is known already."""
         if fact not in self.facts:
             self.facts[fact] = value
-            self.assumed.append(fact)
-            self.warnings.append(f"{self.name}: {sentence}")
+            self.reasons[fact] = reason
 
 
 def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: View | str | None) -> dict[str, Any]:
@@ -145,8 +158,8 @@ def is_complete(stated: Mapping[str, Any]) -> bool:
 
 def resolve_beam(
     name: str, size: tuple[int, int], *, stated: Mapping[str, Any], found: Mapping[str, Any], setup: AssumedSetup
-) -> tuple[Beam, list[str], list[str]]:
-    """(beam, assumed, warnings) of an image `name` of `size` (H, W).
+) -> tuple[Beam, dict[str, str], list[str]]:
+    """(beam, reason of each assumed fact, warnings) of an image `name` of `size` (H, W).
 
     stated: by the caller or a side file, from `stated_geometry`: taken at its word.
     found: in the image header, where `stated` is silent: the same keys and `HEADER_ONLY`.
@@ -165,17 +178,13 @@ def resolve_beam(
         beam = beam_from_dict({key: value for key, value in result.facts.items() if key not in HEADER_ONLY})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name}: {error}") from error
-    return beam, result.assumed, result.warnings + _contradictions(name, beam, stated, found)
+    return beam, result.reasons, result.warnings + _contradictions(name, beam, stated, found)
 
 
-def with_earlier_assumptions(
-    name: str, earlier: list[str], assumed: list[str], warnings: list[str]
-) -> tuple[list[str], list[str]]:
-    """(assumed, warnings) with what had been assumed before a radiograph was written: that makes no guess measured."""
-    new = [fact for fact in earlier if fact not in assumed]
-    if new:
-        warnings = [*warnings, f"{name}: when it was written, these facts had been assumed: {', '.join(new)}"]
-    return assumed + new, warnings
+def with_earlier_assumptions(earlier: list[str], reasons: dict[str, str], argument: Mapping[str, Any]) -> dict[str, str]:
+    """`reasons` with those of what had been assumed before a radiograph was written, which makes no guess measured; what the
+    caller's `argument` states is known now."""
+    return {**reasons, **{fact: EARLIER for fact in earlier if fact not in reasons and fact not in argument}}
 
 
 def check_detector_size(name: str, stated: Mapping[str, Any], size: tuple[int, int]) -> None:
@@ -246,13 +255,15 @@ def _resolve_angles(result: Resolution, stated: Mapping[str, Any], found: Mappin
             result.warnings.append(
                 f"{name}: the file's patient orientation does not belong to a {view.value} view and is not used"
             )
-    side = "the front of the patient on the left" if view.is_lateral else "the patient's left on the right"
-    result.assume("mirrored", standard.mirrored, f"how the image hangs is not stated: assumed upright with {side} of the image")
+    result.assume("mirrored", standard.mirrored, HANGING)
     return view
 
 
 def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> None:
     facts, behind = result.facts, setup.isocenter_to_detector_mm(view)
+    is_calibrated = "patient_spacing_mm" in facts and "detector_spacing_mm" not in facts
+    follows = "perspective depends on it" if is_calibrated else "sizes and perspective depend on it"
+    sizes = "" if is_calibrated else f"; {PROPORTION}"
     magnification, table = facts.get("magnification", 1.0), facts.get("source_to_table_mm", 0.0)
     if "source_to_isocenter_mm" not in facts:
         distance = max(setup.source_to_detector_mm, table)
@@ -261,22 +272,13 @@ def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> N
         facts.setdefault("source_to_detector_mm", distance)
     else:
         distance = facts["source_to_isocenter_mm"] + behind
-    result.assume(
-        "source_to_detector_mm",
-        distance,
-        f"the source-detector distance is not stated: assumed {distance:g} mm, "
-        + ("where the table or bucky is" if distance == table else f"as with {setup.name}"),
-    )
+    where = "where the table or bucky is" if distance == table else f"as with {setup.name}"
+    result.assume("source_to_detector_mm", distance, f"{where}; {follows}")
     if magnification > 1:
         facts.setdefault("source_to_isocenter_mm", facts["source_to_detector_mm"] / magnification)
     distance = facts["source_to_detector_mm"] - behind
-    told = f"ends at the table or bucky in this file ({table:g} mm)" if table else "is not stated"
-    result.assume(
-        "source_to_isocenter_mm",
-        distance,
-        f"the source-patient distance {told}: assumed {distance:g} mm, the middle of the body {behind:g} mm "
-        f"before the detector, as with {setup.name}",
-    )
+    file_has = "the file's distance to the patient ends at the table or bucky, " if table else ""
+    result.assume("source_to_isocenter_mm", distance, f"{file_has}the middle of the body as with {setup.name}{sizes}")
 
 
 def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedSetup) -> None:
@@ -285,28 +287,22 @@ def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedS
         # 1 for parallel rays, which have no distances
         magnification = facts.get("source_to_detector_mm", 1.0) / facts.get("source_to_isocenter_mm", 1.0)
         spacing = tuple(s * magnification for s in facts["patient_spacing_mm"])
-        if {"source_to_detector_mm", "source_to_isocenter_mm"}.isdisjoint(result.assumed):
+        if {"source_to_detector_mm", "source_to_isocenter_mm"}.isdisjoint(result.reasons):
             facts["detector_spacing_mm"] = spacing
-        result.assume(
-            "detector_spacing_mm",
-            spacing,
-            f"the pixel spacing is calibrated in the patient; at the detector it is assumed {magnification:.3f} times larger",
-        )
+        result.assume("detector_spacing_mm", spacing, "from the one calibrated in the patient, times the assumed magnification")
     spacing_mm = setup.image_length_mm / max(size)
     result.assume(
         "detector_spacing_mm",
         (spacing_mm, spacing_mm),
-        f"the pixel spacing is not stated: assumed {spacing_mm:.4g} mm, the longer side of the image being "
-        f"{setup.image_length_mm:g} mm, as with {setup.name}",
+        f"the longer side of the image being {setup.image_length_mm:g} mm; {PROPORTION}",
     )
     result.assume(
         "principal_point",
         ((size[0] - 1) / 2, (size[1] - 1) / 2),
-        "where the central ray meets the image is not stated: assumed its centre",
+        "the middle, where the central ray usually meets the image; in one that was cropped the patient comes out shifted",
     )
     result.assume(
         "isocenter_lps",
         (0.0, 0.0, 0.0),
-        "where the isocentre lies in the patient's coordinates is not stated: assumed at (0, 0, 0); a CT of the patient may "
-        "lie elsewhere",
+        "where the middle of the volume lies in the patient's coordinates; a CT of the patient may lie elsewhere",
     )

@@ -1,14 +1,14 @@
 """An X-ray image with its geometry: the form in which every radiograph, real or rendered, enters Diff2CT.
 
 Reading and writing is split by format: `radiograph_dicom`, `radiograph_image`. What neither the file nor the caller tells is
-taken from `assumptions`, listed in `Radiograph.assumed` and explained in `Radiograph.warnings`.
+taken from `assumptions`, listed in `Radiograph.assumed` and explained in `Radiograph.reasons`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ class Radiograph:
     scale_known: see line_integral.
     assumed: names of the facts about geometry and intensity that nobody measured, such as "source_to_detector_mm".
     source: file name or another word for where it came from.
-    warnings: sentences for the reader of the result.
+    warnings: sentences about what may spoil the result, beside what is assumed.
     examination: of which patient and when, as far as the file tells and two can be compared.
+    reasons: for names in `assumed`, why the value is what it is and what follows if it is wrong; see `told`.
     """
 
     line_integral: np.ndarray
@@ -44,6 +45,7 @@ class Radiograph:
     source: str = ""
     warnings: tuple[str, ...] = ()
     examination: Examination = NOT_TOLD
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name = f"{self.source}: " if self.source else ""
@@ -62,13 +64,13 @@ class Radiograph:
             raise ValueError(f"{name}no pixel is valid: collimator or shutter hide the whole image")
         if np.ptp(image[valid]) == 0:
             raise ValueError(f"{name}the image is constant, every pixel has the value {image[valid][0]:g}")
-        for field, value in (
+        for key, value in (
             ("line_integral", image),
             ("valid", valid),
             ("assumed", tuple(self.assumed)),
             ("warnings", tuple(self.warnings)),
         ):
-            object.__setattr__(self, field, value)
+            object.__setattr__(self, key, value)
 
     def resized(self, *, spacing_mm: float | None = None, max_pixels: int | None = None) -> Radiograph:
         """Down-sampled by area averaging, so that no detail aliases; never up-sampled.

@@ -25,7 +25,20 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from diff2ct.assumptions import C_ARM, FILM, is_complete, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
+from diff2ct.assumptions import (
+    BRIGHT_BONE,
+    C_ARM,
+    DARK_BONE,
+    FILM,
+    LOG_INTENSITY,
+    PROPORTION,
+    WARNED,
+    is_complete,
+    overrule,
+    resolve_beam,
+    stated_geometry,
+    with_earlier_assumptions,
+)
 from diff2ct.dicom_file import OWN_MANUFACTURER, damage_named, modality_values, number, numbers, private_text, stored_pixels
 from diff2ct.dicom_shutter import visible_pixels
 from diff2ct.examination import NOT_TOLD, examination_from_dicom
@@ -50,20 +63,17 @@ _LPS_OF_LETTER = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 
 
 @dataclass
 class _Header:
-    """What one DICOM header tells. facts: keys of `assumptions.resolve_beam`; directions: LPS of increasing column and row."""
+    """What one DICOM header tells. facts: keys of `assumptions.resolve_beam`; directions: LPS of increasing column and row;
+    reasons: of what had to be assumed, see `Radiograph`."""
 
     name: str
     facts: dict[str, Any] = field(default_factory=dict)
     directions: tuple[np.ndarray, np.ndarray] | None = None
-    assumed: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(f"{self.name}: {sentence}")
-
-    def assume(self, fact: str, sentence: str) -> None:
-        self.assumed.append(fact)
-        self.warn(sentence)
 
 
 def read_dicom_radiograph(
@@ -110,34 +120,37 @@ def _radiograph(
     _read_spacing(dataset, header, is_scout)
     if is_scout:
         _read_scout_plane(dataset, header, pixels.shape)
-    _read_slot_scanner(dataset, header)
     _read_orientation(dataset, header)
-    stated, _ = overrule(stated_geometry(path.name, geometry, view), own.get("geometry", {}), {})
+    argument = stated_geometry(path.name, geometry, view)
+    stated, _ = overrule(argument, own.get("geometry", {}), {})
+    if "kind" not in stated:
+        _read_slot_scanner(dataset, header, is_scout)
     if header.directions and not (is_complete(stated) and "mirrored" in stated):
         pixels, valid = _turn_upright(header, header.directions, pixels, valid)
     elif header.directions:
         header.facts["column_direction"], header.facts["row_direction"] = header.directions
-    stated, found = overrule(stated_geometry(path.name, geometry, view), own.get("geometry", {}), header.facts)
+    stated, found = overrule(argument, own.get("geometry", {}), header.facts)
     setup = C_ARM if dataset.Modality in _C_ARM_MODALITIES else FILM
-    beam, assumed, warnings = resolve_beam(path.name, pixels.shape, stated=stated, found=found, setup=setup)
+    beam, reasons, warnings = resolve_beam(path.name, pixels.shape, stated=stated, found=found, setup=setup)
     if own:
         if (polarity, intensity) != ("auto", "auto"):
             raise ValueError(f"{path.name}: written by Diff2CT with its scale, so polarity and intensity must be 'auto'")
         line_integral = modality_values(dataset, pixels)
         line_integral = line_integral.clip(line_integral[valid].min(), line_integral[valid].max())
-        assumed, warnings = with_earlier_assumptions(path.name, own["assumed"], assumed, warnings)
+        reasons = with_earlier_assumptions(own["assumed"], reasons, argument)
     else:
         line_integral = _line_integral(dataset, header, pixels, valid, polarity, intensity)
-        header.assumed = [fact for fact in header.assumed if fact not in stated]
+        reasons = {**{fact: reason for fact, reason in header.reasons.items() if fact not in stated}, **reasons}
     return Radiograph(
         line_integral=line_integral,
         geometry=beam,
         valid=valid,
         scale_known=bool(own.get("scale_known", False)),
-        assumed=tuple(dict.fromkeys([*header.assumed, *assumed])),
+        assumed=tuple(reasons),
         source=path.name,
         warnings=tuple([*header.warnings, *warnings]),
         examination=NOT_TOLD if own else examination_from_dicom(dataset),
+        reasons=reasons,
     )
 
 
@@ -225,7 +238,7 @@ def _read_spacing(dataset: Dataset, header: _Header, is_scout: bool) -> None:
         facts["patient_spacing_mm"] = in_patient
     elif in_patient:
         facts["detector_spacing_mm"] = in_patient
-        header.assume("detector_spacing_mm", "Pixel Spacing does not say where it holds: assumed at the detector")
+        header.reasons["detector_spacing_mm"] = f"Pixel Spacing, taken as at the detector as it does not tell; {PROPORTION}"
 
 
 def _spacing(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
@@ -242,17 +255,19 @@ def _read_scout_plane(dataset: Dataset, header: _Header, size: tuple[int, int]) 
         middle = np.array(position) + columns * spacing[1] * (size[1] - 1) / 2 + rows * spacing[0] * (size[0] - 1) / 2
         header.facts["isocenter_lps"] = tuple(middle.tolist())
         header.directions = (columns, rows)
-    header.assume("kind", "a CT scout is made by a fan moving along the body: taken as a cone beam, exact in the middle row")
 
 
-def _read_slot_scanner(dataset: Dataset, header: _Header) -> None:
-    """EOS moves two fans along the body: a scan magnifies across the body, as a cone beam does, but not along it."""
+def _read_slot_scanner(dataset: Dataset, header: _Header, is_scout: bool) -> None:
+    """CT scouts and EOS move a fan along the body: it magnifies across the body, as a cone beam does, but not along it."""
+    if is_scout:
+        header.reasons["kind"] = WARNED
+        header.warn("a CT scout is made by a fan moving along the body: taken as a cone beam, exact in the middle row")
     names = [str(dataset.get(keyword) or "").strip().upper() for keyword in ("Manufacturer", "ManufacturerModelName")]
     if any(name.startswith("EOS") for name in names):
-        header.assume(
-            "kind",
+        header.reasons["kind"] = WARNED
+        header.warn(
             "an EOS image is made by a fan moving along the body, which does not magnify heights: taken as a cone beam, "
-            "heights come out too small unless the row spacing is stated times the magnification",
+            "heights come out too small unless the row spacing is stated times the magnification"
         )
 
 
@@ -304,13 +319,9 @@ def _line_integral(
     else:
         dark_is_dense = dataset.Modality in _C_ARM_MODALITIES
         grows_with_attenuation = dark_is_dense == shown_inverted
-        kind = "dark, as usual in fluoroscopy" if dark_is_dense else "bright, as on films"
-        header.assume("polarity", f"whether bone is bright or dark is not stated: assumed {kind}")
+        header.reasons["polarity"] = DARK_BONE if dark_is_dense else BRIGHT_BONE
     if intensity == "auto" and not declared:
-        header.assume(
-            "intensity",
-            "how pixel values follow the X-ray intensity is not stated: assumed proportional to the line integral",
-        )
+        header.reasons["intensity"] = LOG_INTENSITY
     logarithmic = relation != "LIN" if intensity == "auto" else intensity == "log"
     try:
         return to_line_integral(

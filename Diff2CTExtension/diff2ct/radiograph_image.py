@@ -24,7 +24,16 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from diff2ct.assumptions import FILM, FrameNotStatedError, overrule, resolve_beam, stated_geometry, with_earlier_assumptions
+from diff2ct.assumptions import (
+    BRIGHT_BONE,
+    FILM,
+    LOG_INTENSITY,
+    FrameNotStatedError,
+    overrule,
+    resolve_beam,
+    stated_geometry,
+    with_earlier_assumptions,
+)
 from diff2ct.atomic import replacing_file
 from diff2ct.exif import TURNS, UPRIGHT, upright
 from diff2ct.geometry import Beam, View
@@ -67,15 +76,16 @@ def read_image_radiograph(
     name = path.name
     side = _read_side_file(path)
     pixels, is_inverted, header, warnings = _read_pixels(path, frame)
-    stated, found = overrule(stated_geometry(name, geometry, view), _side_geometry(path, side), header)
-    beam, assumed, more = resolve_beam(name, pixels.shape, stated=stated, found=found, setup=FILM)
+    argument = stated_geometry(name, geometry, view)
+    stated, found = overrule(argument, _side_geometry(path, side), header)
+    beam, reasons, more = resolve_beam(name, pixels.shape, stated=stated, found=found, setup=FILM)
     warnings += more
     if header and "detector_spacing_mm" not in stated:
         spacing = header["detector_spacing_mm"]
         warnings.append(f"{name}: pixel spacing taken from header, {spacing[0]:g} x {spacing[1]:g} mm, as one at the detector")
     valid = stated_visible(name, pixels, side.get("invalid_value"), side.get("visible"))
     valid &= stated_visible(name, pixels, invalid_value, visible)
-    assumed, warnings = with_earlier_assumptions(name, side.get("assumed", []), assumed, warnings)
+    reasons = with_earlier_assumptions(side.get("assumed", []), reasons, argument)
     if "scale" in side:
         if (polarity, intensity) != ("auto", "auto"):
             raise ValueError(f"{name}: its side file states the scale, so polarity and intensity must be 'auto'")
@@ -84,15 +94,16 @@ def read_image_radiograph(
         polarity = polarity if polarity != "auto" else side.get("polarity", "auto")
         intensity = intensity if intensity != "auto" else side.get("intensity", "auto")
         line_integral, guessed, more = _from_shades(name, pixels, valid, is_inverted, polarity, intensity)
-        assumed, warnings = assumed + guessed, warnings + more
+        reasons, warnings = {**reasons, **guessed}, warnings + more
     return Radiograph(
         line_integral=line_integral,
         geometry=beam,
         valid=valid,
         scale_known="scale" in side and side.get("scale_known", True),
-        assumed=tuple(assumed),
+        assumed=tuple(reasons),
         source=name,
         warnings=tuple(warnings),
+        reasons=reasons,
     )
 
 
@@ -242,18 +253,13 @@ def _is_number(value: Any) -> bool:
 
 def _from_shades(
     name: str, pixels: np.ndarray, valid: np.ndarray, is_inverted: bool, polarity: str, intensity: str
-) -> tuple[np.ndarray, list[str], list[str]]:
-    """(line integrals up to gain and offset, what was assumed, warnings) from shades of grey."""
-    assumed, warnings = [], saturation_warnings(name, pixels, valid)
+) -> tuple[np.ndarray, dict[str, str], list[str]]:
+    """(line integrals up to gain and offset, reason of what was assumed, warnings) from shades of grey."""
+    reasons, warnings = {}, saturation_warnings(name, pixels, valid)
     if polarity == "auto":
-        assumed.append("polarity")
-        warnings.append(f"{name}: whether bone is bright or dark is not stated: assumed bright, as on films")
+        reasons["polarity"] = BRIGHT_BONE
     if intensity == "auto":
-        assumed.append("intensity")
-        warnings.append(
-            f"{name}: how grey values follow the X-ray intensity is not stated: assumed proportional to the line integral, "
-            "as on processed films, with unknown gain and offset"
-        )
+        reasons["intensity"] = LOG_INTENSITY
     highest = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "ui" else float(pixels[valid].max())
     try:
         line_integral = to_line_integral(
@@ -265,4 +271,4 @@ def _from_shades(
         )
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    return line_integral, assumed, warnings
+    return line_integral, reasons, warnings

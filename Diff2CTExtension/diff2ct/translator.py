@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from diff2ct.assumptions import WARNED
 from diff2ct.networks.resnet2d import ResNet2D, ResNet2DConfig
 from diff2ct.radiograph import Radiograph
 from diff2ct.simulate import location_and_scale, standardize
@@ -116,6 +117,7 @@ def translate(radiograph: Radiograph, translator: Translator) -> Radiograph:
         scale_known=False,
         assumed=(*radiograph.assumed, "style"),
         warnings=(*radiograph.warnings, sentence),
+        reasons={**radiograph.reasons, "style": WARNED},
     )
 
 

@@ -87,6 +87,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     from diff2ct.diffusion import Cancelled
     from diff2ct.radiograph import check_pair, read_radiograph
     from diff2ct.reconstruct import reconstruct
+    from diff2ct.told import told
     from diff2ct.translator import load_translator
     from diff2ct.volume import CtVolume
     from diff2ct.volume_io import write_volume
@@ -107,7 +108,8 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         if path.exists() and not overwrite:
             raise ValueError(f"output: {path} exists; nothing is overwritten unasked")
     radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
-    warnings = [w for r in radiographs for w in r.warnings] + check_pair(*radiographs)
+    films = told(radiographs)
+    warnings = films.warnings + check_pair(*radiographs) + films.doubts
     checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
     num_samples = 1 if checkpoint.in_one_pass else request.get("samples", 1)
     level, calibrated = request.get("level", DEFAULT_LEVEL), checkpoint.calibration is not None

@@ -146,7 +146,7 @@ def test_left_stays_left_however_the_image_is_stored(
 def test_without_patient_orientation_the_side_is_assumed_and_said(tmp_path: Path) -> None:
     film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), PatientOrientation=None))
     assert film.geometry.mirrored == beam(View.AP).mirrored
-    assert "mirrored" in film.assumed and any("the patient's left on the right" in w for w in film.warnings)
+    assert "mirrored" in film.assumed and "the patient's left, or back, on its right" in film.reasons["mirrored"]
 
 
 def test_an_orientation_of_another_view_is_not_used(tmp_path: Path) -> None:
@@ -272,7 +272,8 @@ def test_distance_rules(tmp_path: Path) -> None:
     detector, isocenter, film = distances(DistanceSourceToDetector=None, DistanceSourceToPatient=None)
     assert (detector, isocenter) == (FILM.source_to_detector_mm, FILM.source_to_detector_mm - FILM.frontal_to_detector_mm)
     assert {"source_to_detector_mm", "source_to_isocenter_mm"} <= set(film.assumed)
-    assert any("source-detector distance is not stated: assumed 1150 mm" in w for w in film.warnings)
+    assert all("a lumbar spine film" in film.reasons[f"source_to_{end}_mm"] for end in ("detector", "isocenter"))
+    assert film.warnings == ()
     detector, isocenter, film = distances(DistanceSourceToPatient=None, EstimatedRadiographicMagnificationFactor=1.25)
     assert (detector, isocenter) == (1100, 880) and "source_to_isocenter_mm" not in film.assumed
     detector, isocenter, film = distances(DistanceSourceToDetector=None, EstimatedRadiographicMagnificationFactor=1.25)
@@ -301,10 +302,10 @@ def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality
     assert isinstance(film.geometry, ConeBeam)
     assert (film.geometry.source_to_detector_mm, film.geometry.source_to_isocenter_mm) == (1150, 1150 - behind)
     assert "source_to_isocenter_mm" in film.assumed and "source_to_detector_mm" not in film.assumed
-    assert any("ends at the table or bucky in this file (1090 mm): assumed" in w for w in film.warnings)
+    assert "distance to the patient ends at the table or bucky" in film.reasons["source_to_isocenter_mm"]
     stated = read_radiograph(path, geometry={"source_to_isocenter_mm": 930})
     assert stated.geometry.source_to_isocenter_mm == 930 and "source_to_isocenter_mm" not in stated.assumed  # type: ignore[union-attr]
-    assert not any("bucky" in w for w in stated.warnings)
+    assert "source_to_isocenter_mm" not in stated.reasons
     calibrated = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **bucky, PixelSpacing=[1.6, 1.68]))
     assert calibrated.geometry.magnification == pytest.approx(1.25) and "source_to_isocenter_mm" not in calibrated.assumed
     no_detector = {**bucky, "DistanceSourceToDetector": None, "DistanceSourceToPatient": 1740}

@@ -78,6 +78,8 @@ def test_json_is_the_only_thing_on_stdout(call, files: Path, tmp_path: Path) -> 
         "reprojection",
         "reprojection_before",
         "warnings",
+        "notes",
+        "assumed",
         "provenance",
     }
     assert report["seconds"] > 0 and report["peak_memory_mb"] > 50
@@ -241,6 +243,28 @@ def test_a_view_that_the_file_does_not_tell_is_asked_for_by_option(call, files: 
     assert_one_line(call("--lateral-view", "side", lateral=film), "--lateral-view: got 'side', accepted is LL or RL")
 
 
+def test_what_is_assumed_of_two_bare_pictures_is_said_once_and_how_to_state_it(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pair = [tmp_path / "ap.png", tmp_path / "lateral.png"]
+    for seed, path in enumerate(pair):
+        pixels = np.random.default_rng(seed).integers(0, 65535, (64, 48), dtype=np.uint16)
+        sitk.WriteImage(sitk.GetImageFromArray(pixels), str(path))
+    result = call("--ap-view", "AP", "--lateral-view", "LL", "--json", ap=pair[0], lateral=pair[1])
+    assert result.exit_code == 0, result.output
+    report, lines = json.loads(result.stdout), result.stderr.splitlines()
+    assert all(line.startswith(("warning: ", "note: ")) for line in lines)
+    assumed = set(report["provenance"]["Assumed"].split(", "))
+    assert set(report["assumed"]["ap"]) == set(report["assumed"]["lateral"]) == assumed and len(assumed) == 8
+    for fact in assumed:
+        assert sum(f'assumed "{fact}": ' in line for line in lines) == 1
+    assert "--geometry" in lines[-1] and "README" in lines[-1]
+    assert report["notes"] and not any('"isocenter_lps"' in warning for warning in report["warnings"])
+
+
+def test_x_rays_with_their_geometry_are_no_reason_to_say_anything(call) -> None:  # type: ignore[no-untyped-def]
+    result = call("--json")
+    assert result.stderr == "" and json.loads(result.stdout)["assumed"] == {"ap": {}, "lateral": {}}
+
+
 def test_one_of_several_frames_is_chosen_by_option(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     frames = np.stack([np.arange(64 * 48).reshape(64, 48) + 500 * n for n in range(3)]).astype(np.float32)
     np.save(tmp_path / "run.npy", frames)
@@ -256,7 +280,7 @@ def test_a_geometry_file_may_say_how_to_read_the_image(call, files: Path, tmp_pa
     stated = tmp_path / "stated.json"
     stated.write_text('{"ap": {"view": "AP", "polarity": "dark_dense", "intensity": "log"}}')
     warnings = json.loads(call("--geometry", stated, "--json", ap=film).stdout)["warnings"]
-    assert not any("polarity" in w or "bright" in w for w in warnings if "film.png" in w)
+    assert any("film.png: assumed" in w for w in warnings) and not any("polarity" in w or "bright" in w for w in warnings)
     stated.write_text('{"ap": {"view": "AP", "visible": [0, 64, 0, 47]}, "lateral": {"invalid_value": 0}}')
     assert_one_line(call("--geometry", stated, "--overwrite", ap=film), "film.png: visible is [0, 64, 0, 47]")
     stated.write_text('{"ap": {"view": "AP", "polarity": "upside"}}')

@@ -71,7 +71,7 @@ def reconstruct(
     overwrite: Overwrite = False,
 ) -> None:
     """Two X-rays in, one CT volume out."""
-    from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, summary_lines
+    from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, remarks, summary_lines
 
     maps = {"sd": sd_output, "error": error_output, "lower": lower_output, "upper": upper_output, "support": support_output}
     request = ReconstructionRequest(
@@ -82,8 +82,8 @@ def reconstruct(
     )  # fmt: skip
     with one_line_errors(), progress_bar("reconstructing") as update:
         report = reconstruct_files(request, on_step=update)
-    for warning in report["warnings"]:
-        note(f"warning: {warning}")
+    for line in remarks(report):
+        note(line)
     typer.echo(json.dumps(report) if as_json else "\n".join(summary_lines(report)))
 
 

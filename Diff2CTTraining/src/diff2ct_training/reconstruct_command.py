@@ -18,6 +18,7 @@ from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
 from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
 from diff2ct.reconstruct import reconstruct
+from diff2ct.told import assumed_values, told
 from diff2ct.translator import load_translator
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import read_ct, write_volume
@@ -26,6 +27,10 @@ from diff2ct_training.outputs import FIGURE_SUFFIXES, MAP_SUFFIXES, VOLUME_SUFFI
 NAMES_OF_VIEWS = ("ap", "lateral")
 READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
 """What a geometry file may say about reading an image, beside where it was taken."""
+HOW_TO_STATE = (
+    'state what you know of the assumed values in a file for --geometry, {"ap": {...}, "lateral": {...}}, or beside a picture, '
+    'as AP.png.json for AP.png; see "Your own X-rays" in the README'
+)
 SHOWN_METRICS = (
     ("ssim_3d_body", "SSIM in the body, [-200, 800] HU", ""),
     ("bone_dice", "bone Dice (> 200 HU)", ""),
@@ -76,7 +81,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     """Read, reconstruct, compare, write; nothing is written before the reconstruction is there.
 
     Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None without truth), reprojection (per view),
-    reprojection_before (None without data consistency), warnings, provenance.
+    reprojection_before (None without data consistency), warnings, notes (what is assumed without harm to the result), assumed
+    (per view, by its name: the facts that nobody measured, with their values), provenance.
     """
     _check_outputs(request)
     # what can be told without the checkpoint
@@ -91,7 +97,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
             "lateral", request.lateral, request.lateral_view, request.lateral_frame, geometry.get("lateral", {})
         )
         radiographs = [ap, lateral]
-        said = [sentence for r in radiographs for sentence in r.warnings] + check_pair(*radiographs)
+        films = told(radiographs)
+        said = films.warnings + check_pair(*radiographs) + films.doubts
         scan = None if request.truth is None else _truth(request.truth, radiographs)
         checkpoint = load_checkpoint(request.checkpoint, device=request.device)
         num_samples = 1 if checkpoint.in_one_pass else request.num_samples
@@ -132,6 +139,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         "reprojection": [_finite(view) for view in result.reprojection],
         "reprojection_before": before and [_finite(view) for view in before],
         "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
+        "notes": films.notes,
+        "assumed": {name: assumed_values(r) for name, r in zip(NAMES_OF_VIEWS, radiographs, strict=True)},
         "provenance": result.provenance,
     }
 
@@ -203,6 +212,14 @@ def caption(seconds: float, metrics: dict[str, float | None] | None) -> list[tup
     """(name, value) lines for the figure."""
     lines = [] if metrics is None else [(label, _shown(metrics[name], unit)) for name, label, unit in SHOWN_METRICS]
     return [*lines, ("reconstruction time", f"{seconds:.1f} s")]
+
+
+def remarks(report: dict[str, Any]) -> list[str]:
+    """What a person must know before using the volume, what may spoil it first; none if all is measured and fits."""
+    lines = [f"warning: {sentence}" for sentence in report["warnings"]] + [f"note: {sentence}" for sentence in report["notes"]]
+    if any(report["assumed"].values()):
+        lines.append(f"note: {HOW_TO_STATE}")
+    return lines
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:

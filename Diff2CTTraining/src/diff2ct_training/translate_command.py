@@ -10,6 +10,7 @@ from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
 from diff2ct.image_file import suffix_of
 from diff2ct.process import check_device, tune_allocator
 from diff2ct.radiograph import Radiograph, read_radiograph, write_radiograph
+from diff2ct.told import told
 from diff2ct.translator import load_translator, translate
 from diff2ct_training.outputs import output_folder
 
@@ -58,7 +59,8 @@ def translate_files(request: TranslationRequest, on_xray: Callable[[], None] | N
         translated = translate(_read(path, request), translator)
         write_radiograph(translated, folder / name, overwrite=request.overwrite)
         report.files.append(folder / name)
-        report.warnings.extend(translated.warnings)
+        films = told([translated])
+        report.warnings.extend(films.warnings + films.doubts)
         if on_xray is not None:
             on_xray()
     return report

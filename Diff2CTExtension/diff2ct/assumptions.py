@@ -68,6 +68,10 @@ _REQUIRED = {
     "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
     "parallel": {"detector_spacing_mm", "primary_angle_deg"},
 }
+PLAUSIBLE_MM = (300.0, 5000.0)
+"""From the source to patient or detector: less is no X-ray of a trunk, or no mm."""
+_PLAUSIBLE_LENGTH_MM = (100.0, 2500.0)
+"""Longer side of an image at the detector: from two vertebrae to a whole body."""
 _COUNTS = {"detector_spacing_mm": 2, "detector_size": 2, "principal_point": 2, "isocenter_lps": 3}
 """How many numbers a field takes, if not one."""
 HEADER_ONLY = {"patient_spacing_mm", "magnification", "source_to_table_mm", "column_direction", "row_direction"}
@@ -86,6 +90,8 @@ LOG_INTENSITY = '"log", grey values proportional to the line integral, as on pro
 WARNED = ""
 """The reason of a fact that a warning explains."""
 PROPORTION = "all sizes are in proportion to it"
+_SAME_DIRECTION = 0.5
+"""Cosine between two directions that may be one: a file names the nearest axis of the body only."""
 EARLIER = "before this file was written"
 HANGING = "hung upright with the patient's left, or back, on its right; if not, the result is mirrored"
 
@@ -178,7 +184,8 @@ def resolve_beam(
         beam = beam_from_dict({key: value for key, value in result.facts.items() if key not in HEADER_ONLY})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name}: {error}") from error
-    return beam, result.reasons, result.warnings + _contradictions(name, beam, stated, found)
+    warnings = [*result.warnings, *_contradictions(name, beam, stated, found), *_implausible(name, beam)]
+    return beam, result.reasons, warnings
 
 
 def with_earlier_assumptions(earlier: list[str], reasons: dict[str, str], argument: Mapping[str, Any]) -> dict[str, str]:
@@ -228,8 +235,28 @@ def _contradictions(name: str, beam: Beam, stated: Mapping[str, Any], found: Map
     if "view" in stated and found.get("view", stated["view"]) != stated["view"]:
         sentences.append(f"{name}: the view is {found['view']} in the file, the given {stated['view']} is used")
     for axis, fact in zip(beam.detector_axes, ("column_direction", "row_direction"), strict=True):
-        if fact in found and axis @ found[fact] < 0:
-            sentences.append(f"{name}: {fact.replace('_', ' ')} is the opposite in the file; the given geometry is used")
+        if fact in found and axis @ found[fact] < _SAME_DIRECTION:
+            other = "the opposite" if axis @ found[fact] < -_SAME_DIRECTION else "another"
+            sentences.append(f"{name}: {fact.replace('_', ' ')} is {other} in the file; the given geometry is used")
+    return sentences
+
+
+def _implausible(name: str, beam: Beam) -> list[str]:
+    """Sentences about sizes that no X-ray of a trunk has: other units, or a picture that was resized after it was measured."""
+    low, high = PLAUSIBLE_MM
+    sentences = [
+        f"{name}: {fact} is {distance:g}, not plausible ({low:g} to {high:g} mm); is it in mm?"
+        for fact in ("source_to_detector_mm", "source_to_isocenter_mm")
+        if not low <= (distance := getattr(beam, fact, low)) <= high
+    ]
+    height, width = (n * mm for n, mm in zip(beam.detector_size, beam.detector_spacing_mm, strict=True))
+    low, high = _PLAUSIBLE_LENGTH_MM
+    if not low <= max(height, width) <= high:
+        row_mm, column_mm = beam.detector_spacing_mm
+        sentences.append(
+            f"{name}: detector_spacing_mm is {row_mm:g}, {column_mm:g}, an image of {height:.0f} x {width:.0f} mm, "
+            f"not plausible (longer side {low:g} to {high:g} mm); is it in mm, and was the image resized since it was measured?"
+        )
     return sentences
 
 

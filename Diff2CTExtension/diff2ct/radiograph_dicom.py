@@ -31,6 +31,7 @@ from diff2ct.assumptions import (
     DARK_BONE,
     FILM,
     LOG_INTENSITY,
+    PLAUSIBLE_MM,
     PROPORTION,
     WARNED,
     is_complete,
@@ -46,12 +47,11 @@ from diff2ct.geometry import Beam, View
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_image import choose_frame
-from diff2ct.visible import stated_visible
+from diff2ct.visible import missing_value_warnings, stated_visible
 
 _C_ARM_MODALITIES = ("XA", "RF")
 _MODALITIES = ("CR", "DX", "RG", *_C_ARM_MODALITIES)
 _TO_TABLE_MODALITIES = ("DX", "RG")  # RG has no module of its own that says where the distance ends
-_PLAUSIBLE_MM = (300.0, 5000.0)
 _VIEW_CODES = {  # CID 4010 DX View: SNOMED CT, and SNOMED RT of older files
     "AP": ("399348003", "R-10206"),
     "PA": ("272479007", "399066004", "R-10214"),
@@ -112,6 +112,7 @@ def _radiograph(
     index = choose_frame(path.name, len(frames), frame)
     pixels, valid = frames[index], visible_pixels(dataset, frames.shape[1:]) & ~_padding(dataset, frames[index])
     valid &= stated_visible(path.name, pixels, invalid_value, visible)
+    header.warnings += missing_value_warnings(path.name, pixels, invalid_value)
     if not valid.any():
         raise ValueError(f"{path.name}: no pixel is valid: collimator, shutter or padding hide the whole image")
     own = _own_statement(dataset, path.name)
@@ -206,7 +207,7 @@ def _read_view(dataset: Dataset, header: _Header, frame: int) -> None:
 
 
 def _read_distances(dataset: Dataset, header: _Header) -> None:
-    low, high = _PLAUSIBLE_MM
+    low, high = PLAUSIBLE_MM
     facts = header.facts
     # Our own files are DX to others, yet their distance ends at the isocentre, also where an anonymiser took the private one.
     to_table = dataset.Modality in _TO_TABLE_MODALITIES and dataset.get("Manufacturer") != OWN_MANUFACTURER

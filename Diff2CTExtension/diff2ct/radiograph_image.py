@@ -40,7 +40,7 @@ from diff2ct.geometry import Beam, View
 from diff2ct.image_file import orientation_of, quiet_itk, read_image, shows_zero_white, suffix_of
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
-from diff2ct.visible import stated_visible
+from diff2ct.visible import missing_value_warnings, stated_visible
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
 
@@ -48,6 +48,7 @@ _WITH_SPACING = (".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha")
 _WITH_ORIENTATION = (".jpg", ".jpeg", ".tif", ".tiff")
 _SCREEN_DPI = (72.0, 96.0)
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
+_EXACT_DIGITS = 6
 _BESIDE_GEOMETRY: dict[str, Callable[[Any], bool]] = {
     "polarity": lambda value: value in ("bright_dense", "dark_dense"),
     "intensity": lambda value: value in ("log", "transmission"),
@@ -85,6 +86,7 @@ def read_image_radiograph(
         warnings.append(f"{name}: pixel spacing taken from header, {spacing[0]:g} x {spacing[1]:g} mm, as one at the detector")
     valid = stated_visible(name, pixels, side.get("invalid_value"), side.get("visible"))
     valid &= stated_visible(name, pixels, invalid_value, visible)
+    warnings += missing_value_warnings(name, pixels, invalid_value)
     reasons = with_earlier_assumptions(side.get("assumed", []), reasons, argument)
     if "scale" in side:
         if (polarity, intensity) != ("auto", "auto"):
@@ -152,7 +154,7 @@ def _read_side_file(path: Path) -> dict[str, Any]:
         if not candidate.is_file():
             continue
         try:
-            side = json.loads(candidate.read_text(encoding="utf-8"))
+            side = json.loads(candidate.read_text(encoding="utf-8-sig"))
         except ValueError as error:  # UnicodeDecodeError and JSONDecodeError
             raise ValueError(f"{candidate.name}: not valid JSON ({error})") from error
         if not isinstance(side, dict):
@@ -219,6 +221,7 @@ def _to_grey(name: str, array: np.ndarray) -> tuple[np.ndarray, list[str]]:
     if np.array_equal(red, green) and np.array_equal(green, blue):
         return red, []
     grey = sum(weight * channel for weight, channel in zip(_LUMINANCE, (red, green, blue), strict=True))
+    grey = np.round(grey, _EXACT_DIGITS)  # the weights add up to one only nearly, and `invalid_value` is looked for exactly
     return np.asarray(grey), [f"{name}: converted from colour to grey by luminance; coloured annotations stay in the image"]
 
 

@@ -26,6 +26,16 @@ def stated_visible(name: str, pixels: np.ndarray, invalid_value: float | None, v
     return seen
 
 
+def missing_value_warnings(name: str, pixels: np.ndarray, invalid_value: float | None) -> list[str]:
+    """A sentence if no pixel has the value that is said to mark a border: then nothing was left out."""
+    if invalid_value is None or (pixels == invalid_value).any():
+        return []
+    return [
+        f"{name}: no pixel has the invalid_value {invalid_value:g}, so none was left out; there are {pixels.min():g} to "
+        f'{pixels.max():g}, and what is "visible" can be stated instead'
+    ]
+
+
 def _edges(name: str, visible: Sequence[int], size: tuple[int, ...]) -> tuple[int, int, int, int]:
     height, width = size
     if isinstance(visible, list | tuple) and len(visible) == 4 and all(type(edge) is int for edge in visible):

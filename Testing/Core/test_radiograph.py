@@ -284,6 +284,47 @@ def test_stated_distances_do_not_hide_what_is_still_assumed(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("stated", "odd"),
+    [
+        ({"source_to_detector_mm": 115, "source_to_isocenter_mm": 95}, ("source_to_detector_mm", "source_to_isocenter_mm")),
+        ({"source_to_detector_mm": 1150, "source_to_isocenter_mm": 95}, ("source_to_isocenter_mm",)),
+        ({"detector_spacing_mm": [0.15, 0.15]}, ("detector_spacing_mm",)),
+        ({"detector_spacing_mm": [15.0, 15.0]}, ("detector_spacing_mm",)),
+        ({"source_to_detector_mm": 1150, "source_to_isocenter_mm": 950, "detector_spacing_mm": [1.5, 1.5]}, ()),
+        ({}, ()),
+    ],
+)
+def test_cm_and_the_spacing_of_another_picture_are_said(tmp_path: Path, stated: dict[str, Any], odd: tuple[str, ...]) -> None:
+    """220 x 180 pixels of 0.15 mm, as in the README, are a picture of 3 cm; a distance of 115 is one in cm."""
+    save_film(tmp_path / "film.png")
+    film = read_radiograph(tmp_path / "film.png", view="AP", geometry=stated)
+    assert len(film.warnings) == len(odd)
+    for sentence, fact in zip(film.warnings, odd, strict=True):
+        assert sentence.startswith(f"film.png: {fact} is ") and "not plausible" in sentence
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_side_file_may_begin_with_the_mark_that_windows_puts_there(tmp_path: Path, mark: str) -> None:
+    save_film(tmp_path / "film.png")
+    (tmp_path / "film.json").write_text(mark + '{"view": "LL"}', encoding="utf-8")
+    assert read_radiograph(tmp_path / "film.png").geometry.view is View.LL
+
+
+def test_a_border_is_left_out_of_a_colour_picture_and_a_value_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """The weights of the luminance add up to a little less than 1, so white came out as 254.99999999999997."""
+    levels = np.stack([grey_levels(marked(beam(View.AP)), np.uint8)] * 3, -1)
+    for value in (255, 200):
+        levels[:9] = value
+        levels[-1, -1] = (200, 10, 10)
+        sitk.WriteImage(sitk.GetImageFromArray(levels, isVector=True), str(tmp_path / "x.png"))
+        film = read_radiograph(tmp_path / "x.png", geometry=beam(View.AP), invalid_value=value)
+        assert not film.valid[:9].any() and film.valid[9:].mean() > 0.9
+        assert not any("invalid_value" in w and "no pixel" in w for w in film.warnings)
+    film = read_radiograph(tmp_path / "x.png", geometry=beam(View.AP), invalid_value=-1)
+    assert film.valid.all() and any("no pixel has the invalid_value -1" in w for w in film.warnings)
+
+
+@pytest.mark.parametrize(
     ("side", "message"),
     [
         ("{", "not valid JSON"),

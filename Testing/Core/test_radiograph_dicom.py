@@ -177,6 +177,14 @@ def test_the_file_tells_the_side_where_the_caller_does_not(tmp_path: Path) -> No
     assert "mirrored" not in film.assumed
 
 
+def test_a_complete_given_geometry_for_an_image_that_lies_on_its_side_is_said(tmp_path: Path) -> None:
+    """It speaks about the image as stored, so an upright one shows the patient lying."""
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)).T, PatientOrientation=["F", "L"])
+    assert read_radiograph(path).warnings == ()
+    stated = read_radiograph(path, geometry={**beam(View.AP).to_dict(), "detector_size": None, "principal_point": None})
+    assert sum("direction is another in the file" in w for w in stated.warnings) == 2
+
+
 # Views and angles
 
 

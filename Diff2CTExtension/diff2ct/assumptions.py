@@ -74,10 +74,11 @@ _PLAUSIBLE_LENGTH_MM = (100.0, 2500.0)
 """Longer side of an image at the detector: from two vertebrae to a whole body."""
 _COUNTS = {"detector_spacing_mm": 2, "detector_size": 2, "principal_point": 2, "isocenter_lps": 3}
 """How many numbers a field takes, if not one."""
-HEADER_ONLY = {"patient_spacing_mm", "magnification", "source_to_table_mm", "column_direction", "row_direction"}
+HEADER_ONLY = {"patient_spacing_mm", "pixel_aspect", "magnification", "source_to_table_mm", "column_direction", "row_direction"}
 """Facts that a file header may state although no beam has such a field.
 
 patient_spacing_mm: (row, column) pixel spacing calibrated in the patient, at the isocentre [mm].
+pixel_aspect: height / width of a pixel, for files without any spacing.
 magnification: source_to_detector_mm / source_to_isocenter_mm.
 source_to_table_mm: focus to the table or bucky between patient and detector.
 column_direction, row_direction: LPS vectors (3,) along which columns and rows increase.
@@ -317,10 +318,11 @@ def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedS
         if {"source_to_detector_mm", "source_to_isocenter_mm"}.isdisjoint(result.reasons):
             facts["detector_spacing_mm"] = spacing
         result.assume("detector_spacing_mm", spacing, "from the one calibrated in the patient, times the assumed magnification")
-    spacing_mm = setup.image_length_mm / max(size)
+    aspect = facts.get("pixel_aspect", 1.0)
+    column_mm = setup.image_length_mm / max(size[0] * aspect, size[1])
     result.assume(
         "detector_spacing_mm",
-        (spacing_mm, spacing_mm),
+        (aspect * column_mm, column_mm),
         f"the longer side of the image being {setup.image_length_mm:g} mm; {PROPORTION}",
     )
     result.assume(

@@ -79,7 +79,10 @@ def stored_pixels(dataset: Dataset, path: Path) -> np.ndarray:
     """(N, H, W) stored pixel values of a grey image, before any modality or display transformation. Use in `damage_named`."""
     kind = dataset.get("PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ValueError(f"{path.name}: PhotometricInterpretation is {kind}, accepted are MONOCHROME1 and MONOCHROME2")
+        raise ValueError(
+            f"{path.name}: PhotometricInterpretation is {kind}, accepted are MONOCHROME1 and MONOCHROME2; "
+            "an X-ray in colour can be saved as PNG"
+        )
     compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
     array = _decompressed(dataset) if compressed else dataset.pixel_array
     return array.reshape(-1, *array.shape[-2:])

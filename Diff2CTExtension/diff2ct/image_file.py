@@ -51,6 +51,8 @@ def read_image(path: Path) -> sitk.Image:
         with quiet_itk(), _untagged(path) as file:
             return sitk.ReadImage(str(file))
     except RuntimeError as error:
+        if _is_grey_with_alpha(path):
+            raise ValueError(f"{path.name}: a grey PNG with transparency; save it without, or as RGB") from error
         raise ValueError(f"{path.name}: cannot be read as {suffix_of(path)} (damaged, truncated or another format)") from error
 
 
@@ -65,6 +67,13 @@ def orientation_of(path: Path) -> int:
 def shows_zero_white(path: Path) -> bool:
     """True for a TIFF whose value 0 is to be shown white; ITK gives its values as stored."""
     return suffix_of(path) in (".tif", ".tiff") and exif.tiff_shows_zero_white(path.read_bytes())
+
+
+def _is_grey_with_alpha(path: Path) -> bool:
+    """True for colour type 4 of PNG (ISO/IEC 15948, 11.2.2), the one that SimpleITK does not know."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    return start[:8] == b"\x89PNG\r\n\x1a\n" and start[25:] == b"\x04"
 
 
 @contextmanager

@@ -151,10 +151,10 @@ def _read(path: Path, options: dict[str, Any]) -> Radiograph:
     from diff2ct.radiograph_image import IMAGE_SUFFIXES, read_image_radiograph
 
     check_file(path)
-    if suffix_of(path) in IMAGE_SUFFIXES:
-        return read_image_radiograph(path, **options)
     with path.open("rb") as file:
-        is_dicom = file.read(132)[128:] == b"DICM"
+        is_dicom = file.read(132)[128:] == b"DICM"  # whatever it is called: as a picture it would lose its header
+    if not is_dicom and suffix_of(path) in IMAGE_SUFFIXES:
+        return read_image_radiograph(path, **options)
     if not is_dicom and suffix_of(path) not in ("", ".dcm", ".dicom", ".ima"):
         raise ValueError(f"{path.name}: not a radiograph, accepted are DICOM, {', '.join(IMAGE_SUFFIXES)}")
     from diff2ct.radiograph_dicom import read_dicom_radiograph

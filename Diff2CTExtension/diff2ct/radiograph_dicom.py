@@ -3,6 +3,7 @@
 Rules, with the place in PS3.3:
 * Spacing (10.7.1): Imager Pixel Spacing is at the detector and comes first, then Nominal Scanned Pixel Spacing (of a film).
   Pixel Spacing alone is in the patient if its calibration type says GEOMETRY or FIDUCIAL, otherwise taken as at the detector.
+  Where none is told, Pixel Aspect Ratio (C.7.6.3.1.7) is height / width.
 * Distance Source to Patient ends at the isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table
   or bucky in DX (C.8.11.5): there neither it nor the magnification made of it tells how large the patient is shown.
 * Intensity (C.8.11.3.1.2): Pixel Intensity Relationship and its sign speak about stored values. Without them the image is taken
@@ -162,7 +163,7 @@ def _check_modality(dataset: Dataset, name: str) -> bool:
         return True
     if modality not in _MODALITIES:
         accepted = f"{', '.join(_MODALITIES)} and a CT scout (ImageType LOCALIZER)"
-        raise ValueError(f"{name}: modality {modality}, accepted are {accepted}")
+        raise ValueError(f"{name}: modality {modality}, accepted are {accepted}; any other X-ray can be saved as PNG")
     return False
 
 
@@ -228,6 +229,8 @@ def _read_distances(dataset: Dataset, header: _Header) -> None:
 
 def _read_spacing(dataset: Dataset, header: _Header, is_scout: bool) -> None:
     facts = header.facts
+    aspect = _spacing(dataset, "PixelAspectRatio")
+    facts["pixel_aspect"] = aspect[0] / aspect[1] if aspect else 1.0
     in_patient, at_detector = _spacing(dataset, "PixelSpacing"), _spacing(dataset, "ImagerPixelSpacing")
     at_detector = at_detector or _spacing(dataset, "NominalScannedPixelSpacing")
     if at_detector:
@@ -289,6 +292,7 @@ def _turn_upright(
         for fact in ("detector_spacing_mm", "patient_spacing_mm"):
             if fact in header.facts:
                 header.facts[fact] = header.facts[fact][::-1]
+        header.facts["pixel_aspect"] = 1 / header.facts["pixel_aspect"]
     if abs(rows[2]) < 0.5:
         header.warn("neither rows nor columns run along the body in the patient orientation, which is not used")
         return pixels, valid

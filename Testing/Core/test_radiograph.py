@@ -2,6 +2,8 @@
 
 import json
 import re
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -308,6 +310,16 @@ def test_a_side_file_may_begin_with_the_mark_that_windows_puts_there(tmp_path: P
     save_film(tmp_path / "film.png")
     (tmp_path / "film.json").write_text(mark + '{"view": "LL"}', encoding="utf-8")
     assert read_radiograph(tmp_path / "film.png").geometry.view is View.LL
+
+
+def test_a_grey_png_with_transparency_is_not_called_damaged(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 6, 2), np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 6, 4, 8, 4, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    parts = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks.items()]
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(ValueError, match=r"x.png: a grey PNG with transparency; save it without"):
+        read_radiograph(tmp_path / "x.png", view="AP")
 
 
 def test_a_border_is_left_out_of_a_colour_picture_and_a_value_that_is_not_there_is_said(tmp_path: Path) -> None:

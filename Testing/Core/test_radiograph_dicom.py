@@ -269,6 +269,27 @@ def test_spacing_rules(tmp_path: Path) -> None:
     assert "detector_spacing_mm" in none.assumed
 
 
+@pytest.mark.parametrize(("letters", "spacing_mm"), [(["L", "F"], (1.0, 0.5)), (["F", "L"], (0.5, 1.0))])
+def test_without_a_spacing_the_aspect_ratio_still_counts(
+    tmp_path: Path, letters: list[str], spacing_mm: tuple[float, float]
+) -> None:
+    """PS3.3 C.7.6.3.1.7: vertical over horizontal, of pixels as stored, so in an image on its side they change places."""
+    elements: dict[str, Any] = {"ImagerPixelSpacing": None, "PixelAspectRatio": [2, 1], "PatientOrientation": letters}
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **elements)
+    film = read_radiograph(path)
+    height_mm, width_mm = (n * mm for n, mm in zip(film.line_integral.shape, film.geometry.detector_spacing_mm, strict=True))
+    assert max(height_mm, width_mm) == pytest.approx(FILM.image_length_mm) and "detector_spacing_mm" in film.assumed
+    ratio = film.geometry.detector_spacing_mm[0] / film.geometry.detector_spacing_mm[1]
+    assert ratio == pytest.approx(spacing_mm[0] / spacing_mm[1])
+
+
+def test_a_dicom_file_is_one_whatever_it_is_called(tmp_path: Path) -> None:
+    """As a picture it would lose view, side, spacing and polarity."""
+    path = save_dicom(tmp_path / "x.png", marked_codes(beam(View.AP)))
+    film = read_radiograph(path)
+    assert film.geometry == beam(View.AP) and film.assumed == ("principal_point", "isocenter_lps")
+
+
 def test_distance_rules(tmp_path: Path) -> None:
     codes = marked_codes(beam(View.AP))
 

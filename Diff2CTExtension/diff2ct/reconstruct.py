@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ class Reconstruction:
     checkpoint without one. calibration_limits: sentences, why it may not hold here.
     seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after
     fitting gain and offset: {"relative_l2", "ncc"}; reprojection_before: the same before data consistency, None without it.
-    provenance: what to write beside the volume, all text.
+    provenance: what to write beside the volume, all text; its "Geometry" is JSON, a list of two that `beam_from_dict` takes.
     """
 
     volume: CtVolume
@@ -169,6 +170,7 @@ def reconstruct(
             "Sources": ", ".join(r.source for r in pair),
             "Assumed": ", ".join(sorted({a for r in seen for a in r.assumed})) or "nothing",
             "Style": "as they are" if translator is None else f"real to DRR, translator {translator.sha256}",
+            "Geometry": json.dumps([r.geometry.to_dict() for r in pair]),
         },
     )
 

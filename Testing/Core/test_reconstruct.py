@@ -1,4 +1,6 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from diff2ct import precision
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
 from diff2ct.diffusion import Cancelled, Sampling
-from diff2ct.geometry import ConeBeam, View
+from diff2ct.geometry import ConeBeam, View, beam_from_dict
 from diff2ct.phantom import make_phantom
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
@@ -16,6 +18,7 @@ from diff2ct.reconstruct import frontal_and_lateral, reconstruct, reproject, sam
 from diff2ct.translator import translate
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume
+from diff2ct.volume_io import read_volume, write_volume
 from tiny import GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
@@ -33,6 +36,17 @@ def test_volume_lies_on_the_grid_about_the_isocentre(checkpoint: Checkpoint) -> 
     assert result.volume.hu.min() >= -1000 and result.volume.hu.max() <= 4096
     assert result.sd_hu is None
     assert "not for diagnosis" in result.provenance["Notice"]
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_the_written_volume_tells_where_its_x_rays_were_taken(checkpoint: Checkpoint, tmp_path: Path, suffix: str) -> None:
+    """Also what was assumed of it: the names are in "Assumed", the values here."""
+    pair = [replace(r, assumed=("source_to_detector_mm",)) for r in tiny_radiographs(tiny_body())]
+    result = reconstruct(pair[::-1], replace(checkpoint, sha256="5" * 64), num_steps=1)
+    write_volume(result.volume, tmp_path / f"ct{suffix}", attributes=result.provenance)
+    _, attributes = read_volume(tmp_path / f"ct{suffix}")
+    assert result.provenance.items() <= attributes.items() and attributes["Assumed"] == "source_to_detector_mm"
+    assert [beam_from_dict(values) for values in json.loads(attributes["Geometry"])] == [r.geometry for r in pair]
 
 
 def test_same_seed_same_volume_whatever_the_number_of_samples(checkpoint: Checkpoint) -> None:

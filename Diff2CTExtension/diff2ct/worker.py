@@ -87,7 +87,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     from diff2ct.diffusion import Cancelled
     from diff2ct.radiograph import check_pair, read_radiograph
     from diff2ct.reconstruct import reconstruct
-    from diff2ct.told import told
+    from diff2ct.told import told, unexplained
     from diff2ct.translator import load_translator
     from diff2ct.volume import CtVolume
     from diff2ct.volume_io import write_volume
@@ -131,6 +131,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         on_step=lambda step, steps: emit("progress", step=step, steps=steps, seconds=round(time.perf_counter() - started, 3)),
         is_cancelled=is_cancelled,
     )
+    warnings += unexplained(result.reprojection)
     begin("writing")
 
     def write(volume: CtVolume, path: Path, **words: str) -> None:

@@ -11,10 +11,11 @@ from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
 from diff2ct.diffusion import Cancelled, Sampling
 from diff2ct.geometry import ConeBeam, View, beam_from_dict
-from diff2ct.phantom import make_phantom
+from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.projector import project
-from diff2ct.radiograph import Radiograph
+from diff2ct.radiograph import Radiograph, check_pair
 from diff2ct.reconstruct import frontal_and_lateral, reconstruct, reproject, sample_seed
+from diff2ct.told import unexplained
 from diff2ct.translator import translate
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume
@@ -140,23 +141,36 @@ def test_the_truth_explains_its_own_radiograph() -> None:
         assert mirrored["relative_l2"] > 3 * score["relative_l2"], "a mirrored patient must not fit"
 
 
-def test_embedded_checkpoint_keeps_left_and_right_apart() -> None:
-    """Laterality with the real model: where a patient and the mirror image differ, the volume must be nearer to the patient."""
-    checkpoint, phantom = load_checkpoint(), make_phantom(5)
-    body, truth = phantom.render(phantom.body_grid(4.0)).hu, phantom.render(checkpoint.grid).hu.hu
-    pair = []
+def phantom_pair(phantom: LumbarPhantom) -> list[Radiograph]:
+    body, pair = phantom.render(phantom.body_grid(4.0)).hu, []
     for view in (View.AP, View.LL):
         beam = ConeBeam.from_view(
             view, source_to_detector_mm=1150, source_to_isocenter_mm=900, detector_spacing_mm=(3, 3), detector_size=(120, 130)
         )
         line_integral = project(hu_to_mu(torch.from_numpy(body.hu)), body.grid, beam).numpy()
         pair.append(Radiograph(line_integral, beam, source=view.value))
-    result = reconstruct(pair, checkpoint, num_steps=1).volume.hu
+    return pair
+
+
+def test_embedded_checkpoint_keeps_left_and_right_apart() -> None:
+    """Laterality with the real model: where a patient and the mirror image differ, the volume must be nearer to the patient."""
+    checkpoint, phantom = load_checkpoint(), make_phantom(5)
+    truth = phantom.render(checkpoint.grid).hu.hu
+    reconstruction = reconstruct(phantom_pair(phantom), checkpoint, num_steps=1)
+    assert unexplained(reconstruction.reprojection) == []
+    result = reconstruction.volume.hu
     mirrored = truth[:, :, ::-1]
     lopsided = np.abs(truth - mirrored) > 500
     error, mirrored_error = (float(np.abs(result - t)[lopsided].mean()) for t in (truth, mirrored))
     assert lopsided.sum() > 10_000
     assert error < 0.95 * mirrored_error
+
+
+def test_bone_taken_for_bright_where_it_is_dark_shows_in_the_reprojection() -> None:
+    """No header and no check of two views tells it."""
+    negatives = [replace(r, line_integral=-r.line_integral) for r in phantom_pair(make_phantom(5))]
+    assert check_pair(*negatives) == []
+    assert len(unexplained(reconstruct(negatives, load_checkpoint(), num_steps=1).reprojection)) == 2
 
 
 def test_a_translator_changes_what_the_network_sees_and_is_named() -> None:

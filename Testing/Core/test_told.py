@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from diff2ct.radiograph import Radiograph, read_radiograph, write_radiograph
-from diff2ct.told import HARMLESS, assumed_values, told
+from diff2ct.told import HARMLESS, assumed_values, told, unexplained
 from tiny import tiny_body, tiny_radiographs
 
 STATED = {"source_to_detector_mm": 1150, "source_to_isocenter_mm": 900, "detector_spacing_mm": [1.5, 1.5]}
@@ -92,6 +93,13 @@ def test_what_was_assumed_on_writing_is_told_until_it_is_stated(tmp_path: Path) 
         assert second == f'x{suffix}: assumed "style": before this file was written'
         stated = read_radiograph(path, geometry={"source_to_detector_mm": distance})
         assert stated.assumed == ("style",)
+
+
+def test_a_volume_that_does_not_explain_an_x_ray_is_said() -> None:
+    assert unexplained([{"ncc": 0.7}, {"ncc": 0.97}]) == []
+    (sentence,) = unexplained([{"ncc": 0.7}, {"ncc": -0.6}])
+    assert "explain the lateral X-ray" in sentence and "-0.60" in sentence
+    assert len(unexplained([{"ncc": math.nan}, {"ncc": 0.3}])) == 2
 
 
 def test_assumed_values_are_plain_json(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
 from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
 from diff2ct.reconstruct import reconstruct
-from diff2ct.told import assumed_values, told
+from diff2ct.told import assumed_values, told, unexplained
 from diff2ct.translator import load_translator
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import read_ct, write_volume
@@ -123,6 +123,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     for name, path in request.maps.items():
         attributes = {**result.provenance, "Values": MAPS[name]}
         write_volume(result.map(name, request.level), path, attributes=attributes, overwrite=request.overwrite)
+    said += unexplained(result.reprojection)
     calibrated = ", ".join(name for name in request.maps if name != "sd")
     said += [f"{calibrated}: may not hold, {sentence}" for sentence in result.calibration_limits if calibrated]
     if request.figure is not None:

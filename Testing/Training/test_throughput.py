@@ -28,6 +28,26 @@ def test_no_mfu_without_a_known_peak() -> None:
     assert "mfu" not in counted.values()
 
 
-def test_a_gpu_named_by_an_old_driver_does_not_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "GeForce RTX 3090")
-    assert peak_flops(torch.device("cuda"), "32-true") is None
+@pytest.mark.parametrize(
+    ("name", "bf16", "float32"),
+    [
+        ("NVIDIA H200", 989.5e12, 494.5e12),
+        ("NVIDIA H200 NVL", 835.5e12, 417.5e12),
+        ("NVIDIA H100 80GB HBM3", 989.5e12, 494.5e12),
+        ("NVIDIA GH200 480GB", 989.5e12, 494.5e12),
+        ("NVIDIA H100 PCIe", 756e12, 378e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12, 156e12),
+        ("NVIDIA L40S", 362e12, 183e12),
+        ("NVIDIA L4", 121e12, 60e12),
+        ("NVIDIA GeForce RTX 4090", 165.2e12, 82.6e12),
+        ("GeForce RTX 3090", 71e12, 35.6e12),  # by an old driver
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None, None),
+        ("NVIDIA GeForce GTX 1080", None, None),
+    ],
+)
+def test_peaks_of_gpus_by_the_names_that_drivers_tell(
+    name: str, bf16: float | None, float32: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_flops(torch.device("cuda"), "bf16-mixed") == bf16
+    assert peak_flops(torch.device("cuda"), "32-true") == float32

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+PEAK_TFLOPS = (
+    ("B200", 2250.0, 1125.0),
+    ("H200 NVL", 835.5, 417.5),
+    ("(H200|GH200)", 989.5, 494.5),
+    ("H100 NVL", 835.5, 417.5),
+    ("H100 PCIe", 756.0, 378.0),
+    ("H100", 989.5, 494.5),
+    ("A100", 312.0, 156.0),
+    ("L40S", 362.0, 183.0),
+    ("L40", 181.0, 90.5),
+    ("L4", 121.0, 60.0),
+    ("A40", 149.7, 74.8),
+    ("A10", 125.0, 62.5),
+    ("RTX A6000", 154.8, 77.4),
+    ("RTX 4090", 165.2, 82.6),
+    ("RTX 3090", 71.0, 35.6),
+)
+"""(pattern in the name that CUDA tells, bfloat16, TF32), by NVIDIA's data sheets without sparsity, the first that fits.
+Lightning's table knows the H200 by no name that a driver tells, gives the H100 NVL's with sparsity and takes an L40S for an
+L4."""
 
 
 class Throughput:
@@ -50,13 +71,12 @@ class Throughput:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Dense peak of a known GPU in floating point operations per second; None for others and for CPUs."""
-    from lightning_fabric.utilities.throughput import get_available_flops
-
-    dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.partition("-")[0], torch.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns about GPUs that it does not know
-        try:
-            return get_available_flops(device, dtype)
-        except IndexError:  # it expects "NVIDIA GeForce RTX ...", and drivers before 2021 leave out the first word
-            return None
+    """Dense peak of a known GPU in floating point operations per second, of its tensor cores in bfloat16 or TF32, which is what
+    torch runs float32 convolutions in; None for others, laptops' and CPUs."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    if "laptop" in name.lower():  # less power than the card of that name
+        return None
+    known = next((peaks for pattern, *peaks in PEAK_TFLOPS if re.search(rf"\b{pattern}\b", name, re.IGNORECASE)), None)
+    return None if known is None else 1e12 * known[0 if precision.startswith("bf16") else 1]

@@ -1,5 +1,6 @@
 """Which arithmetic a network runs in."""
 
+import itertools
 import warnings
 
 import pytest
@@ -25,6 +26,15 @@ def test_the_faster_dtype_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(precision, "_seconds_of_convolution", lambda dtype, slow=slow: 2.0 if dtype == slow else 1.0)
         assert precision.fastest_dtype("cpu") == fast
     precision.fastest_dtype.cache_clear()
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.01, 3), (0.5, 1)])
+def test_arithmetic_that_is_slow_is_not_asked_for_again(seconds: float, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, seconds)
+    readings: list[float] = []
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: readings.append(next(clock)) or readings[-1])
+    assert precision._seconds_of_convolution(torch.float32) == pytest.approx(seconds)
+    assert len(readings) == 2 * calls
 
 
 def test_weights_that_are_cast_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,3 +57,18 @@ def test_a_vertebra_without_a_closed_canal_has_no_grade() -> None:
 )
 def test_grades(mm: float, expected: int | None) -> None:
     assert grade(mm) == expected
+
+
+def test_the_canal_is_behind_the_body_and_not_in_a_hollow_endplate() -> None:
+    """An arch that slopes closes in no axial slice; the rim of the endplate does. Seen along the axis it is one ring."""
+    labels = np.zeros(GRID.size, np.uint8)
+    z, y, x = np.meshgrid(np.arange(24) - 11.5, np.arange(80) - 39.5, np.arange(80) - 39.5, indexing="ij")
+    body = (np.abs(x) < 20) & (y > -30) & (y < -6) & (np.abs(z) < 9)
+    hollow = (np.abs(x) < 14) & (y > -26) & (y < -10) & (z > 6)
+    pedicles = (np.abs(x) >= 10) & (np.abs(x) < 20) & (y >= -6) & (y < 10) & (z > -4) & (z < 6)
+    lamina = (np.abs(x) < 20) & (y >= 10) & (y < 16) & (z < -5) & (z > -11)
+    arms = (np.abs(x) >= 10) & (np.abs(x) < 20) & (y >= 6) & (y < 12) & (z > -11) & (z < 0)
+    labels[(body & ~hollow) | pedicles | (lamina & (np.abs(z) > 5)) | arms] = 28
+    found = find_pedicles(labels, 28, GRID)
+    assert found is not None and found.canal_lps[:, 1].min() > -8.0
+    assert breach_mm(screw_at(18.5), 6.0, found) == pytest.approx(1.5, abs=0.4)

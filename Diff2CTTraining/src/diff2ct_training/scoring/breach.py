@@ -1,7 +1,7 @@
 """How far a pedicle screw leaves its pedicle, and the Gertzbein-Robbins grade of that (Spine 1990;15:11): A inside, B less
 than 2 mm, C 4 mm, D 6 mm, E more.
 
-The pedicle is the stretch of the screw that passes the spinal canal, which the vertebra's label encloses in axial slices. There
+The pedicle is the stretch of the screw that passes the spinal canal, which the vertebra's label encloses (`canal`). There
 every point of the axis has a depth below the bone's surface; a screw thicker than that depth breaches by the difference.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from diff2ct.volume import VolumeGrid
+from diff2ct_training.scoring.canal import find_canal
 from diff2ct_training.scoring.screws import Screw, axis_of
 
 GRADES = "ABCDE"
@@ -21,7 +22,6 @@ _LIMITS_MM = (2.0, 4.0, 6.0)
 _TOLERANCE_MM = 0.5
 """A label's surface is not known better than this on 2 mm voxels: less breach than that is grade A."""
 _MARGIN_MM = 12.0
-_MIN_CANAL_MM3 = 400.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +43,10 @@ def find_pedicles(labels: np.ndarray, label: int, grid: VolumeGrid) -> Pedicles 
     margin = [int(np.ceil(_MARGIN_MM / s)) for s in grid.spacing_mm[::-1]]
     crop = tuple(slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in zip(where[0], margin, labels.shape, strict=True))
     bone = labels[crop] == label
-    canal = np.stack([ndimage.binary_fill_holes(plane) & ~plane for plane in bone])
-    numbered, count = ndimage.label(canal)
-    if count == 0:
+    canal = find_canal(bone, grid.spacing_mm)
+    if canal is None:
         return None
-    sizes = np.bincount(numbered.ravel())[1:]
-    if sizes.max() * np.prod(grid.spacing_mm) < _MIN_CANAL_MM3:
-        return None
-    k, j, i = np.nonzero(numbered == sizes.argmax() + 1)
+    k, j, i = canal.voxels().T
     first = (crop[0].start, crop[1].start, crop[2].start)
     ijk = np.column_stack([i + first[2], j + first[1], k + first[0]])
     points = ijk @ grid.ijk_to_lps[:3, :3].T + grid.ijk_to_lps[:3, 3]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from diff2ct.uncertainty import figures_of
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_volume, write_volume
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import run
 from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase, ct_case
-from diff2ct_training.evaluation.methods import BASELINES
+from diff2ct_training.evaluation.methods import BASELINES, Prediction
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.scoring.case_scores import ScoringOptions
 
@@ -78,6 +81,17 @@ def test_samples_have_a_row_for_their_mean_and_one_for_the_first(planned, counte
     assert one["seconds"] == pytest.approx(mean["seconds"] / 4)
 
 
+def test_bounds_of_a_calibration_hold_or_do_not(planned, trunk_case: EvaluationCase, plan, tmp_path: Path) -> None:
+    true = figures_of(torch.from_numpy(trunk_case.truth.hu), math.prod(trunk_case.grid.spacing_mm) / 1000)
+    bounds = {"body_mean_hu": {"0.5": 20.0, "0.9": 40.0}, "body_ml": {"0.5": true["body_ml"], "0.9": true["body_ml"]}}
+
+    def denser(case: EvaluationCase) -> Prediction:
+        return Prediction(case.truth.hu + 30, None, {}, bounds)
+
+    (row,) = evaluate([planned()], plan(denser=denser), tmp_path)
+    assert (row["bounds_hold_50"], row["bounds_hold_90"]) == (0.5, 1.0) and "bounds_hold_80" not in row
+
+
 def test_other_papers_figures_come_on_request_only(planned, counted, tmp_path: Path) -> None:
     (row,) = evaluate([planned()], counted().plan(a=30), tmp_path)
     assert not [name for name in row if name.endswith("_compat")]
@@ -95,6 +109,7 @@ def test_labels_of_a_reconstruction_are_scored(planned, counted, trunk_case: Eva
         scoring = ScoringOptions(predicted_labels={"a": tmp_path / "labels"})
         (row,) = evaluate([planned()], counted().plan(a=0), tmp_path / "out", scoring=scoring)
         assert row["vertebra_dice"] == pytest.approx(expected, abs=0.12)
+        assert math.isnan(row["lordosis_error_deg"]), "a block has no canal"
         assert row["vertebra_centroid_mm"] == pytest.approx(8.0 * shift, abs=1e-3)  # recomputed: other labels, other row
 
 

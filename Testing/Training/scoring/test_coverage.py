@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from diff2ct_training.scoring.coverage import LEVELS, coverage_of_quantiles, fair_crps, score_samples
+from diff2ct_training.scoring.coverage import LEVELS, coverage_of_quantiles, fair_crps, score_samples, sparsification_error
 
 
 def ensemble(count: int, spread: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -51,6 +51,19 @@ def test_crps_by_hand() -> None:
     ordered = np.array([[0.0, 0.0], [2.0, 2.0]])
     assert fair_crps(ordered, np.array([1.0, 1.0])) == pytest.approx(0.0)
     assert fair_crps(ordered, np.array([3.0, 3.0])) == pytest.approx(1.0)
+
+
+def test_sparsification_asks_whether_the_sd_ranks_the_errors() -> None:
+    """Errors 1, 2, ..., 100. Ranked as they are, nothing is lost; ranked the other way round, the most."""
+    error = np.arange(1.0, 101.0)
+    chance = np.random.default_rng(0).uniform(size=100)
+    right, unknown, wrong = (sparsification_error(sd, error) for sd in (3 * error, chance, 200 - error))
+    assert right == 0.0 < unknown < wrong
+    rms = [math.sqrt(np.mean(error[:n] ** 2)) for n in range(1, 101)]  # the n smallest are left
+    worst = [math.sqrt(np.mean(error[-n:] ** 2)) for n in range(1, 101)]
+    assert wrong == pytest.approx(np.mean(np.subtract(worst, rms)) / rms[-1])
+    assert math.isnan(sparsification_error(error, np.zeros(100)))
+    assert score_samples(*ensemble(8))["ause"] < 0.35
 
 
 def test_only_the_region_counts_and_one_sample_is_refused() -> None:

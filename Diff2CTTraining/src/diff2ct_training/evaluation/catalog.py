@@ -54,6 +54,11 @@ SECTIONS = (
         {f"mae_hu_{r}": Column(f"MAE {r}", "HU", "down") for r in ("air", "fat", "soft", "bone", "metal")},
     ),
     Section(
+        "HU root mean square error by tissue",
+        "In the same regions: large errors count more than in the MAE.",
+        {f"rmse_hu_{r}": Column(f"RMSE {r}", "HU", "down") for r in ("whole", "body", "air", "fat", "soft", "bone", "metal")},
+    ),
+    Section(
         "HU bias by tissue",
         "Mean of reconstruction minus truth in the same regions. Below 0: not dense enough.",
         {f"bias_hu_{r}": Column(f"Bias {r}", "HU", "zero") for r in ("air", "fat", "soft", "bone", "metal")},
@@ -85,6 +90,22 @@ SECTIONS = (
         },
     ),
     Section(
+        "Shape of vertebrae",
+        "How far measures of the reconstruction's label map (--predicted-labels) are from the same measures of the true one: "
+        "heights of the body, canal from front to back, narrowest width of the pedicles, tilt of endplates, lordosis and Cobb "
+        "angle over the vertebrae that are whole in both.",
+        {
+            "vertebra_height_anterior_error_mm": Column("Height, front", "mm", "down"),
+            "vertebra_height_middle_error_mm": Column("Height, middle", "mm", "down"),
+            "vertebra_height_posterior_error_mm": Column("Height, back", "mm", "down"),
+            "vertebra_canal_error_mm": Column("Canal", "mm", "down"),
+            "vertebra_pedicle_error_mm": Column("Pedicle", "mm", "down"),
+            "vertebra_tilt_error_deg": Column("Endplate tilt", "deg", "down"),
+            "lordosis_error_deg": Column("Lordosis", "deg", "down"),
+            "cobb_error_deg": Column("Cobb", "deg", "down"),
+        },
+    ),
+    Section(
         "Pedicle screws",
         "Screws found in the reconstruction above 2000 HU, matched to the true ones. oracle-truth shows what the detector "
         "itself gets wrong. Errors are of found screws only: read them beside the recall. A grade changes if a surgeon would "
@@ -102,15 +123,18 @@ SECTIONS = (
     Section(
         "Uncertainty",
         "How often the truth lies in intervals of the samples, inside the body (t: Student's prediction interval; q: between "
-        "the samples themselves; calibrated: what the checkpoint's calibration makes of them). ENCE 0 and slope 1 are a "
-        "spread that says how large the error is.",
+        "the samples themselves; calibrated: what the checkpoint's calibration makes of them), and how often volumes of bone, "
+        "metal, gas and body and mean HU of the body lie within their conformal bounds. ENCE 0 and slope 1 are a spread that "
+        "says how large the error is, AUSE 0 one that says where.",
         {
             **{f"coverage_t_{level}": Column(f"{level} % t") for level in (50, 80, 90)},
             **{f"coverage_q_{level}": Column(f"{level} % q") for level in (50, 80, 90)},
             **{f"coverage_calibrated_{level}": Column(f"{level} % calibrated") for level in (50, 80, 90)},
+            **{f"bounds_hold_{level}": Column(f"{level} % bounds") for level in (50, 80, 90)},
             "ence": Column("ENCE", "", "down"),
             "spread_skill_slope": Column("RMSE / SD"),
             "sd_error_spearman": Column("SD vs error", "", "up"),
+            "ause": Column("AUSE", "", "down"),
             "crps_hu": Column("CRPS", "HU", "down"),
         },
     ),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,11 +28,13 @@ Interval = tuple[np.ndarray, np.ndarray]
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """hu: (D, H, W) on the case's grid. samples: (K, D, H, W) it was made from, None without. intervals: by level in percent,
-    (lower, upper), each (D, H, W), that a calibration gives; empty without."""
+    (lower, upper), each (D, H, W), that a calibration gives; bounds: of single figures, `uncertainty.Calibration.bounds`; both
+    empty without."""
 
     hu: np.ndarray
     samples: np.ndarray | None
     intervals: dict[int, Interval]
+    bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def first(self) -> Prediction:
         """What one sample alone would have been."""
@@ -138,7 +140,8 @@ def _prediction(result: Reconstruction, grid: VolumeGrid) -> Prediction:
     levels = () if result.calibration is None else (50, 80, 90)
     intervals = {level: tuple(moved(hu) for hu in result.interval_hu(level / 100)) for level in levels}
     samples = np.stack([moved(hu) for hu in result.samples_hu]) if len(result.samples_hu) > 1 else None
-    return Prediction(moved(result.volume.hu), samples, intervals)  # type: ignore[arg-type]  # two each
+    bounds = {} if result.calibration is None else result.calibration.bounds
+    return Prediction(moved(result.volume.hu), samples, intervals, bounds)  # type: ignore[arg-type]  # two each
 
 
 BASELINES: dict[str, Method] = {

@@ -18,7 +18,7 @@ from diff2ct_training.evaluation.tables import Row
 from diff2ct_training.parallel import Failed, run_all
 from diff2ct_training.scoring.case_scores import ScoringOptions
 
-VERSION = 2
+VERSION = 3
 """Part of every row's `made_by`. Raise it when a metric, a phantom, the rendering, a baseline or the inference path comes to
 give other numbers: rows of another version are computed again."""
 

@@ -14,6 +14,7 @@ import torch
 
 from diff2ct.metrics import WIDE, evaluate_volume, region_masks
 from diff2ct.reconstruct import reproject
+from diff2ct.uncertainty import figures_of
 from diff2ct.volume import CtVolume
 from diff2ct_training.evaluation.cases import EvaluationCase, fingerprint
 from diff2ct_training.evaluation.labels import find_labels, read_vertebrae
@@ -23,6 +24,7 @@ from diff2ct_training.scoring.compatibility import COMPATIBILITY
 from diff2ct_training.scoring.coverage import score_samples
 from diff2ct_training.scoring.lpips import Lpips
 from diff2ct_training.scoring.screw_scores import ScrewScorer
+from diff2ct_training.scoring.shapes import score_shapes
 from diff2ct_training.scoring.slices import plane_slices
 from diff2ct_training.scoring.vertebrae import score_bone_in_labels, score_labels
 
@@ -97,7 +99,27 @@ class CaseScorer:
         for level, (lower, upper) in predicted.intervals.items():
             inside = (lower <= self._truth_in_window) & (self._truth_in_window <= upper)
             scores[f"coverage_calibrated_{level}"] = float(inside[self._body].mean()) if self._body.any() else math.nan
+        if predicted.bounds:
+            scores |= self._bounds_hold(prediction, predicted.bounds)
         return scores, screws
+
+    def _bounds_hold(self, prediction: torch.Tensor, bounds: Mapping[str, Mapping[str, float]]) -> Scores:
+        """Per level in percent, the share of this patient's figures that are within their conformal bounds. Over many patients
+        it should be the level; figures of one patient are not independent."""
+        found = figures_of(torch.where(self._mask, prediction, WIDE.lo), self._voxel_ml)
+        held: dict[str, list[bool]] = {}
+        for name, true in self._true_figures.items():
+            for level, radius in bounds.get(name, {}).items():
+                held.setdefault(f"bounds_hold_{100 * float(level):.0f}", []).append(abs(found[name] - true) <= radius)
+        return {name: float(np.mean(of_figures)) for name, of_figures in held.items()}
+
+    @cached_property
+    def _true_figures(self) -> dict[str, float]:
+        return figures_of(torch.where(self._mask, self._truth, WIDE.lo).clip(WIDE.lo, WIDE.hi), self._voxel_ml)
+
+    @property
+    def _voxel_ml(self) -> float:
+        return math.prod(self._case.grid.spacing_mm) / 1000
 
     @cached_property
     def _truth_in_window(self) -> np.ndarray:
@@ -138,5 +160,7 @@ class CaseScorer:
         assert case.labels is not None
         scores = score_bone_in_labels(hu, case.truth.hu, case.labels, case.mask)
         if own_labels is not None:
-            scores |= score_labels(np.where(case.mask, own_labels, 0), case.labels, case.grid.spacing_mm, case.mask)
+            known = np.where(case.mask, own_labels, 0)
+            scores |= score_labels(known, case.labels, case.grid.spacing_mm, case.mask)
+            scores |= score_shapes(known, case.labels, case.grid.spacing_mm, case.mask)
         return scores

@@ -24,6 +24,7 @@ def score_samples(samples: np.ndarray, truth: np.ndarray, region: np.ndarray) ->
     ence: expected normalised calibration error (Levi et al. 2022): over bins of equal counts, mean |RMSE - SD| / SD.
     spread_skill_slope: of RMSE over SD in these bins, through the origin; 1 if calibrated, more if too sure.
     sd_error_spearman: does the SD say where the error is?
+    ause: see `sparsification_error`.
     crps_hu: continuous ranked probability score, fair (Ferro 2014) [HU]; for one sample it would be the MAE.
     """
     if samples.ndim != 4 or len(samples) < 2 or samples.shape[1:] != truth.shape:
@@ -35,6 +36,7 @@ def score_samples(samples: np.ndarray, truth: np.ndarray, region: np.ndarray) ->
     scores = {f"coverage_t_{level}": coverage_of_t(mean, sd, len(x), y, level) for level in LEVELS}
     scores |= {f"coverage_q_{level}": coverage_of_quantiles(x, y, level) for level in LEVELS}
     scores |= calibration(sd * math.sqrt(1 + 1 / len(x)), np.abs(y - mean))
+    scores["ause"] = sparsification_error(sd, np.abs(y - mean))
     scores["crps_hu"] = fair_crps(x, y)
     return scores
 
@@ -88,6 +90,23 @@ def reliability_curve(sd: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np
     spread = np.array([math.sqrt(float((sd[b] ** 2).mean())) for b in bins])
     skill = np.array([math.sqrt(float((error[b] ** 2).mean())) for b in bins])
     return spread, skill
+
+
+def sparsification_error(sd: np.ndarray, error: np.ndarray) -> float:
+    """Area between two curves (AUSE, Ilg et al. 2018): RMSE of what is left, as a share of all, when the voxels of the largest
+    SD are taken away first, and when those of the largest error are, over the share taken away. 0: the SD ranks voxels as
+    their errors do. sd, error: (N,); NaN where there is no error at all or nothing to rank."""
+    total = float(np.square(error).sum())
+    if error.size < NUM_BINS or total == 0:
+        return math.nan
+    left = np.arange(error.size, 0, -1)
+
+    def curve(rank: np.ndarray) -> np.ndarray:
+        squares = np.square(error[np.argsort(-rank, kind="stable")])
+        rest = np.concatenate([[total], total - np.cumsum(squares)[:-1]]).clip(min=0)
+        return np.sqrt(rest / left / (total / error.size))
+
+    return float((curve(sd) - curve(error)).mean())
 
 
 def fair_crps(ordered: np.ndarray, truth: np.ndarray) -> float:

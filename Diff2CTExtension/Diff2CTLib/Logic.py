@@ -146,7 +146,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
         steps: denoising steps, None for the default. samples: the mean of so many volumes, and their standard deviation.
         The outcome's mapNodes has the deviation, and of a calibrated checkpoint the expected error and what the X-rays settle.
-        consistency: True or False, whether the volume is moved toward the X-rays; None is where that was measured to help.
+        consistency: True or False, whether the volume is moved toward the X-rays; None is where that was measured to help; a
+        dict with fields of diff2ct.consistency.Consistency, such as {"when": "steps", "tv": 0.1}, also says how.
         checkpoint: path of a .safetensors file, None for the embedded one. device: auto, cuda, mps or cpu.
         translator: path of a .safetensors file of `diff2ct train --recipe cyclegan`, real to DRR, that the X-rays go through
         first; None for X-rays as they are.

@@ -83,6 +83,25 @@ class Consistency:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise ValueError(f"{name}: got {getattr(self, name)}, accepted is {low} to {high}")
+            if isinstance(low, int) and not isinstance(value, int):
+                raise ValueError(f"{name}: got {value}, accepted are whole numbers from {low} to {high}")
+
+
+def consistency_from_words(words: Sequence[str]) -> Consistency:
+    """Of "NAME=VALUE" for some of the fields."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, separator, text = word.partition("=")
+        if not separator:
+            raise ValueError(f"consistency: got {word!r}, accepted is NAME=VALUE")
+        kind = next((f.type for f in fields(Consistency) if f.name == name), "str")
+        try:
+            values[name] = {"int": int, "float": float}.get(str(kind), str)(text)
+        except ValueError:
+            raise ValueError(f"{name}: got {text!r}, accepted is a number") from None
+    found = consistency_from(values)
+    assert isinstance(found, Consistency)  # of a dict
+    return found
 
 
 def consistency_from(value: Any) -> Consistency | bool | None:

@@ -13,6 +13,7 @@ from diff2ct.consistency import (
     _gradient_adjoint,
     conjugate_gradients,
     consistency_from,
+    consistency_from_words,
     correct_volume,
     fit_intensity,
     measured_views,
@@ -177,7 +178,15 @@ def test_gradient_and_its_adjoint() -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [{"when": "always"}, {"num_iterations": 0}, {"noise": 0.0}, {"trust": -1.0}, {"tv": float("nan")}, {"remainder_modes": 99}],
+    [
+        {"when": "always"},
+        {"num_iterations": 0},
+        {"num_iterations": 1.5},
+        {"noise": 0.0},
+        {"trust": -1.0},
+        {"tv": float("nan")},
+        {"remainder_modes": 99},
+    ],
     ids=str,
 )
 def test_bad_options_are_refused_by_name(option: dict) -> None:
@@ -220,6 +229,20 @@ def test_gain_of_any_size_is_found_with_metal_that_the_volume_lacks(gain: float)
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return replace(tiny_checkpoint(), calibration=tiny_calibration())
+
+
+def test_options_from_words() -> None:
+    assert consistency_from_words(["when=steps", "num_iterations=1", "tv=0.1"]) == Consistency(
+        when="steps", num_iterations=1, tv=0.1
+    )
+    for word, message in (
+        ("steps", "NAME=VALUE"),
+        ("tv=much", "tv: got 'much'"),
+        ("tv2=1", "unknown tv2"),
+        ("trust=-1", "trust"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            consistency_from_words([word])
 
 
 def test_options_from_json() -> None:

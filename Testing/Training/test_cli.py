@@ -138,6 +138,19 @@ def test_maps_of_a_calibration_that_may_not_hold_come_with_the_reason(call, tiny
     assert "this run had 3" in sitk.ReadImage(str(tmp_path / "error.nrrd")).GetMetaData("CalibrationLimits")
 
 
+def test_consistency_is_told_how(call, tiny_checkpoint: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    checkpoint = tmp_path / "calibrated.safetensors"
+    checkpoint.write_bytes(tiny_checkpoint.read_bytes())
+    write_calibration(tiny_calibration(hashlib.sha256(checkpoint.read_bytes()).hexdigest()), calibration_path(checkpoint))
+    how = ("--consistency-option", "when=steps", "--consistency-option", "tv=0.1")
+    report = json.loads(call("--checkpoint", checkpoint, "--samples", 1, "--json", *how).stdout)
+    assert "when='steps'" in report["provenance"]["Consistency"] and "tv=0.1" in report["provenance"]["Consistency"]
+    assert len(report["reprojection_before"]) == 2
+    assert_one_line(call("--overwrite", "--no-consistency", *how), "--consistency-option")
+    assert_one_line(call("--overwrite", "--consistency-option", "tv"), "NAME=VALUE")
+    assert_one_line(call("--overwrite", *how), "calibrated checkpoint")  # this one is not
+
+
 def test_geometry_file_overrules_the_image(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     distances = {"source_to_detector_mm": 1100.0, "source_to_isocenter_mm": 800.0}
     (tmp_path / "g.json").write_text(

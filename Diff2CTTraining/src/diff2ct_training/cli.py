@@ -30,6 +30,10 @@ ConsistencyOption = Annotated[
         "--consistency/--no-consistency", help="Move the volume toward its X-rays. Default: where their scale is known."
     ),
 ]
+ConsistencyOptions = Annotated[
+    list[str] | None,
+    typer.Option("--consistency-option", help="NAME=VALUE, such as when=steps, trust=1 or tv=0.1; repeatable, see the README."),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same volume.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist already.")]
@@ -62,6 +66,7 @@ def reconstruct(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
     consistency: ConsistencyOption = None,
+    consistency_options: ConsistencyOptions = None,
     sd_output: Annotated[Path | None, typer.Option(help="Standard deviation of the samples [HU] to write.")] = None,
     error_output: Annotated[Path | None, typer.Option(help="Error to be expected of each voxel [HU] to write.")] = None,
     lower_output: Annotated[Path | None, typer.Option(help="Lower end of the interval at --level [HU] to write.")] = None,
@@ -74,13 +79,14 @@ def reconstruct(
     from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, remarks, summary_lines
 
     maps = {"sd": sd_output, "error": error_output, "lower": lower_output, "upper": upper_output, "support": support_output}
-    request = ReconstructionRequest(
-        ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view,
-        ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, translator=translator,
-        num_steps=steps, num_samples=samples, seed=seed, consistency=consistency, device=device, figure=figure, level=level,
-        maps={name: path for name, path in maps.items() if path is not None}, overwrite=overwrite,
-    )  # fmt: skip
     with one_line_errors(), progress_bar("reconstructing") as update:
+        request = ReconstructionRequest(
+            ap=ap, lateral=lateral, output=output, geometry=geometry, ap_view=ap_view, lateral_view=lateral_view,
+            ap_frame=ap_frame, lateral_frame=lateral_frame, truth=truth, checkpoint=checkpoint, translator=translator,
+            num_steps=steps, num_samples=samples, seed=seed, device=device, figure=figure, level=level,
+            consistency=_consistency(consistency, consistency_options),
+            maps={name: path for name, path in maps.items() if path is not None}, overwrite=overwrite,
+        )  # fmt: skip
         report = reconstruct_files(request, on_step=update)
     for line in remarks(report):
         note(line)
@@ -233,6 +239,7 @@ def evaluate(
     ] = None,
     seed: Seed = 0,
     consistency: ConsistencyOption = None,
+    consistency_options: ConsistencyOptions = None,
     mean_phantoms: Annotated[int, typer.Option(help="Training phantoms of train-mean and nearest-neighbour.")] = 32,
     device: Device = "cpu",
     workers: Annotated[int, typer.Option(help="Processes; they may share a GPU.")] = 1,
@@ -244,15 +251,16 @@ def evaluate(
 
     if phantoms is None:
         phantoms = 0 if cts or cases else 56
-    request = EvaluationRequest(
-        output=output, num_phantoms=phantoms, cts=tuple(cts or ()), cases=cases, split=None if split == "all" else split,
-        label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()),
-        methods=tuple(methods or ()), labels=labels, predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
-        lpips=lpips, inception=inception, steps=tuple(steps or ()), samplers=tuple(samplers or ()),
-        translator=translator, samples=tuple(samples or ()), seed=seed, num_mean_phantoms=mean_phantoms,
-        consistency=consistency, device=device, workers=workers, keep_volumes=keep_volumes, overwrite=overwrite,
-    )  # fmt: skip
     with one_line_errors(), progress_bar("evaluation") as update:
+        request = EvaluationRequest(
+            output=output, num_phantoms=phantoms, cts=tuple(cts or ()), cases=cases, split=None if split == "all" else split,
+            label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()), methods=tuple(methods or ()), labels=labels,
+            predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
+            lpips=lpips, inception=inception, steps=tuple(steps or ()), samplers=tuple(samplers or ()),
+            translator=translator, samples=tuple(samples or ()), seed=seed, num_mean_phantoms=mean_phantoms,
+            consistency=_consistency(consistency, consistency_options), device=device, workers=workers,
+            keep_volumes=keep_volumes, overwrite=overwrite,
+        )  # fmt: skip
         summary = run_evaluation(request, on_progress=update)
     typer.echo(summary)
 
@@ -427,6 +435,15 @@ def train(
     with one_line_errors(), progress_bar("training") as update:
         folder = run_training(request, on_step=lambda step, total, loss: update(step, total, f"loss {loss:.4f}"))
     typer.echo(str(folder))
+
+
+def _consistency(wanted: bool | None, options: list[str] | None):  # type: ignore[no-untyped-def]
+    """What `diff2ct.reconstruct` takes, of --consistency and what is to be otherwise about it."""
+    from diff2ct.consistency import consistency_from_words
+
+    if options and wanted is False:
+        raise ValueError("--consistency-option: got it with --no-consistency, accepted is one of them")
+    return consistency_from_words(options) if options else wanted
 
 
 def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, parallel: bool):  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diff2ct import __version__
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
+from diff2ct.consistency import Consistency
 from diff2ct.diffusion import SAMPLERS
 from diff2ct.process import check_device, tune_allocator
 from diff2ct.translator import Translator, load_translator
@@ -72,7 +73,7 @@ class EvaluationRequest:
     translator: Path | None = None
     samples: tuple[str, ...] = ()
     seed: int = 0
-    consistency: bool | None = None
+    consistency: Consistency | bool | None = None
     num_mean_phantoms: int = 32
     device: str = "cpu"
     overwrite: bool = False
@@ -202,6 +203,7 @@ def settings_of(
     for name, checkpoint in checkpoints.items():
         how = describe_sampling(checkpoint, uses[name])
         how += ", no data consistency" if request.consistency is False or checkpoint.calibration is None else ""
+        how += f", {request.consistency}" if isinstance(request.consistency, Consistency) else ""
         if checkpoint.provenance.get(CUBE_ONLY, 0) > 0.5:
             how += "; trained on X-rays of the cube alone: those of whole bodies and scans look otherwise"
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))

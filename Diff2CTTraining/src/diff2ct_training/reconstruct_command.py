@@ -13,6 +13,7 @@ from typing import Any
 from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.compare import compare_volumes
+from diff2ct.consistency import Consistency
 from diff2ct.geometry import View
 from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
@@ -71,7 +72,7 @@ class ReconstructionRequest:
     device: str = "cpu"
     figure: Path | None = None
     title: str = "Diff2CT: two X-rays in, one CT volume out"
-    consistency: bool | None = None
+    consistency: Consistency | bool | None = None
     maps: Mapping[str, Path] = field(default_factory=dict)
     level: float = DEFAULT_LEVEL
     overwrite: bool = False

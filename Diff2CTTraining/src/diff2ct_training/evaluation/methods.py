@@ -74,7 +74,7 @@ class CheckpointUse:
     sampler: str | None = None
     num_samples: int = 1
     seed: int = 0
-    consistency: bool | None = None
+    consistency: Consistency | bool | None = None
     translator: Path | None = None
     device: str = "cpu"
 
@@ -94,7 +94,8 @@ def plan_checkpoint(checkpoint: Checkpoint, use: CheckpointUse, translator: Tran
     """
     sampling = describe_sampling(checkpoint, use)
     calibration = "" if checkpoint.calibration is None else f", calibrated {hash_of(checkpoint.calibration)}"
-    consistent = "" if not calibration or use.consistency is False else f", {Consistency()}"
+    options = use.consistency if isinstance(use.consistency, Consistency) else Consistency()
+    consistent = "" if not calibration or use.consistency is False else f", {options}"
     style = "" if translator is None else f", X-rays through translator {translator.sha256[:16]}"
     identity = f"checkpoint {checkpoint.sha256[:16]}{calibration}{consistent}, {sampling}{style}, on {use.device}"
     build = partial(checkpoint_method, use, checkpoint.sha256, "" if translator is None else translator.sha256)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,6 +30,11 @@ from diff2ct.translator import Translator, translate
 from diff2ct.uncertainty import Calibration, expected_error, interval, supported_by_xrays
 from diff2ct.units import HU_WINDOW, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
+
+_log = logging.getLogger(__name__)
+
+Draw = Callable[[Sequence[int], OnStep | None, Callable[[], bool] | None], torch.Tensor]
+"""(seeds, on_step, is_cancelled) -> x_0 (B, 1, D, H, W), a sample per seed."""
 
 DEFAULT_STEPS = Sampling().num_steps
 """Of checkpoints that do not say otherwise."""
@@ -131,10 +137,9 @@ def reconstruct(
     samples, uncorrected = [], []
     with torch.inference_mode(), fastest_arithmetic(device):
         correction = _step_correction(checkpoint, grid, num_steps, views, options)
-        draw = _sampling(checkpoint, condition, grid, sampling, device, correction, math.ceil(num_samples / at_once))
-        for done in range(0, num_samples, at_once):
-            seeds = [sample_seed(seed, n) for n in range(done, min(done + at_once, num_samples))]
-            x_0 = draw(seeds, _counting(on_step, done, len(seeds), num_samples, device), is_cancelled)
+        prepare = partial(_sampling, checkpoint, condition, grid, sampling, device, correction)
+        counting = partial(_counting, on_step, num_samples=num_samples, device=device)
+        for x_0 in _drawn(prepare, [sample_seed(seed, n) for n in range(num_samples)], at_once, counting, is_cancelled):
             samples.append(checkpoint.hu_map.to_hu(x_0[:, 0].float()).cpu().numpy())
             if correction is not None and correction.uncorrected_hu is not None:
                 uncorrected.append(correction.uncorrected_hu.cpu().numpy())
@@ -220,8 +225,8 @@ def _sampling(
     device: str,
     correction: StepCorrection | None,
     num_batches: int,
-) -> Callable[[Sequence[int], OnStep | None, Callable[[], bool] | None], torch.Tensor]:
-    """(seeds, on_step, is_cancelled) -> x_0 (B, 1, D, H, W), a sample per seed. What all share is computed here, once."""
+) -> Draw:
+    """What draws a batch of samples. What all batches share is computed here, once."""
     network, diffusion = checkpoint.network, checkpoint.diffusion
     if not isinstance(network, X2NoiseNet) or diffusion is None:
 
@@ -250,6 +255,35 @@ def _sampling(
         return draw(denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
 
     return sample
+
+
+def _drawn(
+    prepare: Callable[[int], Draw],
+    seeds: Sequence[int],
+    at_once: int,
+    counting: Callable[[int, int], OnStep],
+    is_cancelled: Callable[[], bool] | None,
+) -> Iterator[torch.Tensor]:
+    """x_0 of a sample per seed, `at_once` of them together; fewer where others have taken a GPU's memory since it was asked
+    for. prepare: number of batches -> what draws one. counting: samples done, batch -> what is told its steps."""
+    draw, done = prepare(math.ceil(len(seeds) / at_once)), 0
+    while done < len(seeds):
+        batch = seeds[done : done + at_once]
+        try:
+            x_0 = draw(batch, counting(done, len(batch)), is_cancelled)
+        except torch.cuda.OutOfMemoryError:
+            if at_once == 1:
+                raise
+            x_0 = None
+        if x_0 is None:  # the error is gone here, and with it what it kept in memory
+            _log.warning("%d samples at once do not fit into memory, going on with half as many", at_once)
+            at_once //= 2
+            del draw
+            torch.cuda.empty_cache()
+            draw = prepare(math.ceil((len(seeds) - done) / at_once))
+            continue
+        yield x_0
+        done += len(batch)
 
 
 def frontal_and_lateral(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, Radiograph]:
@@ -298,7 +332,7 @@ def sample_seed(seed: int, n: int) -> int:
     return seed + n * 1_000_003
 
 
-def _counting(on_step: OnStep | None, samples_done: int, batch: int, num_samples: int, device: str) -> OnStep:
+def _counting(on_step: OnStep | None, samples_done: int, batch: int, *, num_samples: int, device: str) -> OnStep:
     """Tells the steps of all samples, each once it is done: a GPU is asked for them long before, and could not be cancelled."""
 
     def count(done: int, steps: int) -> None:

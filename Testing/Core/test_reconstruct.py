@@ -9,7 +9,7 @@ import torch
 from diff2ct import precision
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
-from diff2ct.diffusion import Cancelled, Sampling
+from diff2ct.diffusion import SAMPLERS, Cancelled, Sampling
 from diff2ct.geometry import ConeBeam, View, beam_from_dict
 from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.projector import project
@@ -80,6 +80,31 @@ def test_samples_drawn_together_are_those_drawn_one_by_one(
         np.testing.assert_allclose(together.samples_hu, found[0].samples_hu, atol=0.05)
         assert together.reprojection_before[0] == pytest.approx(found[0].reprojection_before[0], abs=1e-5)
     assert seen[6:] == [(2, 6), (4, 6), (5, 6), (6, 6), (3, 6), (6, 6)]
+
+
+def test_samples_that_do_not_fit_together_after_all_are_drawn_fewer_at_a_time(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "fastest_dtype", lambda device: torch.float32)
+    pair, draw = tiny_radiographs(tiny_body()), SAMPLERS["ddim"]
+    one_by_one = reconstruct(pair, checkpoint, num_steps=2, num_samples=5, sampler="ddim")
+    drawn: list[int] = []
+
+    def short_of_memory(denoiser, alpha_bar, timesteps, noise, **options):  # type: ignore[no-untyped-def]
+        drawn.append(len(noise._generators))
+        if drawn[-1] > room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return draw(denoiser, alpha_bar, timesteps, noise, **options)
+
+    room = 2
+    monkeypatch.setitem(SAMPLERS, "ddim", short_of_memory)
+    monkeypatch.setattr("diff2ct.reconstruct.samples_at_once", lambda *_: 5)
+    fewer = reconstruct(pair, checkpoint, num_steps=2, num_samples=5, sampler="ddim")
+    assert drawn == [5, 2, 2, 1] and "5 samples at once do not fit" in caplog.text
+    np.testing.assert_allclose(fewer.samples_hu, one_by_one.samples_hu, atol=0.05)
+    room = 0
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        reconstruct(pair, checkpoint, num_steps=2, num_samples=5, sampler="ddim")
 
 
 def test_order_of_the_views_does_not_matter(checkpoint: Checkpoint) -> None:

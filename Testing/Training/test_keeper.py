@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +119,39 @@ def test_a_part_is_a_part_of_the_same_batch(tmp_path: Path) -> None:
 def test_a_gradient_that_is_not_finite_stops_the_run_and_names_the_sample(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="step 3: the gradient is not finite on point 2"):
         train(recipe(spoil_at=2), tmp_path, tmp_path / "run")
+
+
+def test_of_two_processes_the_sample_is_named_that_is_to_blame(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(f"""
+import sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+from dataclasses import replace
+from pathlib import Path
+from diff2ct_training.loop import make_fabric, train
+import test_keeper
+
+class Spoilt(test_keeper.Line):
+    def training_step(self, batch, backward):
+        return super().training_step(batch.where(batch != 5, float("nan")), backward)
+
+class SpoiltRecipe(test_keeper.LineRecipe):
+    def method(self):
+        return Spoilt(self)
+
+if __name__ == "__main__":
+    run = SpoiltRecipe(**vars(test_keeper.recipe(batch_size=2)))
+    output = Path({str(tmp_path / "run")!r})
+    fabric = make_fabric(run, output, "cpu", devices=2)
+    fabric.launch()
+    try:
+        train(run, Path("unused"), output, fabric=fabric)
+    except FloatingPointError as error:
+        (output / f"rank{{fabric.global_rank}}.txt").write_text(str(error))
+""")
+    subprocess.run([sys.executable, script], check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for rank in (0, 1):  # samples 4 and 5 are those of step 3, one each
+        assert (tmp_path / "run" / f"rank{rank}.txt").read_text() == "step 3: loss is nan on point 5"
 
 
 def test_a_state_of_another_recipe_is_refused_by_file(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def train(
         terms["gradient_norm"] = _clip_gradients(networks, recipe.gradient_clip)
         following = next(batches, None)  # made while the device computes
         values = _numbers(terms, fabric)
-        _check_finite(values, step, batch.names)
+        _check_finite(values, terms, step, batch.names, fabric)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -178,12 +178,21 @@ def _numbers(terms: Mapping[str, torch.Tensor], fabric: Fabric) -> dict[str, flo
     return dict(zip(terms, values.tolist(), strict=True))
 
 
-def _check_finite(values: Mapping[str, float], step: int, names: str) -> None:
-    """Before the weights change."""
+def _check_finite(
+    values: Mapping[str, float], terms: Mapping[str, torch.Tensor], step: int, names: str, fabric: Fabric
+) -> None:
+    """Before the weights change. values: the same on every process; terms, names: of this one, whose samples are named if it
+    is its own terms that are not finite, or if nobody's are but the gradient is."""
     for name, value in values.items():
         if not math.isfinite(value):
+            own = all(bool(term.isfinite()) for key, term in terms.items() if key != "gradient_norm")
+            told: list[Any] = [(own, names)]
+            if fabric.world_size > 1:
+                told = [None] * fabric.world_size
+                torch.distributed.all_gather_object(told, (own, names))
+            to_blame = [of for finite, of in told if not finite] or [of for _, of in told]
             what = "the gradient is not finite" if name == "gradient_norm" else f"{name} is {value}"
-            raise FloatingPointError(f"step {step}: {what} on {names}")
+            raise FloatingPointError(f"step {step}: {what} on {', '.join(to_blame)}")
 
 
 @dataclass(frozen=True, eq=False)

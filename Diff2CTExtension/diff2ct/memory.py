@@ -8,12 +8,15 @@ from pathlib import Path
 
 import torch
 
-from diff2ct.networks import X2NoiseNet
+from diff2ct.networks import Cnn3d, Psr, X2ct, X2NoiseNet
 from diff2ct.precision import fastest_dtype
 
 _MAPS = 12
 """Feature maps of the finest resolution that are alive at once: 10 to 11 measured for the paper's pixel network, fewer for the
 embedded one."""
+_ONE_PASS_BYTES = {X2ct: (400, 600), Cnn3d: (100, 400), Psr: (70, 70)}
+"""Per voxel of the volume in bfloat16 and in float32, of networks of the recipes' widths: 370 to 384 and 576, 88 and 377, 64
+and 60 measured."""
 _FIXED_BYTES = 400_000_000
 """Radiographs, what is looked up of them, the comparison with the X-rays: about 350 MB measured at 128^3."""
 _VOLUMES_PER_SAMPLE = 3  # the sample, its place among all samples, and in their mean and SD
@@ -59,10 +62,14 @@ def needed_bytes(
     network: torch.nn.Module, size: tuple[int, int, int], num_samples: int, device: str, *, at_once: int = 1
 ) -> int | None:
     """About what a reconstruction that draws `at_once` samples together allocates on `device` beyond the loaded network; None
-    for networks other than the denoiser."""
+    for networks that no checkpoint holds."""
+    voxels = size[0] * size[1] * size[2]
+    if isinstance(network, X2ct | Cnn3d | Psr):
+        per_voxel = _ONE_PASS_BYTES[type(network)][fastest_dtype(device) == torch.float32]
+        return _FIXED_BYTES + (per_voxel + 4 * _VOLUMES_PER_SAMPLE) * voxels
     if not isinstance(network, X2NoiseNet):
         return None
-    voxels, config = size[0] * size[1] * size[2], network.config
+    config = network.config
     feature_map = config.widths[0] * (voxels // 8**config.haar_levels) * fastest_dtype(device).itemsize
     on_cpu = torch.device(device).type == "cpu"  # where finished samples are kept
     volumes = _VOLUMES_PER_SAMPLE * num_samples if on_cpu else _VOLUMES_IN_SAMPLER * at_once

@@ -7,7 +7,7 @@ import torch
 
 from diff2ct import memory
 from diff2ct.checkpoint import load_checkpoint
-from diff2ct.networks import X2NoiseNet, X2NoiseNetConfig
+from diff2ct.networks import Cnn3d, Cnn3dConfig, Psr, PsrConfig, X2ct, X2ctConfig, X2NoiseNet, X2NoiseNetConfig
 from diff2ct.process import in_words
 
 CUBE = (128, 128, 128)
@@ -24,6 +24,22 @@ def test_pixel_network_needs_gigabytes() -> None:
     with torch.device("meta"):
         network = X2NoiseNet(X2NoiseNetConfig(condition_channels=1, haar_levels=0, widths=(64, 128), blocks=(1, 1)))
     assert (memory.needed_bytes(network, CUBE, 1, "cpu") or 0) > 3e9
+
+
+def test_networks_of_one_pass_are_estimated_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.device("meta"):
+        networks = [X2ct(X2ctConfig()), Cnn3d(Cnn3dConfig()), Psr(PsrConfig())]
+    needed = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(memory, "fastest_dtype", lambda device, dtype=dtype: dtype)
+        needed[dtype] = [memory.needed_bytes(network, CUBE, 1, "cpu") or 0 for network in networks]
+    assert 1.1e9 < needed[torch.bfloat16][0] < 1.4e9, "775 MB were measured for the network alone"
+    assert needed[torch.bfloat16] == sorted(needed[torch.bfloat16], reverse=True)
+    assert needed[torch.float32][0] > 1.4 * needed[torch.bfloat16][0] - 0.4e9
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 300_000_000)
+    for network in networks:
+        with pytest.raises(MemoryError, match="are free on cpu"):
+            memory.check_memory(network, CUBE, 1, "cpu")
 
 
 def test_too_little_memory_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

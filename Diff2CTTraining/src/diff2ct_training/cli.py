@@ -220,7 +220,7 @@ def evaluate(
     compat: Annotated[
         list[str] | None, typer.Option(help="Other papers' figures beside ours: x2ct, perx2ct, seed; may be repeated.")
     ] = None,
-    lpips: Annotated[Path | None, typer.Option(help="AlexNet weights for LPIPS, see the README.")] = None,
+    lpips: Annotated[Path | None, typer.Option(help="AlexNet or VGG-16 weights for LPIPS, see the README.")] = None,
     inception: Annotated[Path | None, typer.Option(help="Inception-v3 for FID and KID, see the README.")] = None,
     steps: Annotated[
         list[str] | None,

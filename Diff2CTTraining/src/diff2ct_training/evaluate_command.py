@@ -217,7 +217,7 @@ def settings_of(
         how = f"of checkpoints, real to DRR by translator {request.translator.name} {translator.sha256[:12]}"
         lines.append(("X-ray style", how))
     lines.append(("FID, KID", "not computed" if request.inception is None else f"features of {request.inception.name}"))
-    lines.append(("LPIPS", "not computed" if request.lpips is None else f"v0.1, AlexNet of {request.lpips.name}"))
+    lines.append(("LPIPS", "not computed" if request.lpips is None else f"v0.1, {request.lpips.name}"))
     lines.append(("program", f"diff2ct {__version__}"))
     return lines
 

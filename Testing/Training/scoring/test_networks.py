@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from diff2ct_training.scoring.inception import Inception
-from diff2ct_training.scoring.lpips import Lpips
+from diff2ct_training.scoring.lpips import TRUNKS, Lpips
 from diff2ct_training.scoring.slices import plane_slices
 
-CHANNELS = (3, 64, 192, 384, 256, 256)
+SHAPES = {
+    "alex": ((64, 192, 384, 256, 256), (11, 5, 3, 3, 3)),
+    "vgg": ((8, 16, 32, 64, 64), (3,) * 5),
+}
+"""(channels, kernel) of each stage."""
 
 
 class Pooled(nn.Module):
@@ -47,19 +51,20 @@ def test_a_wrong_inception_file_says_how_to_get_the_right_one(content: bytes | N
         Inception(path)
 
 
-@pytest.fixture(scope="module")
-def lpips_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Random weights of AlexNet's shapes."""
+@pytest.fixture(scope="module", params=["alex", "vgg"])
+def lpips_files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Random weights of the shapes of AlexNet, or of a VGG-16 with an eighth of its channels."""
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("lpips")
-    kernels = dict(zip((0, 3, 6, 8, 10), (11, 5, 3, 3, 3), strict=True))
-    trunk = {}
-    for n, (index, size) in enumerate(kernels.items()):
-        trunk[f"features.{index}.weight"] = torch.randn(CHANNELS[n + 1], CHANNELS[n], size, size) / (size * CHANNELS[n] ** 0.5)
-        trunk[f"features.{index}.bias"] = torch.zeros(CHANNELS[n + 1])
-    torch.save(trunk, folder / "alexnet.pth")
-    torch.save({f"lin{n}.model.1.weight": torch.rand(1, c, 1, 1) for n, c in enumerate(CHANNELS[1:])}, folder / "heads.pth")
-    return folder / "alexnet.pth", folder / "heads.pth"
+    folder = tmp_path_factory.mktemp(request.param)
+    trunk, heads, channels = {}, {}, 3
+    for n, (stage, width, size) in enumerate(zip(TRUNKS[request.param], *SHAPES[request.param], strict=True)):
+        for index in stage.convolutions:
+            trunk[f"features.{index}.weight"] = torch.randn(width, channels, size, size) / (size * channels**0.5)
+            trunk[f"features.{index}.bias"], channels = torch.zeros(width), width
+        heads[f"lin{n}.model.1.weight"] = torch.rand(1, width, 1, 1)
+    torch.save(trunk, folder / "trunk.pth")
+    torch.save(heads, folder / "heads.pth")
+    return folder / "trunk.pth", folder / "heads.pth"
 
 
 def test_lpips_is_zero_for_equal_slices_and_grows_with_noise(lpips_files: tuple[Path, Path]) -> None:
@@ -75,8 +80,10 @@ def test_lpips_is_torchmetrics(lpips_files: tuple[Path, Path]) -> None:
     pytest.importorskip("torchvision", exc_type=Exception, reason="torchmetrics' LPIPS needs torchvision")
     from torchmetrics.functional.image.lpips import _LPIPS
 
-    reference = _LPIPS(pretrained=False, net="alex", pnet_rand=True).eval()
     trunk, heads = (torch.load(file, weights_only=True) for file in lpips_files)
+    if Lpips(*lpips_files).name == "vgg":
+        pytest.skip("torchmetrics builds all of VGG-16, half a gigabyte; see the next test")
+    reference = _LPIPS(pretrained=False, net="alex", pnet_rand=True).eval()
     own = reference.net.state_dict()
     reference.net.load_state_dict({key: trunk[f"features.{key.split('.', 1)[1]}"] for key in own})
     reference.load_state_dict(heads, strict=False)
@@ -84,6 +91,32 @@ def test_lpips_is_torchmetrics(lpips_files: tuple[Path, Path]) -> None:
     other = (slices + 0.1).clip(0, 1)
     images = [(2 * s - 1)[:, None].expand(-1, 3, -1, -1) for s in (other, slices)]
     torch.testing.assert_close(Lpips(*lpips_files)(other, slices), reference(*images).flatten(), atol=1e-5, rtol=1e-4)
+
+
+def test_lpips_of_vgg_is_that_of_torchvisions_layers(lpips_files: tuple[Path, Path]) -> None:
+    """Configuration D (Simonyan and Zisserman 2015): features are taken before each of four poolings and at the end."""
+    if Lpips(*lpips_files).name == "alex":
+        pytest.skip("compared with torchmetrics")
+    trunk, heads = (torch.load(file, weights_only=True) for file in lpips_files)
+    layers: list[nn.Module] = []
+    for n in range(30):
+        weight = trunk.get(f"features.{n}.weight")
+        if weight is None:
+            layers.append(nn.MaxPool2d(2, 2) if n in (4, 9, 16, 23) else nn.ReLU())
+        else:
+            layers.append(nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1))
+    network = nn.Sequential(*layers)
+    network.load_state_dict({name.removeprefix("features."): tensor for name, tensor in trunk.items()})
+    slices = torch.rand(2, 64, 70, generator=torch.Generator().manual_seed(1))
+    other = (slices + 0.1).clip(0, 1)
+    shift, scale = (torch.tensor(v)[:, None, None] for v in ([-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]))
+    expected = torch.zeros(2)
+    a, b = (((2 * s - 1)[:, None].expand(-1, 3, -1, -1) - shift) / scale for s in (other, slices))
+    for n, (start, end) in enumerate(zip((0, 4, 9, 16, 23), (4, 9, 16, 23, 30), strict=True)):
+        a, b = network[start:end](a), network[start:end](b)
+        difference = nn.functional.normalize(a) - nn.functional.normalize(b)
+        expected += (difference.square() * heads[f"lin{n}.model.1.weight"]).sum(1).mean((1, 2))
+    torch.testing.assert_close(Lpips(*lpips_files)(other, slices), expected.detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_wrong_lpips_files_and_small_slices_are_refused(lpips_files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ _fingerprint = cache(fingerprint)
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """What is scored beyond the voxelwise figures. compat: names of `COMPATIBILITY`. lpips: AlexNet's weights. inception: the
-    network whose features FID and KID compare, TorchScript.
+    """What is scored beyond the voxelwise figures. compat: names of `COMPATIBILITY`. lpips: weights of AlexNet or VGG-16.
+    inception: the network whose features FID and KID compare, TorchScript.
     predicted_labels: by method, a folder with label maps of its reconstructions, CASE.nrrd or the like, in the numbers of
     label_scheme, one of `labels.SCHEMES`."""
 

@@ -19,6 +19,7 @@ from lightning_fabric.wrappers import _FabricModule
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from diff2ct.atomic import replacing_file
 from diff2ct_training.keeper import Keeper
 from diff2ct_training.method import Method, Sample, bare
 from diff2ct_training.pace import Pace
@@ -69,7 +70,8 @@ def train(
     keeper = Keeper(recipe, method, optimizers, output, judges, {"spent": pace.spent})
     first = keeper.resume()
     if fabric.is_global_zero:
-        (output / "recipe.json").write_text(recipe.to_json())
+        with replacing_file(output / "recipe.json", overwrite=True) as temporary:
+            temporary.write_text(recipe.to_json())
 
     throughput = Throughput(recipe.batch_size, peak_flops(fabric.device, recipe.precision))
     batches = _batches(recipe, method, samples, pace.steps(first), num_workers)

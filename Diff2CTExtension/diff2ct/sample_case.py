@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 
 from diff2ct.geometry import ConeBeam, View
@@ -9,7 +12,7 @@ from diff2ct.phantom import make_phantom
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.units import hu_to_mu
-from diff2ct.volume import CtVolume
+from diff2ct.volume import CtVolume, VolumeGrid
 
 SAMPLE_SEED = 12  # a patient without oral contrast: bowel full of it hides the spine
 SAMPLE_SCREWS = 6
@@ -22,10 +25,11 @@ def sample_case(
 ) -> tuple[tuple[Radiograph, Radiograph], CtVolume]:
     """((AP, left lateral), CT of the whole body part) of the phantom `seed`, on a usual spine stand.
 
-    pixels: along each edge of the detector. spacing_mm: of the CT, from which the X-rays are rendered.
+    pixels: along each edge of the detector. spacing_mm: of the CT, from which the X-rays are rendered. At 2 mm its voxels are
+    those of the reconstruction: between voxels it would be interpolated to be compared, and any blurred volume be closer to it.
     """
     phantom = make_phantom(seed, num_screws=num_screws)
-    ct = phantom.render(phantom.body_grid(spacing_mm)).hu
+    ct = phantom.render(_on_lattice(phantom.body_grid(spacing_mm))).hu
     mu = hu_to_mu(torch.from_numpy(ct.hu))
     radiographs = []
     for view, word in ((View.AP, "AP"), (View.LL, "lateral")):
@@ -39,3 +43,9 @@ def sample_case(
         image = project(mu, ct.grid, beam).numpy()
         radiographs.append(Radiograph(image, beam, scale_known=True, source=f"phantom {seed} {word}"))
     return (radiographs[0], radiographs[1]), CtVolume(ct.hu.round(), ct.grid)
+
+
+def _on_lattice(grid: VolumeGrid) -> VolumeGrid:
+    """`grid` moved by less than a voxel, so that the origin lies in a corner between voxels, as in the model's cube."""
+    first = [mm * (math.floor(x / mm) + 0.5) for x, mm in zip(grid.origin_lps, grid.spacing_mm, strict=True)]
+    return replace(grid, origin_lps=tuple(first))

@@ -17,10 +17,11 @@ from diff2ct.checkpoint import save_checkpoint
 from diff2ct.compare import compare_volumes
 from diff2ct.projector import project
 from diff2ct.radiograph import read_radiograph, write_radiograph
-from diff2ct.reconstruct import reproject
+from diff2ct.reconstruct import grid_around_isocenter, reproject
 from diff2ct.translator import DIRECTIONS, save_translator
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import resample
 from tiny import tiny_body, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
@@ -139,6 +140,12 @@ def test_a_truth_elsewhere_is_refused_in_words(tmp_path: Path) -> None:
     assert "frame of reference" in ask("compare", **volumes)["error"]
 
 
+def block_of(grid: VolumeGrid, scan: VolumeGrid) -> tuple[slice, ...]:
+    """(D, H, W) slices of the voxels of `scan` that are those of `grid`."""
+    first = [(a - b) / mm for a, b, mm in zip(grid.origin_lps, scan.origin_lps, scan.spacing_mm, strict=True)]
+    return tuple(slice(round(start), round(start) + n) for start, n in zip(reversed(first), grid.size, strict=True))
+
+
 @pytest.mark.slow
 def test_the_sample_case_fits_together(tmp_path: Path) -> None:
     answer = ask("sample", folder=str(tmp_path))
@@ -146,6 +153,8 @@ def test_the_sample_case_fits_together(tmp_path: Path) -> None:
     assert (ap.geometry.view.value, lateral.geometry.view.value) == ("AP", "LL")
     ct = service.load_volume(answer["truth"])
     assert all(reproject(ct, radiograph)["ncc"] > 0.99 for radiograph in (ap, lateral))
+    reconstructed = grid_around_isocenter(VolumeGrid.centered(), (ap, lateral))
+    assert np.array_equal(resample(ct, reconstructed).hu, ct.hu[block_of(reconstructed, ct.grid)]), "compared as it is"
 
 
 @pytest.mark.parametrize(

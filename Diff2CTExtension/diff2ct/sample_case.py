@@ -47,5 +47,5 @@ def sample_case(
 
 def _on_lattice(grid: VolumeGrid) -> VolumeGrid:
     """`grid` moved by less than a voxel, so that the origin lies in a corner between voxels, as in the model's cube."""
-    first = [mm * (math.floor(x / mm) + 0.5) for x, mm in zip(grid.origin_lps, grid.spacing_mm, strict=True)]
-    return replace(grid, origin_lps=tuple(first))
+    x, y, z = (mm * (math.floor(first / mm) + 0.5) for first, mm in zip(grid.origin_lps, grid.spacing_mm, strict=True))
+    return replace(grid, origin_lps=(x, y, z))

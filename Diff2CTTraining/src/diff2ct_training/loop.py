@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -53,6 +54,8 @@ def train(
     Raises ValueError on bad data and FloatingPointError, naming the samples, if a loss or gradient is not finite.
     """
     fabric = fabric or make_fabric(recipe, output, "cpu")
+    if fabric.world_size > 1:
+        atexit.register(_leave_group)
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     method = recipe.method()
@@ -110,6 +113,12 @@ def train(
     for logger in fabric.loggers:
         logger.finalize("success")
     return output
+
+
+def _leave_group() -> None:
+    """Lightning does so for NCCL alone; a process that ends while threads of Gloo still run may abort instead."""
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
 
 
 def make_fabric(

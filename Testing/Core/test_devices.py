@@ -10,6 +10,7 @@ import torch
 
 from diff2ct.condition import condition_channels
 from diff2ct.consistency import Consistency
+from diff2ct.diffusion import SAMPLERS
 from diff2ct.geometry import ConeBeam, View
 from diff2ct.networks import NETWORKS, Cnn3dConfig, PsrConfig, X2ctConfig, X2NoiseNetConfig
 from diff2ct.projector import backproject, project
@@ -69,13 +70,13 @@ def test_reconstruction_with_every_sampler_and_consistency(when: str | None) -> 
     for device in ("cpu", "cuda"):
         if device == "cuda":
             put_on_gpu(checkpoint.network)
-        for sampler in ("ddpm", "ddim", "dpm-solver"):
+        for sampler in SAMPLERS:
             found.append(
                 reconstruct(
                     radiographs, checkpoint, num_steps=2, num_samples=2, sampler=sampler, consistency=options, device=device
                 ).samples_hu
             )
-    for on_cpu, on_gpu in zip(found[:3], found[3:], strict=True):
+    for on_cpu, on_gpu in zip(found[: len(SAMPLERS)], found[len(SAMPLERS) :], strict=True):
         torch.testing.assert_close(torch.from_numpy(on_gpu), torch.from_numpy(on_cpu), rtol=0.01, atol=5)
 
 

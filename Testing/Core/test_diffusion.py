@@ -17,6 +17,7 @@ from diff2ct.diffusion import (
     sample_ddim,
     sample_ddpm,
     sample_dpm_solver,
+    sample_renoise,
     trailing_timesteps,
     v_target,
     x0_from,
@@ -101,6 +102,24 @@ def test_samplers_reach_the_distribution_of_gaussian_data(sampler) -> None:
     x = sampler(denoiser, alpha_bar, trailing_timesteps(1000, 400), SampleNoise([7], (20_000,)))
     assert float(x.mean()) == pytest.approx(m, abs=0.01)
     assert float(x.std()) == pytest.approx(s, rel=0.06)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 4, 400])
+def test_renoised_samples_of_gaussian_data_vary_as_much_as_computed(num_steps: int) -> None:
+    """With E[x_0 | x_t] = k x_t the variance v of an estimate becomes k^2 (a v + 1 - a) with the next one."""
+    s, process = 0.5, Diffusion(schedule="cosine")
+    alpha_bar, times = process.alpha_bar, trailing_timesteps(1000, num_steps)
+
+    def gain(t: int) -> float:
+        a = float(alpha_bar[t])
+        return math.sqrt(a) * s**2 / (a * s**2 + 1 - a)
+
+    expected = 0.0
+    for t in times:
+        expected = gain(t) ** 2 * (float(alpha_bar[t]) * expected + 1 - float(alpha_bar[t]))
+    x = sample_renoise(lambda x_t, t: gain(t) * x_t, alpha_bar, times, SampleNoise([7], (50_000,)))
+    assert float(x.var()) == pytest.approx(expected, rel=0.03)
+    assert expected == pytest.approx(s**2 / 2, rel=0.03) if num_steps == 400 else expected < 0.6 * s**2
 
 
 def test_second_order_beats_first_order() -> None:

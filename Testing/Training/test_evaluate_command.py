@@ -193,7 +193,7 @@ def test_command_does_not_write_over_foreign_results(tmp_path: Path) -> None:
         ({"steps": ("diff2ct=1001",)}, "num_steps: got 1001, accepted is 1 to 1000"),
         ({"steps": ("2", "3")}, "--steps: got '2' and '3' for all"),
         ({"steps": ("magic=2",)}, "--steps: got 'magic', accepted are diff2ct"),
-        ({"samplers": ("euler",)}, "--sampler: got 'euler', accepted are ddpm, ddim, dpm-solver"),
+        ({"samplers": ("euler",)}, "--sampler: got 'euler', accepted are ddpm, ddim, dpm-solver, renoise"),
         ({"translator": Path("nowhere.safetensors")}, "nowhere"),
         ({"workers": 0, "methods": ("flat-body",)}, "--workers: got 0"),
         ({"lpips": Path("nowhere.pth"), "methods": ("flat-body",)}, "LPIPS needs"),

@@ -228,7 +228,7 @@ def evaluate(
     ] = None,
     samplers: Annotated[
         list[str] | None,
-        typer.Option("--sampler", help="dpm-solver, ddim, ddpm, or NAME=... of one checkpoint. Default: the checkpoint's."),
+        typer.Option("--sampler", help="renoise, ddpm, ddim, dpm-solver, or NAME=... of one checkpoint. Default: its own."),
     ] = None,
     translator: Annotated[
         Path | None, typer.Option(help="Real-to-DRR translator (.safetensors) that the checkpoints' X-rays go through first.")

@@ -35,7 +35,6 @@ from diff2ct_training.train_command import suited_to_gpu
 from diff2ct_training.volume_method import VolumeBatch, VolumeMethod
 from diff2ct_training.volume_samples import VolumeRecipe, VolumeSample
 
-SPACING_MM = 4.0
 SAMPLE_STEPS = 25
 CHECK_EVERY = 50
 """Steps."""
@@ -76,13 +75,18 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000, help="at most; the learning rate falls toward the limit")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="at most, for each method")
     parser.add_argument("--target", type=float, default=30.0, help="PSNR [dB]")
+    parser.add_argument("--spacing", type=float, default=4.0, help="voxels [mm]; 8 for the large networks on a CPU")
+    parser.add_argument("--learning-rate", type=float, help="at its highest; that of the recipe if left out")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     tune_allocator()
     check_device(options.device)
     limits, outcomes = Limits(options.target, 60 * options.minutes), {}
     for name in METHODS if options.method == "all" else (options.method,):
-        recipe = suited_to_gpu(small_recipe(name, options.steps), torch.device(options.device).type)
+        recipe = small_recipe(name, options.steps, options.spacing)
+        if options.learning_rate is not None:
+            recipe = replace(recipe, learning_rate=options.learning_rate)
+        recipe = suited_to_gpu(recipe, torch.device(options.device).type)
         outcomes[name] = overfit(recipe, options.device, limits)
     for name, outcome in outcomes.items():
         verdict = "reached" if outcome.worst > limits.target else "NOT REACHED"
@@ -90,17 +94,18 @@ def main() -> int:
     return 0 if all(outcome.worst > limits.target for outcome in outcomes.values()) else 1
 
 
-def small_recipe(name: str, num_steps: int) -> VolumeRecipe:
-    """The recipe on a grid of 64^3."""
+def small_recipe(name: str, num_steps: int, spacing_mm: float) -> VolumeRecipe:
+    """The recipe in larger voxels of the same cube, 64^3 of 4 mm, without dropout, which is there against learning by heart."""
     recipe = recipe_named(name)
     assert isinstance(recipe, VolumeRecipe)
-    warmup = min(recipe.warmup_steps, num_steps // 10)
-    return replace(recipe.at_spacing(SPACING_MM), num_steps=num_steps, warmup_steps=warmup)
+    recipe = recipe.at_spacing(spacing_mm)
+    network = replace(recipe.network, dropout=0.0) if hasattr(recipe.network, "dropout") else recipe.network
+    return replace(recipe, network=network, num_steps=num_steps, warmup_steps=min(recipe.warmup_steps, num_steps // 10))
 
 
 def one_sample(recipe: VolumeRecipe) -> VolumeSample:
     phantom = make_phantom(7, num_screws=6)
-    image = phantom.render(phantom.body_grid(SPACING_MM)).hu
+    image = phantom.render(phantom.body_grid(recipe.grid.spacing_mm[0])).hu
     case = Case("phantom", "phantom", image.hu.round().astype(np.int16), image.grid, (0.0, 0.0, 0.0), "make_phantom(7)")
     rng, config = np.random.default_rng(0), AcquisitionConfig(detector_pixels=96)
     pair = make_pair(acquire_views(case, rng, config, recipe.grid), rng, None, recipe.hu_map, recipe.condition)

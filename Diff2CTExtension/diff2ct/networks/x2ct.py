@@ -47,8 +47,9 @@ class X2ctConfig:
                 raise ValueError(f"{name}: got {value}, accepted is 1 to 512")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: got {self.dropout}, accepted is 0 up to 1")
-        if self.size % self.size_multiple or not self.size_multiple <= self.size <= 512:
-            raise ValueError(f"size: got {self.size}, accepted are multiples of {self.size_multiple} up to 512")
+        least = 2 * self.size_multiple  # instance norm of a single pixel has no variance
+        if self.size % self.size_multiple or not least <= self.size <= 512:
+            raise ValueError(f"size: got {self.size}, accepted are multiples of {self.size_multiple} from {least} to 512")
 
     @property
     def size_multiple(self) -> int:

@@ -119,6 +119,7 @@ def test_memory_layout_leaves_values_and_gradients_alone(name: str) -> None:
         (X2ctConfig, {"layers": (0,)}, "layers"),
         (X2ctConfig, {"decoder_widths": (8, 8)}, "decoder_widths"),
         (X2ctConfig, {"size": 48}, "size"),
+        (X2ctConfig, {"size": 32}, "from 64"),
     ],
     ids=str,
 )

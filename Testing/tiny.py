@@ -61,7 +61,7 @@ def tiny_checkpoint() -> Checkpoint:
     )
 
 
-def tiny_calibration(checkpoint_sha256: str = "") -> Calibration:
+def tiny_calibration() -> Calibration:
     """600 HU off everywhere."""
     return Calibration(
         hu_knots=HU_KNOTS,
@@ -74,7 +74,6 @@ def tiny_calibration(checkpoint_sha256: str = "") -> Calibration:
         num_cases=3,
         num_samples=2,
         num_steps=2,
-        checkpoint_sha256=checkpoint_sha256,
     )
 
 

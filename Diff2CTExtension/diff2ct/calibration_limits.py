@@ -26,7 +26,7 @@ def calibration_limits(
     if calibration is None:
         return []
     limits = []
-    usual = Sampling(sampler=checkpoint.sampling.sampler, num_steps=calibration.num_steps)
+    usual = checkpoint.sampling.changed(num_steps=calibration.num_steps)
     if sampling != usual:
         here = f"{sampling.num_steps} of {sampling.sampler}"
         limits.append(f"the calibration is of {usual.num_steps} steps of {usual.sampler}, this run had {here}")

@@ -12,10 +12,10 @@ import torch
 from diff2ct.condition import CONDITIONS, condition_channels
 from diff2ct.diffusion import Diffusion, Sampling
 from diff2ct.networks import NETWORKS, OnePassConfig, ReconstructionNetwork, X2NoiseNetConfig
-from diff2ct.uncertainty import Calibration, calibration_path, read_calibration
+from diff2ct.uncertainty import Calibration
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
-from diff2ct.weights_file import FileFormat, fill_network, read_weights, write_weights
+from diff2ct.weights_file import FileFormat, fill_network, read_weights, write_tensors, write_weights
 
 CHECKPOINT = FileFormat(
     name="checkpoint",
@@ -24,6 +24,8 @@ CHECKPOINT = FileFormat(
     fields=("network", "diffusion", "hu_map", "condition", "grid", "provenance"),
     objects=("network", "hu_map", "grid", "provenance"),
 )
+CALIBRATION = "calibration"
+"""Key of the header that only calibrated checkpoints have."""
 EMBEDDED = Path(__file__).parent / "checkpoints" / "default.safetensors"
 
 
@@ -34,7 +36,7 @@ class Checkpoint:
     diffusion: None for a network that reconstructs in one pass. sampling: how a denoiser is sampled unless told otherwise.
     grid: the model grid around the isocentre at the origin. provenance: what made it (recipe, data, steps, date), plain JSON.
     sha256: of the file it came from, "" before it is saved.
-    calibration: what is known of its errors, from the file beside it (`uncertainty.calibration_path`); None without one.
+    calibration: what is known of its errors; None before it is calibrated (`store_calibration`).
     """
 
     network: ReconstructionNetwork
@@ -67,16 +69,24 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dt
         "grid": asdict(checkpoint.grid),
         "sampling": asdict(checkpoint.sampling),
         "provenance": checkpoint.provenance,
+        **({} if checkpoint.calibration is None else {CALIBRATION: asdict(checkpoint.calibration)}),
     }
     write_weights(path, CHECKPOINT, header, checkpoint.network, dtype)
 
 
-def load_checkpoint(
-    path: str | Path | None = None, *, device: torch.device | str = "cpu", calibrated: bool = True
-) -> Checkpoint:
-    """Read and validate a checkpoint; None is the embedded one. Weights become float32 on `device`, ready to sample.
+def store_calibration(calibration: Calibration, sha256: str, path: str | Path, output: str | Path | None = None) -> None:
+    """Write the checkpoint file `path` with this calibration to `output`, or in its own place; weights stay bit for bit.
 
-    calibrated: with the calibration that lies beside it, if there is one.
+    sha256: of the file that was calibrated. Raises ValueError if `path` has become another one, or is none of ours.
+    """
+    file = read_weights(path, CHECKPOINT)
+    if file.sha256 != sha256:
+        raise ValueError(f"checkpoint: {path} was written anew while it was being calibrated")
+    write_tensors(output or path, CHECKPOINT, {**file.header, CALIBRATION: asdict(calibration)}, file.tensors)
+
+
+def load_checkpoint(path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read and validate a checkpoint; None is the embedded one. Weights become float32 on `device`, ready to sample.
 
     Raises ValueError that names the file and the field if it is missing, truncated, foreign or does not fit its own header.
     """
@@ -90,6 +100,7 @@ def load_checkpoint(
         hu_map, grid = HuMap(**header["hu_map"]), VolumeGrid(**header["grid"])
         diffusion = None if header["diffusion"] is None else Diffusion(**header["diffusion"])
         sampling = Sampling(**header.get("sampling", {}))  # the first files lack it
+        calibration = _calibration_in(header)
         _check_use(config, header["condition"], diffusion, grid)
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: the header of {path} does not validate: {error}") from None
@@ -107,19 +118,15 @@ def load_checkpoint(
         sampling=sampling,
         provenance=header["provenance"],
         sha256=file.sha256,
-        calibration=_calibration_of(path, file.sha256) if calibrated else None,
+        calibration=calibration,
     )
 
 
-def _calibration_of(path: Path, sha256: str) -> Calibration | None:
-    beside = calibration_path(path)
-    if not beside.is_file():
-        return None
-    calibration = read_calibration(beside)
-    if calibration.checkpoint_sha256 != sha256:
-        made_for = calibration.checkpoint_sha256[:12]
-        raise ValueError(f"calibration: {beside} was made for checkpoint {made_for}, not for {sha256[:12]}; make it anew")
-    return calibration
+def _calibration_in(header: Mapping[str, Any]) -> Calibration | None:
+    try:
+        return Calibration(**header[CALIBRATION]) if CALIBRATION in header else None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{CALIBRATION}: {error}") from None
 
 
 def _check_use(config: X2NoiseNetConfig | OnePassConfig, condition: str, diffusion: Diffusion | None, grid: VolumeGrid) -> None:

@@ -283,6 +283,9 @@ def sample_renoise(
 
 
 SAMPLERS = {"ddpm": sample_ddpm, "ddim": sample_ddim, "dpm-solver": sample_dpm_solver, "renoise": sample_renoise}
+RENOISE_STEPS = 8
+"""The most that "renoise" is for: with more, what the estimates have in common with likely volumes drowns the X-rays (see
+Testing/Benchmarks/README.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +300,15 @@ class Sampling:
             raise ValueError(f"sampler: got {self.sampler!r}, accepted are {', '.join(SAMPLERS)}")
         if self.num_steps < 1:
             raise ValueError(f"num_steps: got {self.num_steps}, accepted is 1 or more")
+        if self.sampler == "renoise" and self.num_steps > RENOISE_STEPS:
+            accepted = f"1 to {RENOISE_STEPS} with the sampler 'renoise', more with 'ddpm'"
+            raise ValueError(f"num_steps: got {self.num_steps}, accepted is {accepted}")
+
+    def changed(self, *, sampler: str | None = None, num_steps: int | None = None) -> Sampling:
+        """With what is not None. More steps than "renoise" is for are ancestral ones, unless a sampler is named."""
+        num_steps = self.num_steps if num_steps is None else num_steps
+        too_many = self.sampler == "renoise" and num_steps > RENOISE_STEPS
+        return Sampling(sampler=sampler or ("ddpm" if too_many else self.sampler), num_steps=num_steps)
 
 
 def _half_log_snr(a: float) -> float:

@@ -120,8 +120,7 @@ def reconstruct(
     start = time.perf_counter()
     if num_samples < 1:
         raise ValueError(f"num_samples: got {num_samples}, accepted is 1 or more")
-    usual = checkpoint.sampling
-    sampling = Sampling(sampler=sampler or usual.sampler, num_steps=usual.num_steps if num_steps is None else num_steps)
+    sampling = checkpoint.sampling.changed(sampler=sampler, num_steps=num_steps)
     way, num_steps = sampling.sampler, sampling.num_steps
     if checkpoint.in_one_pass:  # however many were asked for: a second one would be the same
         way, num_steps, num_samples = "one deterministic pass", 1, 1

@@ -11,11 +11,9 @@ All volumes are (D, H, W) on one grid, HU.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,8 +35,6 @@ SD_SMOOTHING_VOXELS = 2.0
 PRIOR_CELLS = 8
 
 _LEAST_PRIOR_HU = 100.0
-_FORMAT = "diff2ct-calibration"
-_VERSION = 1
 _EMPTY_BIN = 500.0  # voxels: a bin with fewer takes most of its error from all bins of the same HU
 _VOXELS_PER_CASE = 150_000
 
@@ -55,7 +51,7 @@ class Calibration:
     prior_sd_hu: (PRIOR_CELLS,) * 3 root mean square spread of the truth about the mean patient in cells of the model grid:
         what one would know without X-rays.
     bounds: by figure of `figures_of` and by level, "0.8": half width of the conformal interval.
-    num_cases, num_samples, num_steps: how it was measured. checkpoint_sha256: of which file. provenance: in words.
+    num_cases, num_samples, num_steps: how it was measured. provenance: in words.
     """
 
     hu_knots: tuple[float, ...]
@@ -68,7 +64,6 @@ class Calibration:
     num_cases: int
     num_samples: int
     num_steps: int
-    checkpoint_sha256: str
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,34 +91,6 @@ class Calibration:
                 raise ValueError(f"{name}: got {np.min(getattr(self, name))}, accepted are numbers above 0 [HU]")
         if np.any(np.diff(self.quantiles, axis=1) < 0):
             raise ValueError("quantiles: got decreasing ones, accepted are rows that do not decrease")
-
-
-def calibration_path(checkpoint: str | Path) -> Path:
-    """Where the calibration of a checkpoint file lies: NAME.calibration.json beside NAME.safetensors."""
-    return Path(checkpoint).with_suffix(".calibration.json")
-
-
-def write_calibration(calibration: Calibration, path: str | Path, *, overwrite: bool = False) -> None:
-    """JSON, complete or not at all."""
-    from diff2ct.atomic import replacing_file
-
-    values = {"format": _FORMAT, "version": _VERSION, **asdict(calibration)}
-    with replacing_file(path, overwrite=overwrite) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="ascii")
-
-
-def read_calibration(path: str | Path) -> Calibration:
-    """Raises ValueError that names the file and the field if it is not one of ours."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"calibration: {path} cannot be read: {error}") from None
-    if not isinstance(values, dict) or (values.pop("format", None), values.pop("version", None)) != (_FORMAT, _VERSION):
-        raise ValueError(f"calibration: {path} is not one, accepted is {_FORMAT} of version {_VERSION}")
-    try:
-        return Calibration(**values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"calibration: {path} does not validate: {error}") from None
 
 
 def expected_error(mean_hu: Tensor, sd_hu: Tensor | None, calibration: Calibration) -> Tensor:
@@ -232,7 +199,7 @@ class CalibrationFit:
         for name, value in figures_of(truth_hu, voxel_ml).items():
             self._errors.setdefault(name, []).append(value - found[name])
 
-    def result(self, *, num_samples: int, num_steps: int, checkpoint_sha256: str, provenance: dict[str, Any]) -> Calibration:
+    def result(self, *, num_samples: int, num_steps: int, provenance: dict[str, Any]) -> Calibration:
         """Raises ValueError with fewer than 3 cases."""
         if len(self._rows) < 3:
             raise ValueError(f"cases: got {len(self._rows)}, accepted are 3 or more; bounds at 90 % need 9")
@@ -252,7 +219,6 @@ class CalibrationFit:
             num_cases=len(self._rows),
             num_samples=num_samples,
             num_steps=num_steps,
-            checkpoint_sha256=checkpoint_sha256,
             provenance=provenance,
         )
 

@@ -45,6 +45,11 @@ def write_weights(
     """Write the network's weights as `dtype`, counters as they are; the file appears under its name only when complete."""
     weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
+    write_tensors(path, kind, header, tensors)
+
+
+def write_tensors(path: str | Path, kind: FileFormat, header: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Write them bit for bit; the file appears under its name only when complete."""
     temporary = Path(path).with_name(f".{Path(path).name}.partial")
     metadata = {"format": kind.marker, "version": str(kind.version), "header": json.dumps(header)}
     save_file(tensors, temporary, metadata=metadata)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from diff2ct.diffusion import SAMPLERS, SampleNoise, predict_x0, trailing_timesteps
+from diff2ct.diffusion import RENOISE_STEPS, SAMPLERS, SampleNoise, predict_x0, trailing_timesteps
 from diff2ct.metrics import WIDE, psnr
 from diff2ct.phantom import make_phantom
 from diff2ct.process import check_device, tune_allocator
@@ -172,10 +172,11 @@ def estimates(method: VolumeMethod, batch: VolumeBatch) -> Iterator[tuple[str, t
         return
     diffusion, network = method.recipe.diffusion, bare(method.network)
     denoiser = predict_x0(lambda x, t: network(x, t, batch.condition), diffusion)
-    times = trailing_timesteps(diffusion.num_timesteps, SAMPLE_STEPS)
     for name, sampler in reversed(SAMPLERS.items()):
+        num_steps = RENOISE_STEPS if name == "renoise" else SAMPLE_STEPS
+        times = trailing_timesteps(diffusion.num_timesteps, num_steps)
         noise = SampleNoise([5], tuple(batch.x_0.shape[1:]), batch.x_0.device)
-        yield f"{name} in {SAMPLE_STEPS} steps", sampler(denoiser, diffusion.alpha_bar, times, noise)
+        yield f"{name} in {num_steps} steps", sampler(denoiser, diffusion.alpha_bar, times, noise)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Quality against steps: every sampler with 1 to 1000 steps on held-out phantoms and CTs, one sample each.
+"""Quality against steps: every sampler with 1 to 1000 steps on held-out phantoms and CTs, one sample each; renoise up to 8.
 
     .venv/bin/python Testing/Benchmarks/steps.py --output steps [--checkpoint FILE] [--steps 1 2 4 8] [--phantoms 900 901]
         [--cts CT.nii.gz ...] [--device cuda --batch 8]
@@ -26,7 +26,7 @@ import torch
 from diff2ct.atomic import replacing_file
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.condition import stack_conditions
-from diff2ct.diffusion import SAMPLERS, SampleNoise, predict_x0, trailing_timesteps
+from diff2ct.diffusion import RENOISE_STEPS, SAMPLERS, SampleNoise, predict_x0, trailing_timesteps
 from diff2ct.metrics import evaluate_volume
 from diff2ct.precision import cast_once, fastest_arithmetic
 from diff2ct.process import best_device, tune_allocator
@@ -95,6 +95,8 @@ def main() -> int:
     wanted: list[list[tuple[Run, PlannedCase]]] = []
     for num_steps in sorted(options.steps):
         for sampler in options.samplers:
+            if sampler == "renoise" and num_steps > RENOISE_STEPS:
+                continue
             wanted.append([])
             for case in planned:
                 made_by = f"checkpoint {checkpoint.sha256[:16]}, {case.identity}{where}"

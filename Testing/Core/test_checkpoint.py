@@ -1,18 +1,18 @@
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diff2ct.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, save_checkpoint
+from diff2ct.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, save_checkpoint, store_calibration
 from diff2ct.diffusion import Sampling
 from diff2ct.networks import Psr, PsrConfig
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
-from tiny import tiny_checkpoint
+from tiny import tiny_calibration, tiny_checkpoint
 
 
 @pytest.fixture
@@ -40,6 +40,19 @@ def test_round_trip(file: Path) -> None:
     for (name, a), b in zip(made.network.state_dict().items(), read.network.state_dict().values(), strict=True):
         torch.testing.assert_close(a.half().float(), b, msg=name)
     assert read.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_calibration_is_part_of_the_file(file: Path) -> None:
+    plain = load_checkpoint(file)
+    store_calibration(tiny_calibration(), plain.sha256, file)
+    calibrated = load_checkpoint(file)
+    assert plain.calibration is None and calibrated.calibration == tiny_calibration()
+    assert calibrated.sha256 == hashlib.sha256(file.read_bytes()).hexdigest() != plain.sha256
+    torch.testing.assert_close(calibrated.network.state_dict(), plain.network.state_dict(), rtol=0, atol=0)
+    save_checkpoint(file, calibrated)
+    assert load_checkpoint(file).calibration == tiny_calibration()
+    with pytest.raises(ValueError, match="written anew"):
+        store_calibration(tiny_calibration(), plain.sha256, file)
 
 
 def test_loaded_network_only_infers(file: Path) -> None:
@@ -80,6 +93,9 @@ def test_missing_corrupt_and_foreign_files(file: Path, tmp_path: Path) -> None:
         (lambda h: h.update(condition="magic"), "magic"),
         (lambda h: h.update(condition="added"), "condition_channels"),
         (lambda h: h.update(provenance="me"), "provenance"),
+        (lambda h: h.update(calibration=[]), "calibration"),
+        (lambda h: h.update(calibration={**asdict(tiny_calibration()), "error_hu": [[1.0]]}), "error_hu"),
+        (lambda h: h.update(calibration={**asdict(tiny_calibration()), "more": 1}), "more"),
     ],
 )
 def test_a_header_that_does_not_validate_is_refused_by_field(file: Path, change, named: str) -> None:

@@ -7,10 +7,12 @@ from diff2ct import diffusion
 from diff2ct.diffusion import (
     PAPER,
     PREDICTIONS,
+    RENOISE_STEPS,
     SAMPLERS,
     Cancelled,
     Diffusion,
     SampleNoise,
+    Sampling,
     add_noise,
     eps_from_x0,
     predict_x0,
@@ -190,6 +192,16 @@ def test_progress_and_cancel_between_steps() -> None:
 def test_impossible_processes_are_refused_by_name(change: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Diffusion(**change)
+
+
+def test_many_steps_are_ancestral_unless_a_sampler_is_named() -> None:
+    few = Sampling(sampler="renoise", num_steps=4)
+    assert few.changed() == few and few.changed(num_steps=RENOISE_STEPS).sampler == "renoise"
+    assert few.changed(num_steps=50) == Sampling(sampler="ddpm", num_steps=50)
+    assert few.changed(sampler="ddim", num_steps=50) == Sampling(sampler="ddim", num_steps=50)
+    assert few.changed(sampler="dpm-solver") == Sampling(sampler="dpm-solver", num_steps=4)
+    with pytest.raises(ValueError, match=f"got 50, accepted is 1 to {RENOISE_STEPS} with the sampler 'renoise'"):
+        few.changed(sampler="renoise", num_steps=50)
 
 
 def test_wrong_timesteps_are_refused() -> None:

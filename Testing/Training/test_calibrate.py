@@ -1,4 +1,4 @@
-"""`diff2ct calibrate`: from held-out cases to a file that loading the checkpoint finds."""
+"""`diff2ct calibrate`: from held-out cases to a checkpoint that says how far it is off."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.reconstruct import reconstruct
-from diff2ct.uncertainty import calibration_path
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import resample, write_volume
 from diff2ct_training import calibrate_command, cli
@@ -40,15 +40,18 @@ def calibrate(*options: object):  # type: ignore[no-untyped-def]
     return CliRunner().invoke(cli.main, ["calibrate", *map(str, options)])
 
 
-def test_calibration_is_written_beside_the_checkpoint_and_used(checkpoint: Path) -> None:
-    assert load_checkpoint(checkpoint).calibration is None
+def test_calibration_is_stored_in_the_checkpoint_and_used(checkpoint: Path) -> None:
+    before = load_checkpoint(checkpoint)
+    assert before.calibration is None
     options = ("--checkpoint", checkpoint, "--phantoms", 4, "--samples", 2, "--steps", 2)
     result = calibrate(*options)
     assert result.exit_code == 0, result.output
     assert "90% interval" in result.stdout and "bone_ml" in result.stdout and "seeds 100 to 103" in result.stdout
     loaded = load_checkpoint(checkpoint)
     assert loaded.calibration is not None
-    assert loaded.calibration.num_cases == 4 and loaded.calibration.checkpoint_sha256 == loaded.sha256
+    assert loaded.calibration.num_cases == 4
+    for name, weights in before.network.state_dict().items():
+        torch.testing.assert_close(loaded.network.state_dict()[name], weights, rtol=0, atol=0)
     assert loaded.calibration.provenance["held_out_coverage"]["0.8"] == pytest.approx(0.8, abs=0.15)
     assert set(loaded.calibration.bounds["bone_ml"]) == {"0.5", "0.8"}, "four cases cannot speak for nine in ten"
 
@@ -58,8 +61,13 @@ def test_calibration_is_written_beside_the_checkpoint_and_used(checkpoint: Path)
     assert volume.error_hu is not None and (lower <= upper).all()
 
     again = calibrate(*options)
-    assert again.exit_code == 2 and "exists" in again.stderr, "nothing is written over unasked"
-    assert load_checkpoint(checkpoint, calibrated=False).calibration is None
+    assert again.exit_code == 2 and "calibrated already" in again.stderr, "nothing is written over unasked"
+    assert load_checkpoint(checkpoint).sha256 == loaded.sha256
+    other = checkpoint.with_name("other.safetensors")
+    for output, found in ((("--output", other), other), (("--overwrite",), checkpoint)):
+        assert calibrate(*options, *output).exit_code == 0
+        assert load_checkpoint(found).calibration == loaded.calibration, "a calibration must not depend on the one before"
+    assert sorted(file.name for file in checkpoint.parent.iterdir()) == [checkpoint.name, other.name]
 
 
 def test_a_ct_that_cannot_be_read_is_left_out(checkpoint: Path, trunk: CtVolume, tmp_path: Path) -> None:
@@ -76,4 +84,6 @@ def test_one_sample_or_two_cases_are_too_few(checkpoint: Path) -> None:
     assert few.exit_code == 2 and "--samples" in few.stderr
     few = calibrate("--checkpoint", checkpoint, "--phantoms", 2, "--samples", 2, "--steps", 1)
     assert few.exit_code == 2 and "cases" in few.stderr
-    assert not calibration_path(checkpoint).exists()
+    assert load_checkpoint(checkpoint).calibration is None
+    wrong = calibrate("--checkpoint", checkpoint, "--output", checkpoint.with_name("calibration.json"))
+    assert wrong.exit_code == 2 and ".safetensors" in wrong.stderr

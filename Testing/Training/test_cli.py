@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import pytest
 import SimpleITK as sitk
 from typer.testing import CliRunner
 
+from diff2ct.checkpoint import load_checkpoint, store_calibration
 from diff2ct.radiograph import write_radiograph
-from diff2ct.uncertainty import calibration_path, write_calibration
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_ct, write_volume
 from diff2ct_training import cli
@@ -33,6 +32,14 @@ def files(trunk: CtVolume, tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_radiograph(radiograph, folder / f"{name}.dcm")
     write_volume(trunk, folder / "ct.nrrd")
     return folder
+
+
+@pytest.fixture()
+def calibrated(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """The tiny checkpoint with a calibration of two samples."""
+    path = tmp_path / "calibrated.safetensors"
+    store_calibration(tiny_calibration(), load_checkpoint(tiny_checkpoint).sha256, tiny_checkpoint, path)
+    return path
 
 
 @pytest.fixture()
@@ -122,12 +129,8 @@ def test_samples_give_a_standard_deviation(call, tmp_path: Path) -> None:  # typ
     )
 
 
-def test_maps_of_a_calibration_that_may_not_hold_come_with_the_reason(call, tiny_checkpoint: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    checkpoint = tmp_path / "calibrated.safetensors"
-    checkpoint.write_bytes(tiny_checkpoint.read_bytes())
-    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    write_calibration(tiny_calibration(sha256), calibration_path(checkpoint))  # of 2 samples
-    options = ("--checkpoint", checkpoint, "--no-consistency", "--samples", 3, "--json", "--overwrite")
+def test_maps_of_a_calibration_that_may_not_hold_come_with_the_reason(call, calibrated: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    options = ("--checkpoint", calibrated, "--no-consistency", "--samples", 3, "--json", "--overwrite")
     result = call(*options, "--sd-output", tmp_path / "sd.nrrd")
     assert "may not hold" not in result.stderr, "the deviation of the samples needs no calibration"
     assert "2 samples, this run had 3" in json.loads(result.stdout)["provenance"]["CalibrationLimits"]
@@ -138,12 +141,9 @@ def test_maps_of_a_calibration_that_may_not_hold_come_with_the_reason(call, tiny
     assert "this run had 3" in sitk.ReadImage(str(tmp_path / "error.nrrd")).GetMetaData("CalibrationLimits")
 
 
-def test_consistency_is_told_how(call, tiny_checkpoint: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    checkpoint = tmp_path / "calibrated.safetensors"
-    checkpoint.write_bytes(tiny_checkpoint.read_bytes())
-    write_calibration(tiny_calibration(hashlib.sha256(checkpoint.read_bytes()).hexdigest()), calibration_path(checkpoint))
+def test_consistency_is_told_how(call, calibrated: Path) -> None:  # type: ignore[no-untyped-def]
     how = ("--consistency-option", "when=steps", "--consistency-option", "tv=0.1")
-    report = json.loads(call("--checkpoint", checkpoint, "--samples", 1, "--json", *how).stdout)
+    report = json.loads(call("--checkpoint", calibrated, "--samples", 1, "--json", *how).stdout)
     assert "when='steps'" in report["provenance"]["Consistency"] and "tv=0.1" in report["provenance"]["Consistency"]
     assert len(report["reprojection_before"]) == 2
     assert_one_line(call("--overwrite", "--no-consistency", *how), "--consistency-option")

@@ -1,9 +1,9 @@
-"""`diff2ct calibrate`, without the command line: a checkpoint's errors on held-out cases -> its calibration file."""
+"""`diff2ct calibrate`, without the command line: a checkpoint's errors on held-out cases -> its calibration, inside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diff2ct.checkpoint import EMBEDDED, load_checkpoint
+from diff2ct.checkpoint import EMBEDDED, load_checkpoint, store_calibration
 from diff2ct.process import check_device, tune_allocator
 from diff2ct.reconstruct import reconstruct
-from diff2ct.uncertainty import LEVELS, Calibration, CalibrationFit, calibration_path, write_calibration
+from diff2ct.uncertainty import LEVELS, Calibration, CalibrationFit
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import Make, made, phantom_case, phantom_name, plan_cts
 from diff2ct_training.outputs import check_output
@@ -23,7 +23,8 @@ from diff2ct_training.parallel import Failed
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationRequest:
-    """checkpoint: None is the embedded one. output: None is beside the checkpoint, where loading it finds the file.
+    """checkpoint: None is the embedded one. output: the calibrated checkpoint, None is in its own place. overwrite: what is at
+    `output`, or the calibration that the checkpoint has.
     num_phantoms, first_seed: evaluation phantoms, none of which may be evaluated on later. cts: what `plan_cts` takes.
     Others: `diff2ct.reconstruct`.
     """
@@ -41,14 +42,17 @@ class CalibrationRequest:
 
 
 def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int, str], None]) -> tuple[Path, Calibration]:
-    """Reconstruct every case, measure, write. Returns the file and what is in it."""
-    path = request.output or calibration_path(request.checkpoint or EMBEDDED)
-    check_output(path, (".json",), overwrite=request.overwrite)
+    """Reconstruct every case, measure, store. Returns the calibrated checkpoint's file and the calibration."""
+    source = request.checkpoint or EMBEDDED
+    check_output(request.output, (".safetensors",), overwrite=request.overwrite)
     if request.num_samples < 2:
         raise ValueError(f"--samples: got {request.num_samples}, accepted is 2 or more: one sample has no spread")
     tune_allocator()
     check_device(request.device)
-    checkpoint = load_checkpoint(request.checkpoint, device=request.device, calibrated=False)
+    checkpoint = load_checkpoint(source, device=request.device)
+    if checkpoint.calibration is not None and request.output is None and not request.overwrite:
+        raise ValueError(f"{source} is calibrated already; --overwrite measures it anew, --output writes another file")
+    checkpoint = replace(checkpoint, calibration=None)
     grid, setup = checkpoint.grid, BiplanarSetup()
     scans, rejected = plan_cts(request.cts, grid, setup)
     left_out = [f"{one.source}: {one.reason}" for one in rejected]
@@ -82,7 +86,6 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
     calibration = fit.result(
         num_samples=request.num_samples,
         num_steps=request.num_steps or checkpoint.sampling.num_steps,
-        checkpoint_sha256=checkpoint.sha256,
         provenance={
             "cases": f"{len(seeds)} phantoms, seeds {seeds.start} to {seeds.stop - 1}" * bool(len(seeds))
             + f"; {num_cts} CTs" * bool(num_cts),
@@ -93,14 +96,14 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
             "date": datetime.now(UTC).date().isoformat(),
         },
     )
-    write_calibration(calibration, path, overwrite=request.overwrite)
-    return path, calibration
+    store_calibration(calibration, checkpoint.sha256, source, request.output)
+    return request.output or source, calibration
 
 
 def summary_lines(path: Path, calibration: Calibration) -> list[str]:
     """The calibration for a person."""
     covered = calibration.provenance["held_out_coverage"]
-    lines = [f"calibration       {path}", f"cases             {calibration.provenance['cases']}"]
+    lines = [f"checkpoint        {path}, calibrated", f"cases             {calibration.provenance['cases']}"]
     lines += [
         f"{level:.0%} interval      covers {covered[str(level)]:.1%} of body voxels of a case left out" for level in LEVELS
     ]

@@ -271,7 +271,7 @@ def calibrate(
     first_seed: Annotated[int, typer.Option(help="Their first seed, 0 to 999; do not evaluate on them.")] = 100,
     cts: Annotated[list[Path] | None, typer.Option(help="Held-out CT, or folder with CTs below; may be repeated.")] = None,
     checkpoint: Checkpoint = None,
-    output: Annotated[Path | None, typer.Option(help="JSON to write. Default: beside the checkpoint.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Calibrated checkpoint to write. Default: in its place.")] = None,
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,

@@ -158,7 +158,7 @@ def _taught(teacher: Checkpoint) -> dict[str, Any]:
 
 
 def _load_teacher(path: str | None) -> Checkpoint:
-    teacher = load_checkpoint(path, calibrated=False)
+    teacher = load_checkpoint(path)
     if teacher.in_one_pass:
         raise ValueError(f"teacher: {path} reconstructs in one pass, accepted is the checkpoint of a denoiser")
     return teacher

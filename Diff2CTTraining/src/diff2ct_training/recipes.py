@@ -33,7 +33,7 @@ def default() -> DenoiserRecipe:
             view_widths=(16, 48, 96, 128, 128),
         ),
         diffusion=Diffusion(schedule="cosine", zero_terminal_snr=True, prediction="x_0"),
-        sampling=Sampling(sampler="ddpm", num_steps=4),
+        sampling=Sampling(sampler="renoise", num_steps=4),
         hu_map=HuMap("asinh"),
         optimizer="muon",
         learning_rate=1e-3,

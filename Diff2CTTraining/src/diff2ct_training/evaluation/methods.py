@@ -80,11 +80,10 @@ class CheckpointUse:
 
     def sampling_of(self, checkpoint: Checkpoint) -> Sampling:
         """How it is sampled, what is not said here as the checkpoint says. Raises ValueError where that cannot be."""
-        usual = checkpoint.sampling
-        num_steps = usual.num_steps if self.num_steps is None else self.num_steps
+        sampling = checkpoint.sampling.changed(sampler=self.sampler, num_steps=self.num_steps)
         if checkpoint.diffusion is not None:
-            trailing_timesteps(checkpoint.diffusion.num_timesteps, num_steps)  # refuses too many
-        return Sampling(sampler=self.sampler or usual.sampler, num_steps=num_steps)
+            trailing_timesteps(checkpoint.diffusion.num_timesteps, sampling.num_steps)  # refuses too many
+        return sampling
 
 
 def plan_checkpoint(checkpoint: Checkpoint, use: CheckpointUse, translator: Translator | None = None) -> PlannedMethod:
@@ -93,11 +92,10 @@ def plan_checkpoint(checkpoint: Checkpoint, use: CheckpointUse, translator: Tran
     checkpoint, translator: of the files that `use` names, on any device; each process that runs the method loads its own.
     """
     sampling = describe_sampling(checkpoint, use)
-    calibration = "" if checkpoint.calibration is None else f", calibrated {hash_of(checkpoint.calibration)}"
     options = use.consistency if isinstance(use.consistency, Consistency) else Consistency()
-    consistent = "" if not calibration or use.consistency is False else f", {options}"
+    consistent = "" if checkpoint.calibration is None or use.consistency is False else f", {options}"
     style = "" if translator is None else f", X-rays through translator {translator.sha256[:16]}"
-    identity = f"checkpoint {checkpoint.sha256[:16]}{calibration}{consistent}, {sampling}{style}, on {use.device}"
+    identity = f"checkpoint {checkpoint.sha256[:16]}{consistent}, {sampling}{style}, on {use.device}"
     build = partial(checkpoint_method, use, checkpoint.sha256, "" if translator is None else translator.sha256)
     return PlannedMethod(identity, build, 1 if checkpoint.in_one_pass else use.num_samples)
 

@@ -58,7 +58,10 @@ class VolumeRecipe(Recipe):
         if size < 1 or abs(size * spacing_mm - extent_mm) > 1e-6 * extent_mm or size % multiple:
             accepted = f"a whole part of the cube's {extent_mm:g} mm" + (multiple > 1) * f", a multiple of {multiple} voxels"
             raise ValueError(f"spacing_mm: got {spacing_mm:g}, accepted is {accepted}")
-        network = replace(self.network, size=size) if hasattr(self.network, "size") else self.network
+        try:
+            network = replace(self.network, size=size) if hasattr(self.network, "size") else self.network
+        except ValueError as error:
+            raise ValueError(f"spacing_mm: got {spacing_mm:g}, which the network does not take; {error}") from None
         slab = None if self.slab is None else max(1, self.slab * size // self.grid.size[0])
         precision = "32-true" if size <= 2 * multiple and multiple > 1 else self.precision
         return replace(self, grid=VolumeGrid.centered(size, spacing_mm), network=network, slab=slab, precision=precision)

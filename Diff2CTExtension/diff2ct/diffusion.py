@@ -284,8 +284,8 @@ def sample_renoise(
 
 SAMPLERS = {"ddpm": sample_ddpm, "ddim": sample_ddim, "dpm-solver": sample_dpm_solver, "renoise": sample_renoise}
 RENOISE_STEPS = 8
-"""The most that "renoise" is for: with more, what the estimates have in common with likely volumes drowns the X-rays (see
-Testing/Benchmarks/README.md)."""
+"""The most that "renoise" is for: each further step draws the volume toward what the model finds likely, away from the X-rays
+(Testing/Benchmarks/README.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

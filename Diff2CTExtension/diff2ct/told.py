@@ -15,9 +15,10 @@ HARMLESS = ("principal_point", "isocenter_lps", "intensity")
 """Assumed facts that move the volume or change its tones, but exchange no sides and change no sizes. Where one view is moved
 against the other, `radiograph_pair.check_pair` says so."""
 USUAL_NCC = 0.5
-"""Normalised cross-correlation of an X-ray and its re-projection. With the embedded checkpoint, 47 of 48 films of two CTs and
-four phantoms through random detectors had 0.5 to 0.97, one 0.37. With bone taken for dark instead of bright it was -0.22 to
-0.93, in 22 of the 24 pairs less than 0.5 for one view or both: an inverted pair may pass, a right one may be doubted."""
+"""Normalised cross-correlation of an X-ray and its re-projection. With the embedded checkpoint, films of four phantoms and two
+CTs through random detectors had 0.37 to 0.96, 2 of 24 below 0.5. With bone taken for dark instead of bright it was -0.22 to
+0.93, in 11 of 12 pairs below 0.5 for one view or both (Testing/Benchmarks/explained.py): a right pair may be doubted, an
+inverted one pass."""
 _DIGITS = 4
 
 

@@ -60,7 +60,8 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float16) -> None:
-    """Write weights as `dtype`; the file appears under its name only when complete."""
+    """Write weights as `dtype`, torch.int8 for half the room of float16 (see `write_weights`); the file appears under its name
+    only when complete."""
     header = {
         "network": {"name": checkpoint.network_name, **asdict(checkpoint.network.config)},
         "diffusion": None if checkpoint.diffusion is None else asdict(checkpoint.diffusion),

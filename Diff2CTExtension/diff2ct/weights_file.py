@@ -18,6 +18,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 
+SCALE = ":scale"
+"""What follows the name of an 8-bit weight in the name of its scales."""
+
+
 @dataclass(frozen=True)
 class FileFormat:
     """name: what messages call such a file. marker, version: what it must say of itself. fields: keys that its header must
@@ -42,9 +46,16 @@ class WeightsFile:
 def write_weights(
     path: str | Path, kind: FileFormat, header: Mapping[str, Any], network: nn.Module, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write the network's weights as `dtype`, counters as they are; the file appears under its name only when complete."""
+    """Write the network's weights as `dtype`, counters as they are; the file appears under its name only when complete.
+
+    dtype: torch.int8 takes half the room of float16: kernels and matrices become steps of 1/127 of the largest weight of their
+    output channel, whose scale is stored beside them; vectors are float16.
+    """
     weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
+    if dtype == torch.int8:
+        tensors = _in_8_bits(weights)
+    else:
+        tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
     write_tensors(path, kind, header, tensors)
 
 
@@ -72,6 +83,7 @@ def read_weights(path: str | Path, kind: FileFormat) -> WeightsFile:
 
 def fill_network(path: str | Path, kind: FileFormat, network: nn.Module, found: Mapping[str, torch.Tensor]) -> None:
     """Give `network`, made on the "meta" device, the weights of a file as float32; ValueError unless they fit it."""
+    found = _from_8_bits(found)
     expected = network.state_dict()
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing or extra:
@@ -84,6 +96,33 @@ def fill_network(path: str | Path, kind: FileFormat, network: nn.Module, found: 
             raise ValueError(f"{kind.name}: {name} in {path} holds NaN or infinite weights")
     weights = {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
     network.load_state_dict(weights, assign=True)
+
+
+def _in_8_bits(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, weight in weights.items():
+        if weight.is_floating_point() and weight.ndim > 1:
+            scale = weight.float().abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True) / 127
+            steps = weight.float() / scale.clamp(min=torch.finfo(torch.float32).tiny)
+            tensors |= {name: steps.round().to(torch.int8), name + SCALE: scale}
+        else:
+            tensors[name] = weight.half() if weight.is_floating_point() else weight
+    return tensors
+
+
+def _from_8_bits(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Kernels and matrices with scales that fit them become float32; all else stays as it is."""
+
+    def fits(tensor: torch.Tensor, scale: torch.Tensor | None) -> bool:
+        return scale is not None and tensor.ndim > 1 and scale.shape == (len(tensor), *[1] * (tensor.ndim - 1))
+
+    scaled = {name for name, tensor in tensors.items() if fits(tensor, tensors.get(name + SCALE))}
+    scales = {name + SCALE for name in scaled}
+    return {
+        name: tensor.float() * tensors[name + SCALE] if name in scaled else tensor
+        for name, tensor in tensors.items()
+        if name not in scales
+    }
 
 
 def _header(path: Path, kind: FileFormat, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from diff2ct.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, save_checkpoint, store_calibration
@@ -23,8 +24,6 @@ def file(tmp_path: Path) -> Path:
 
 def rewrite(file: Path, change) -> None:
     """Change the header of a checkpoint by `change(header)`, leaving the weights."""
-    from safetensors import safe_open
-
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
     header = json.loads(metadata["header"])
@@ -53,6 +52,37 @@ def test_a_calibration_is_part_of_the_file(file: Path) -> None:
     assert load_checkpoint(file).calibration == tiny_calibration()
     with pytest.raises(ValueError, match="written anew"):
         store_calibration(tiny_calibration(), plain.sha256, file)
+
+
+def test_8_bits_take_half_the_room(file: Path, tmp_path: Path) -> None:
+    made, small = tiny_checkpoint(), tmp_path / "small.safetensors"
+    save_checkpoint(small, made, dtype=torch.int8)
+    assert small.stat().st_size < 0.7 * file.stat().st_size  # scales and header weigh in a network this tiny
+    read = load_checkpoint(small).network.state_dict()
+    for name, weight in made.network.state_dict().items():
+        if weight.ndim > 1:
+            half_a_step = weight.abs().flatten(1).amax(1) / 127 / 2
+            assert ((weight - read[name]).abs().flatten(1).amax(1) <= 1.001 * half_a_step + 1e-12).all(), name
+        else:
+            torch.testing.assert_close(weight.half().float(), read[name], msg=name)
+    store_calibration(tiny_calibration(), load_checkpoint(small).sha256, small)
+    torch.testing.assert_close(load_checkpoint(small).network.state_dict(), read, rtol=0, atol=0)
+    save_checkpoint(file, load_checkpoint(small), dtype=torch.int8)  # what has 8 bits keeps them
+    torch.testing.assert_close(load_checkpoint(file).network.state_dict(), read)
+
+
+def test_scales_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "small.safetensors", tiny_checkpoint(), dtype=torch.int8)
+    with safe_open(tmp_path / "small.safetensors", framework="pt") as opened:
+        metadata = opened.metadata()
+    tensors = load_file(tmp_path / "small.safetensors")
+    name = next(name for name in tensors if name.endswith(":scale"))
+    save_file({**tensors, name: tensors[name].flatten()[:1]}, tmp_path / "bad.safetensors", metadata=metadata)
+    with pytest.raises(ValueError, match="does not fit its network: 0 tensors missing, 1 unknown"):
+        load_checkpoint(tmp_path / "bad.safetensors")
+    save_file({**tensors, name: tensors[name] * float("nan")}, tmp_path / "bad.safetensors", metadata=metadata)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        load_checkpoint(tmp_path / "bad.safetensors")
 
 
 def test_loaded_network_only_infers(file: Path) -> None:
@@ -106,8 +136,6 @@ def test_a_header_that_does_not_validate_is_refused_by_field(file: Path, change,
 
 def test_weights_that_do_not_fit_are_refused(file: Path) -> None:
     tensors = load_file(file)
-    from safetensors import safe_open
-
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
     name = next(iter(tensors))

@@ -39,7 +39,7 @@ class DenoiserRecipe(VolumeRecipe):
     """sampling: what the checkpoint recommends. optimizer: "adamw", or "muon" (see `muon`) with AdamW for scales and biases.
     time_power: see `draw_noise`. loss_weight_limit: see `_weight`. projection_weight, projection_reduction: see
     `losses.axis_projection_loss`. body_window_weight: of the squared error inside [-200, 800] HU, see `body_window`.
-    metal_window_weight: of the squared error inside [800, 2800] HU, see `metal_window`.
+    metal_window_weight: of the squared error inside [800, 4000] HU, see `metal_window`.
     """
 
     network: X2NoiseNetConfig
@@ -160,9 +160,10 @@ def body_window(hu: torch.Tensor) -> torch.Tensor:
 
 
 def metal_window(hu: torch.Tensor) -> torch.Tensor:
-    """HU -> [0, 1] over [800, 2800], where implants differ from bone. Screws are 0.1 % of a volume: without a term of their own
-    they come out as a haze of dense bone, though nothing in the X-rays is plainer."""
-    return ((hu - 800) / 2000).clamp(0, 1)
+    """HU -> [0, 1] over [800, 4000], where implants differ from bone. Screws are 0.1 % of a volume: without a term of their own
+    they come out as a haze of dense bone, though nothing in the X-rays is plainer. A window that ended below what a scanner shows
+    for metal, 3000 HU and more, would not say how dense it is: up to 2800 HU, metal was drawn 236 HU too dense."""
+    return ((hu - 800) / 3200).clamp(0, 1)
 
 
 def _target(diffusion: Diffusion, x_0: torch.Tensor, eps: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:

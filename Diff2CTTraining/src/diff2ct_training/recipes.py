@@ -41,7 +41,7 @@ def default() -> DenoiserRecipe:
         loss_weight_limit=1.5,
         projection_weight=1.0,
         body_window_weight=3.0,
-        metal_window_weight=4.0,
+        metal_window_weight=5.0,
         slab=None,
     )
 

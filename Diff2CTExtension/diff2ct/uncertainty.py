@@ -181,8 +181,10 @@ class CalibrationFit:
         self._errors: dict[str, list[float]] = {}
         self._truths: list[Tensor] = []
 
-    def add(self, samples_hu: Tensor, truth_hu: Tensor, known: Tensor, voxel_ml: float) -> None:
-        """samples_hu: (K, D, H, W), K of 2 or more. known: (D, H, W) bool, where the truth is."""
+    def add(self, samples_hu: Tensor, truth_hu: Tensor, known: Tensor, voxel_ml: float, *, weight: float = 1.0) -> None:
+        """samples_hu: (K, D, H, W), K of 2 or more. known: (D, H, W) bool, where the truth is. weight: how much the case counts
+        in the tables of errors and quantiles, so that a few CTs are heard among many phantoms; drawn in voxels, and so no more
+        than a volume has."""
         if samples_hu.ndim != 4 or len(samples_hu) < 2 or samples_hu.shape[1:] != truth_hu.shape:
             got = f"{tuple(samples_hu.shape)} for a truth of {tuple(truth_hu.shape)}"
             raise ValueError(f"samples_hu: got {got}, accepted is (K, D, H, W) with K of 2 or more")
@@ -191,7 +193,7 @@ class CalibrationFit:
         body = body_mask(truth_hu)
         chosen = torch.nonzero(known.flatten())[:, 0]
         shuffle = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(len(self._rows)))
-        chosen = chosen[shuffle[:_VOXELS_PER_CASE]]
+        chosen = chosen[shuffle[: round(weight * _VOXELS_PER_CASE)]]
         self._rows.append(torch.stack([a.flatten()[chosen].float() for a in (mean, sd, truth_hu, body)]).numpy())
         self._singles.append(samples_hu[0].flatten()[chosen].numpy())
         self._truths.append(torch.where(known, truth_hu, torch.nan).half())
@@ -222,21 +224,21 @@ class CalibrationFit:
             provenance=provenance,
         )
 
-    def held_out_coverage(self) -> dict[str, float]:
-        """By level, "0.9": share of body voxels of each case that the intervals of a calibration without it cover, averaged
-        over the cases."""
-        shares: dict[str, list[float]] = {str(level): [] for level in LEVELS}
+    def held_out_coverage(self) -> list[dict[str, float]]:
+        """Of each case by level, "0.9": share of its body voxels that the intervals of a calibration without it cover."""
+        shares: list[dict[str, float]] = []
         for n, (mean, sd, truth, body) in enumerate(self._rows):
             error_hu, quantiles = _tables(self._rows[:n] + self._rows[n + 1 :])
             inside = body > 0
             ratio = ((truth - mean)[inside]) / _expected(mean[inside], sd[inside], error_hu)
+            shares.append({})
             for level in LEVELS:
                 low, high = (
                     np.interp(mean[inside], HU_KNOTS, quantiles[:, PROBABILITIES.index(round((1 + sign * level) / 2, 9))])
                     for sign in (-1, 1)
                 )
-                shares[str(level)].append(float(((low <= ratio) & (ratio <= high)).mean()))
-        return {level: round(float(np.mean(values)), 4) for level, values in shares.items()}
+                shares[-1][str(level)] = float(((low <= ratio) & (ratio <= high)).mean())
+        return shares
 
     def _prior_sd(self) -> tuple[tuple[tuple[float, ...], ...], ...]:
         truths = torch.stack([truth.float() for truth in self._truths])  # NaN where not known

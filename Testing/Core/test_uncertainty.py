@@ -22,6 +22,7 @@ from diff2ct.uncertainty import (
 SIZE = (32, 32, 32)
 BODY = torch.zeros(SIZE, dtype=torch.bool)
 BODY[:, 4:28, 4:28] = True
+KNOWN = torch.ones(SIZE, dtype=torch.bool)
 
 
 def made_up_case(seed: int, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,7 +45,7 @@ def made_up_case(seed: int, spread: float = 3.0) -> tuple[torch.Tensor, torch.Te
 def calibration() -> Calibration:
     fit = CalibrationFit()
     for seed in range(10):
-        fit.add(*made_up_case(seed), torch.ones(SIZE, dtype=torch.bool), 0.008)
+        fit.add(*made_up_case(seed), KNOWN, 0.008)
     return fit.result(num_samples=4, num_steps=3, provenance={"cases": "made up"})
 
 
@@ -69,9 +70,24 @@ def test_coverage_holds_on_cases_not_calibrated_on(calibration: Calibration, lev
     assert np.mean(shares) == pytest.approx(level, abs=0.04)
     fit = CalibrationFit()
     for seed in range(4):
-        fit.add(*made_up_case(seed), torch.ones(SIZE, dtype=torch.bool), 0.008)
-    assert fit.held_out_coverage()[str(level)] == pytest.approx(level, abs=0.05)
+        fit.add(*made_up_case(seed), KNOWN, 0.008)
+    assert np.mean([shares[str(level)] for shares in fit.held_out_coverage()]) == pytest.approx(level, abs=0.05)
     assert np.mean(raw) < level - 0.2, "the SD of the samples itself is three times too small here"
+
+
+def test_a_case_counts_by_its_weight() -> None:
+    """One case whose samples know less among eight: the intervals are as wide as what it and they are worth together."""
+    covered = {}
+    for weight in (0.05, 0.2):  # of 150,000 voxels; the volume has 32,768
+        fit = CalibrationFit()
+        for seed in range(9):
+            odd = seed == 8
+            fit.add(*made_up_case(seed, 12.0 if odd else 3.0), KNOWN, 0.008, weight=weight if odd else 0.05)
+        calibration = fit.result(num_samples=4, num_steps=3, provenance={})
+        samples, truth = made_up_case(50, 12.0)
+        error = expected_error(samples.mean(0), samples.std(0), calibration)
+        covered[weight] = coverage(truth, *interval(samples.mean(0), error, 0.8, calibration), BODY)
+    assert covered[0.05] + 0.05 < covered[0.2] < 0.8
 
 
 def test_quantiles_know_that_dense_voxels_are_too_low(calibration: Calibration) -> None:

@@ -52,7 +52,7 @@ def test_calibration_is_stored_in_the_checkpoint_and_used(checkpoint: Path) -> N
     assert loaded.calibration.num_cases == 4
     for name, weights in before.network.state_dict().items():
         torch.testing.assert_close(loaded.network.state_dict()[name], weights, rtol=0, atol=0)
-    assert loaded.calibration.provenance["held_out_coverage"]["0.8"] == pytest.approx(0.8, abs=0.15)
+    assert loaded.calibration.provenance["held_out_coverage"]["phantoms"]["0.8"] == pytest.approx(0.8, abs=0.15)
     assert set(loaded.calibration.bounds["bone_ml"]) == {"0.5", "0.8"}, "four cases cannot speak for nine in ten"
 
     case = calibrate_command.phantom_case(7, loaded.grid, BiplanarSetup())
@@ -77,6 +77,8 @@ def test_a_ct_that_cannot_be_read_is_left_out(checkpoint: Path, trunk: CtVolume,
     result = calibrate("--checkpoint", checkpoint, "--phantoms", 3, "--samples", 2, "--steps", 1, "--cts", tmp_path / "cts")
     assert result.exit_code == 0, result.output
     assert "3 phantoms, seeds 100 to 102; 1 CTs" in result.stdout and "left out          bad: " in result.stdout
+    calibration = load_checkpoint(checkpoint).calibration
+    assert calibration is not None and set(calibration.provenance["held_out_coverage"]) == {"phantoms", "CTs"}
 
 
 def test_one_sample_or_two_cases_are_too_few(checkpoint: Path) -> None:

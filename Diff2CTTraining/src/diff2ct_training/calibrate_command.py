@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +25,8 @@ from diff2ct_training.parallel import Failed
 class CalibrationRequest:
     """checkpoint: None is the embedded one. output: the calibrated checkpoint, None is in its own place. overwrite: what is at
     `output`, or the calibration that the checkpoint has.
-    num_phantoms, first_seed: evaluation phantoms, none of which may be evaluated on later. cts: what `plan_cts` takes.
+    num_phantoms, first_seed: evaluation phantoms, none of which may be evaluated on later. cts: what `plan_cts` takes; together
+    they weigh as much as the phantoms.
     Others: `diff2ct.reconstruct`.
     """
 
@@ -60,14 +61,14 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
     cases: list[tuple[str, Make]] = [(phantom_name(seed), partial(phantom_case, seed, grid, setup)) for seed in seeds]
     cases += [(scan.name, scan.make) for scan in scans]
 
-    fit, num_cts = CalibrationFit(), len(scans)
+    fit, kinds = CalibrationFit(), []
+    weight_of_ct = len(seeds) / len(scans) if seeds and scans else 1.0
     for done, (name, make) in enumerate(cases, start=1):
         case = made(make)
         if isinstance(case, Failed):
             if done <= len(seeds):
                 raise ValueError(case.reason)
             left_out.append(f"{name}: {case.reason}")
-            num_cts -= 1
             on_progress(done, len(cases), name)
             continue
         result = reconstruct(
@@ -80,19 +81,22 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
         )
         voxel_ml = float(np.prod(case.grid.spacing_mm)) / 1000
         samples, truth, known = (torch.from_numpy(a) for a in (result.samples_hu, case.truth.hu, case.mask))
-        fit.add(samples, truth, known, voxel_ml)
+        kinds.append("phantoms" if done <= len(seeds) else "CTs")
+        fit.add(samples, truth, known, voxel_ml, weight=1.0 if kinds[-1] == "phantoms" else weight_of_ct)
         on_progress(done, len(cases), name)
 
     calibration = fit.result(
         num_samples=request.num_samples,
         num_steps=request.num_steps or checkpoint.sampling.num_steps,
         provenance={
-            "cases": f"{len(seeds)} phantoms, seeds {seeds.start} to {seeds.stop - 1}" * bool(len(seeds))
-            + f"; {num_cts} CTs" * bool(num_cts),
+            "cases": "; ".join(
+                [f"{len(seeds)} phantoms, seeds {seeds.start} to {seeds.stop - 1}"] * bool(len(seeds))
+                + [f"{kinds.count('CTs')} CTs"] * bool(kinds.count("CTs"))
+            ),
             **({"left_out": left_out} if left_out else {}),
             "xrays": f"noiseless line integrals of the whole body or scan, {setup.describe()}",
             "seed": request.seed,
-            "held_out_coverage": fit.held_out_coverage(),
+            "held_out_coverage": _by_kind(fit.held_out_coverage(), kinds),
             "date": datetime.now(UTC).date().isoformat(),
         },
     )
@@ -100,13 +104,24 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
     return request.output or source, calibration
 
 
+def _by_kind(shares: Sequence[Mapping[str, float]], kinds: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Mean over the cases of each kind, by level."""
+    return {
+        kind: {
+            str(level): round(float(np.mean([s[str(level)] for s, k in zip(shares, kinds, strict=True) if k == kind])), 4)
+            for level in LEVELS
+        }
+        for kind in dict.fromkeys(kinds)
+    }
+
+
 def summary_lines(path: Path, calibration: Calibration) -> list[str]:
     """The calibration for a person."""
     covered = calibration.provenance["held_out_coverage"]
     lines = [f"checkpoint        {path}, calibrated", f"cases             {calibration.provenance['cases']}"]
-    lines += [
-        f"{level:.0%} interval      covers {covered[str(level)]:.1%} of body voxels of a case left out" for level in LEVELS
-    ]
+    for level in LEVELS:
+        shares = ", ".join(f"{by_level[str(level)]:.1%} ({kind})" for kind, by_level in covered.items())
+        lines.append(f"{level:.0%} interval      covers {shares} of body voxels of a case left out")
     lines += [f"left out          {what}" for what in calibration.provenance.get("left_out", ())]
     for name, by_level in calibration.bounds.items():
         bounds = ", ".join(f"{radius:.3g} ({float(level):.0%})" for level, radius in by_level.items())

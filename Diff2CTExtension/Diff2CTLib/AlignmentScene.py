@@ -92,11 +92,17 @@ def detector(beam):
 
 
 def rays(beam):
-    """Lines from the source to the corners of the detector, its outline, and a ball for the source."""
-    corners, source = _corners(beam), SceneBridge.sourceRas(beam)
+    """Lines from the source to the corners of the detector, its outline, and a ball for the source; of a fan, its way too."""
+    places = _corners(beam)
+    toRas = SceneBridge.detectorToRas(beam)
+    corners = [(toRas @ (column, row, 0.0, 1.0))[:3] for row, column in places]
+    source = SceneBridge.sourceRas(beam)
     lines = [(corner, corners[(n + 1) % 4]) for n, corner in enumerate(corners)]
-    if beam.KIND == "cone":
-        lines += [(source, corner) for corner in corners]
+    if beam.KIND != "parallel":
+        sources = SceneBridge.sourcesRas(beam, places)
+        lines += list(zip(sources, corners, strict=True))
+    if beam.KIND == "fan":
+        lines.append((sources[0], sources[2]))
     append = vtk.vtkAppendPolyData()
     append.AddInputData(_segments(lines))
     ball = vtk.vtkSphereSource()
@@ -121,11 +127,9 @@ def cube(centerLps):
 
 
 def _corners(beam):
-    """The corners of the detector in RAS, in the order of its outline."""
-    toRas = SceneBridge.detectorToRas(beam)
+    """(row, column) of the corners of the detector, in the order of its outline."""
     height, width = beam.detector_size
-    places = ((-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5))
-    return [(toRas @ (column, row, 0.0, 1.0))[:3] for column, row in places]
+    return ((-0.5, -0.5), (-0.5, width - 0.5), (height - 0.5, width - 0.5), (height - 0.5, -0.5))
 
 
 def _segments(lines):

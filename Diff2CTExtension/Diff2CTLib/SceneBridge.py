@@ -53,7 +53,7 @@ def rasMatrix(lpsMatrix):
 def detectorToRas(beam):
     """(4, 4): (column, row, 0, 1) of the detector -> RAS [mm], right-handed."""
     columnAxis, rowAxis = beam.detector_axes
-    if beam.KIND == "cone":
+    if beam.KIND != "parallel":
         origin = beam.pixel_to_lps((0.0, 0.0))
     else:
         row0, column0 = beam.principal_point
@@ -69,10 +69,15 @@ def detectorToRas(beam):
 
 
 def sourceRas(beam):
-    """(3,) where the rays come from; for parallel rays a point on the axis."""
-    if beam.KIND == "cone":
+    """(3,) where the rays through the isocentre come from; for parallel rays a point on the axis."""
+    if beam.KIND != "parallel":
         return rasFromLps(beam.source_lps)
     return rasFromLps(np.array(beam.isocenter_lps) - 2 * _PARALLEL_DETECTOR_MM * beam.toward_detector)
+
+
+def sourcesRas(beam, rowsAndColumns):
+    """(N, 3) where the rays to pixels (row, column) come from: one point, or one for each row of a scanning fan."""
+    return rasFromLps(beam.sources_lps(np.asarray(rowsAndColumns, dtype=np.float64)))
 
 
 def addXray(xray, name, scene=None):

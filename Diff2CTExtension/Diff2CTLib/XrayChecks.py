@@ -20,7 +20,6 @@ def assumedWords(xray):
         "intensity": _("how grey values follow the X-ray intensity"),
         "primary_angle_deg": _("primary angle"),
         "secondary_angle_deg": _("secondary angle"),
-        "kind": _("shape of the beam"),
     }
     return [words.get(fact, fact) for fact in xray.radiograph.assumed]
 

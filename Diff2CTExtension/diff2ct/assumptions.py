@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diff2ct.geometry import Beam, ConeBeam, ParallelBeam, View, beam_from_dict
+from diff2ct.geometry import BEAMS, Beam, View, beam_from_dict
 
 
 class ViewNotStatedError(ValueError):
@@ -62,10 +62,18 @@ C_ARM = AssumedSetup(
     lateral_to_detector_mm=350.0,
     image_length_mm=300.0,
 )
+SLOT_SCANNER = AssumedSetup(
+    name="an EOS scanner",
+    source_to_detector_mm=1300.0,
+    frontal_to_detector_mm=313.0,
+    lateral_to_detector_mm=382.0,
+    image_length_mm=430.0,  # pictures are cut to the region of interest
+)
 
 
 _REQUIRED = {
     "cone": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
+    "fan": {"detector_spacing_mm", "primary_angle_deg", "source_to_detector_mm", "source_to_isocenter_mm"},
     "parallel": {"detector_spacing_mm", "primary_angle_deg"},
 }
 PLAUSIBLE_MM = (300.0, 5000.0)
@@ -94,6 +102,12 @@ PROPORTION = "all sizes are in proportion to it"
 _SAME_DIRECTION = 0.5
 """Cosine between two directions that may be one: a file names the nearest axis of the body only."""
 EARLIER = "before this file was written"
+ROWS_OF_FAN = "Imager Pixel Spacing, whose row spacing is taken as the way of the scanner from one row to the next"
+MIDDLE = "the middle, where the central ray usually meets the image; in one that was cropped the patient comes out shifted"
+MIDDLE_OF_FAN = (
+    "the middle of the image, so the volume lies at half its height; its row may be any other, the same in both images, to "
+    "reconstruct there; its column is where the central ray meets the image"
+)
 HANGING = "hung upright with the patient's left, or back, on its right; if not, the result is mirrored"
 
 
@@ -115,14 +129,14 @@ class Resolution:
 
 def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: View | str | None) -> dict[str, Any]:
     """What the caller says about the geometry, as keys of `beam_from_dict`; ValueError if it contradicts itself."""
-    values = geometry.to_dict() if isinstance(geometry, ConeBeam | ParallelBeam) else geometry or {}
+    values = geometry.to_dict() if isinstance(geometry, Beam) else geometry or {}
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: geometry is {geometry!r}, accepted are a beam or a mapping of its fields")
     stated = {key: value for key, value in values.items() if value is not None}
     for key in stated.keys() - {"kind", "view"}:
         _check_numbers(name, key, stated[key])
     if not isinstance(stated.get("kind", ""), str):
-        raise ValueError(f"{name}: kind is {stated['kind']!r}, accepted are 'cone' and 'parallel'")
+        raise ValueError(f"{name}: kind is {stated['kind']!r}, accepted are {', '.join(BEAMS)}")
     views = [_parse_view(name, v) for v in (view, stated.get("view")) if v is not None]
     if "primary_angle_deg" in stated:
         views.append(nearest_view(stated["primary_angle_deg"]))
@@ -175,7 +189,10 @@ def resolve_beam(
     check_detector_size(name, stated, size)
     result = Resolution(name, {**found, **stated, "detector_size": size})
     view = _resolve_angles(result, stated, found)
-    if result.facts.get("kind", "cone") == "cone":
+    kind = result.facts.get("kind", "cone")
+    if kind == "fan":
+        setup = SLOT_SCANNER
+    if kind != "parallel":
         _resolve_distances(result, view, setup)
     else:
         distances = _REQUIRED["cone"] - _REQUIRED["parallel"]
@@ -310,11 +327,13 @@ def _resolve_distances(result: Resolution, view: View, setup: AssumedSetup) -> N
 
 
 def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedSetup) -> None:
-    facts = result.facts
+    facts, is_fan = result.facts, result.facts.get("kind") == "fan"
+    # 1 for parallel rays, which have no distances
+    magnification = facts.get("source_to_detector_mm", 1.0) / facts.get("source_to_isocenter_mm", 1.0)
+    along = 1.0 if is_fan else magnification
     if "detector_spacing_mm" not in facts and "patient_spacing_mm" in facts:
-        # 1 for parallel rays, which have no distances
-        magnification = facts.get("source_to_detector_mm", 1.0) / facts.get("source_to_isocenter_mm", 1.0)
-        spacing = tuple(s * magnification for s in facts["patient_spacing_mm"])
+        row_mm, column_mm = facts["patient_spacing_mm"]
+        spacing = (row_mm * along, column_mm * magnification)
         if {"source_to_detector_mm", "source_to_isocenter_mm"}.isdisjoint(result.reasons):
             facts["detector_spacing_mm"] = spacing
         result.assume("detector_spacing_mm", spacing, "from the one calibrated in the patient, times the assumed magnification")
@@ -322,13 +341,13 @@ def _resolve_detector(result: Resolution, size: tuple[int, int], setup: AssumedS
     column_mm = setup.image_length_mm / max(size[0] * aspect, size[1])
     result.assume(
         "detector_spacing_mm",
-        (aspect * column_mm, column_mm),
+        (aspect * column_mm * along / magnification, column_mm),
         f"the longer side of the image being {setup.image_length_mm:g} mm; {PROPORTION}",
     )
     result.assume(
         "principal_point",
         ((size[0] - 1) / 2, (size[1] - 1) / 2),
-        "the middle, where the central ray usually meets the image; in one that was cropped the patient comes out shifted",
+        MIDDLE_OF_FAN if is_fan else MIDDLE,
     )
     result.assume(
         "isocenter_lps",

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from diff2ct.geometry import Beam, ParallelBeam
+from diff2ct.geometry import Beam, as_kind
 from diff2ct.simulate import gaussian_blur, standardize
 from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, RectifiedViews, look_up, plane_to_lps
 from diff2ct.volume import VolumeGrid
@@ -57,14 +57,14 @@ def rectified_views(
     steps = (2 * torch.arange(PLANE_PIXELS) + 1) / PLANE_PIXELS - 1
     across, down = steps.expand(PLANE_PIXELS, -1), steps[:, None].expand(-1, PLANE_PIXELS)
     for image, mask, beam in zip(images, valid, beams, strict=True):
-        plane_to_pixel = beam.lps_to_pixel @ plane_to_lps(beam)
+        plane = plane_to_lps(beam)
         weight, looked = _look_up_one(
-            [mask.float(), image.float() * mask], plane_to_pixel @ _PLANE_IJK, (1, *_PLANE_SIZE), beam
+            [mask.float(), image.float() * mask], beam.lps_to_pixel @ plane @ _PLANE_IJK, (1, *_PLANE_SIZE), beam
         )[:, 0]
         seen = weight > 0.99
         bands = image_and_bands(looked / weight.clamp(min=1e-6), seen, PLANE_SPACING_MM)
         planes.append(torch.stack([*(band * seen for band in bands), seen.float(), across.to(looked), down.to(looked)]))
-        maps.append(torch.from_numpy(np.linalg.inv(plane_to_pixel) @ beam.lps_to_pixel @ grid.ijk_to_lps).float())
+        maps.append(torch.from_numpy(beam.onto_plane(plane) @ grid.ijk_to_lps).float())
     return RectifiedViews(torch.stack(planes), torch.stack(maps))
 
 
@@ -81,7 +81,7 @@ def geometric_condition(
     """
     channels, looks = [], []
     for image, mask, beam in zip(images, valid, beams, strict=True):
-        pixel_mm = min(beam.detector_spacing_mm) / beam.magnification
+        pixel_mm = min(beam.patient_spacing_mm)
         *look, seen = lift([*image_and_bands(image.float(), mask, pixel_mm), mask.float()], beam, grid)
         seen = (seen > 0.99).float()
         looks.append(torch.stack(look) * seen)
@@ -113,7 +113,7 @@ def added_condition(
     """
     total = torch.zeros(grid.size)
     for image, mask, beam in zip(images, valid, beams, strict=True):
-        flat = lift([scale_to_unit(image.float(), mask)], isocenter_parallel(beam), grid)[0]
+        flat = lift([scale_to_unit(image.float(), mask)], as_kind(beam, "parallel"), grid)[0]
         total = total.to(flat) + flat
     return (total / len(beams))[None]
 
@@ -149,28 +149,13 @@ def scale_to_unit(image: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     return torch.where(valid, 2 * (image - low) / (high - low).clamp(min=1e-6) - 1, torch.full_like(image, -1.0))
 
 
-def isocenter_parallel(beam: Beam) -> Beam:
-    """The parallel beam that agrees with `beam` in the plane through the isocentre."""
-    row_mm, column_mm = beam.detector_spacing_mm
-    return ParallelBeam(
-        detector_spacing_mm=(row_mm / beam.magnification, column_mm / beam.magnification),
-        detector_size=beam.detector_size,
-        primary_angle_deg=beam.primary_angle_deg,
-        secondary_angle_deg=beam.secondary_angle_deg,
-        roll_deg=beam.roll_deg,
-        mirrored=beam.mirrored,
-        principal_point=beam.principal_point,
-        isocenter_lps=beam.isocenter_lps,
-    )
-
-
 def lift(images: Sequence[torch.Tensor], beam: Beam, grid: VolumeGrid) -> torch.Tensor:
     """Value of each image (Hd, Wd) at the detector position of each voxel, bilinear, 0 off it -> (len(images), D, H, W)."""
     return _look_up_one(images, beam.lps_to_pixel @ grid.ijk_to_lps, grid.size, beam)
 
 
 def _look_up_one(images: Sequence[torch.Tensor], matrix: np.ndarray, size: tuple[int, int, int], beam: Beam) -> torch.Tensor:
-    """`views.look_up` of one view's images (Hd, Wd); matrix: (3, 4)."""
+    """`views.look_up` of one view's images (Hd, Wd); matrix: (4, 4)."""
     stack = torch.stack(list(images))[None]
     return look_up(stack, torch.from_numpy(matrix).to(stack)[None], size, frame=beam.detector_size)[0]
 

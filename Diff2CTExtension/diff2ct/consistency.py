@@ -138,7 +138,7 @@ def measured_views(
     """What `correct_volume` compares with. A view none of whose rays cross the whole cube is left out."""
     views = []
     for radiograph in radiographs:
-        small = radiograph.resized(spacing_mm=min(grid.spacing_mm) * radiograph.geometry.magnification)
+        small = radiograph.resized(patient_spacing_mm=min(grid.spacing_mm))
         index = _ray_axis(grid, small.geometry)
         chord = project(torch.ones(grid.size, device=device), grid, small.geometry).cpu()
         used = (chord > _WHOLE_CHORD * grid.size[2 - index] * grid.spacing_mm[index]) & torch.from_numpy(small.valid)

@@ -11,7 +11,7 @@ Frames and signs
 * Displayed orientation: frontal views have the patient's left on the image's right, lateral views have the front of the patient
   on the image's left, as radiologists hang them. `mirrored` says that this is the view from the source instead of the detector.
 
-A beam is reduced to one 3x4 matrix `lps_to_pixel`; everything else (projector, condition, overlays) needs only that.
+A beam is reduced to one 4x4 matrix `lps_to_pixel`; everything else (projector, condition, overlays) needs only that.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ _ANGLE_AND_MIRROR = {View.PA: (0.0, False), View.AP: (180.0, True), View.LL: (90
 
 @dataclass(frozen=True, kw_only=True)
 class _Beam:
-    """What cone and parallel beams share: the detector and how it is turned about the isocentre.
+    """What all beams share: the detector and how it is turned about the isocentre.
 
-    detector_spacing_mm: (row, column) distance between pixel centres, at the detector.
+    detector_spacing_mm: (row, column) distance between pixel centres, at the detector; of rows that a scanning fan paints one
+        after the other, how far it moves from one to the next.
     detector_size: (H, W) in pixels.
     primary_angle_deg, secondary_angle_deg: DICOM positioner angles, see the module text.
     roll_deg: the detector is turned about the beam axis so that the patient appears turned counter-clockwise by this angle.
@@ -128,9 +129,22 @@ class _Beam:
 
     @property
     def lps_to_pixel(self) -> np.ndarray:
-        """(3, 4): [x, y, z, 1] [mm] -> [column * w, row * w, w]. w is the depth from the source [mm], or 1 for parallel
-        rays."""
+        """(4, 4): [x, y, z, 1] [mm] -> [column * w, row * v, w, v]. w and v are the depth from the source [mm] where rays
+        diverge in that direction, 1 where they do not: both for a cone, w for a scanning fan, neither for parallel rays."""
         raise AttributeError(f"{type(self).__name__} has no projection matrix")
+
+    @property
+    def patient_spacing_mm(self) -> tuple[float, float]:
+        """(row, column) distance between pixel centres carried back to the isocentre."""
+        raise AttributeError(f"{type(self).__name__} has no rays")
+
+    def onto_plane(self, plane_to_lps: np.ndarray) -> np.ndarray:
+        """(4, 4): [x, y, z, 1] [mm] -> [a * w, b * v, w, v] where the ray through a point meets a plane.
+
+        plane_to_lps: (4, 3), [a, b, 1] of the plane -> [x, y, z, 1]; for a scanning fan b runs along the scan.
+        """
+        plane_to_pixel = (self.lps_to_pixel @ plane_to_lps)[:3]
+        return (np.linalg.inv(plane_to_pixel) @ self.lps_to_pixel[:3])[[0, 1, 2, 2]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the class in "kind"; `beam_from_dict` is the inverse."""
@@ -140,27 +154,21 @@ class _Beam:
         """Points (..., 3) [mm] -> (..., 2) pixel positions (row, column)."""
         points = np.asarray(points_lps, dtype=np.float64)
         q = points @ self.lps_to_pixel[:, :3].T + self.lps_to_pixel[:, 3]
-        return np.stack([q[..., 1] / q[..., 2], q[..., 0] / q[..., 2]], axis=-1)
+        return np.stack([q[..., 1] / q[..., 3], q[..., 0] / q[..., 2]], axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConeBeam(_Beam):
-    """A point source and a flat detector.
+class _Diverging(_Beam):
+    """A source at a finite distance.
 
     source_to_detector_mm: DICOM (0018,1110), the clinical SID.
-    source_to_isocenter_mm: the clinical SOD; DICOM (0018,1111), except in DX, where that ends at the table or bucky.
+    source_to_isocenter_mm: the clinical SOD; DICOM (0018,9402), or (0018,1111), except in DX, where that ends at the table or
+        bucky.
     Others: see `_Beam`.
-
-    >>> ap = ConeBeam.from_view(View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800,
-    ...                         detector_spacing_mm=(1, 1), detector_size=(401, 301))
-    >>> ap.project_points([[80.0, 0.0, 0.0]])  # 80 mm to the patient's left, at the isocentre: 100 mm right of the middle
-    array([[200., 250.]])
     """
 
     source_to_detector_mm: float
     source_to_isocenter_mm: float
-
-    KIND: ClassVar[str] = "cone"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,20 +186,12 @@ class ConeBeam(_Beam):
 
     @property
     def source_lps(self) -> np.ndarray:
-        """(3,) position of the focal spot [mm]."""
+        """(3,) position of the focal spot [mm]; of one that moves, while it passes the isocentre."""
         return np.array(self.isocenter_lps) - self.source_to_isocenter_mm * self.toward_detector
 
-    @property
-    def lps_to_pixel(self) -> np.ndarray:
-        d, (u, v) = self.toward_detector, self.detector_axes
-        row0, column0 = self.principal_point
-        row_mm, column_mm = self.detector_spacing_mm
-        m = np.stack([
-            self.source_to_detector_mm / column_mm * u + column0 * d,
-            self.source_to_detector_mm / row_mm * v + row0 * d,
-            d,
-        ])  # fmt: skip
-        return np.concatenate([m, -m @ self.source_lps[:, None]], axis=1)
+    def sources_lps(self, row_column: np.ndarray) -> np.ndarray:
+        """Pixel positions (..., 2) (row, column) -> (..., 3) focal spots that they see [mm]."""
+        return np.broadcast_to(self.source_lps, (*np.shape(row_column)[:-1], 3))
 
     def pixel_to_lps(self, row_column: np.ndarray) -> np.ndarray:
         """Pixel positions (..., 2) (row, column) -> (..., 3) points on the detector plane [mm]."""
@@ -201,6 +201,86 @@ class ConeBeam(_Beam):
         along_u = (rc[..., 1:] - self.principal_point[1]) * self.detector_spacing_mm[1]
         along_v = (rc[..., :1] - self.principal_point[0]) * self.detector_spacing_mm[0]
         return center + along_u * u + along_v * v
+
+    def _depth_row(self) -> np.ndarray:
+        """(4,): [x, y, z, 1] -> depth from the source."""
+        return np.append(self.toward_detector, -self.toward_detector @ self.source_lps)
+
+    def _column_row(self) -> np.ndarray:
+        """(4,): [x, y, z, 1] -> column * depth."""
+        return self._diverging_row(self.detector_axes[0], self.detector_spacing_mm[1], self.principal_point[1])
+
+    def _diverging_row(self, axis: np.ndarray, spacing_mm: float, middle: float) -> np.ndarray:
+        along = self.source_to_detector_mm / spacing_mm * axis
+        return np.append(along, -along @ self.source_lps) + middle * self._depth_row()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConeBeam(_Diverging):
+    """A point source and a flat detector. Fields: see `_Diverging` and `_Beam`.
+
+    >>> ap = ConeBeam.from_view(View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800,
+    ...                         detector_spacing_mm=(1, 1), detector_size=(401, 301))
+    >>> ap.project_points([[80.0, 0.0, 0.0]])  # 80 mm to the patient's left, at the isocentre: 100 mm right of the middle
+    array([[200., 250.]])
+    """
+
+    KIND: ClassVar[str] = "cone"
+
+    @property
+    def lps_to_pixel(self) -> np.ndarray:
+        row = self._diverging_row(self.detector_axes[1], self.detector_spacing_mm[0], self.principal_point[0])
+        return np.stack([self._column_row(), row, self._depth_row(), self._depth_row()])
+
+    @property
+    def patient_spacing_mm(self) -> tuple[float, float]:
+        row_mm, column_mm = self.detector_spacing_mm
+        return row_mm / self.magnification, column_mm / self.magnification
+
+
+@dataclass(frozen=True, kw_only=True)
+class FanBeam(_Diverging):
+    """A point source and a line of detectors that move along the body together and paint one row after the other: EOS, and the
+    scout of a CT. Magnifies across the body and not along it (linear pushbroom camera: Gupta and Hartley, IEEE TPAMI 1997).
+
+    detector_spacing_mm: (way of the source from one row to the next, distance between columns at the detector).
+    secondary_angle_deg, roll_deg: 0, as the fan moves along the body axis. Others: see `_Diverging` and `_Beam`.
+
+    >>> ap = FanBeam.from_view(View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800,
+    ...                        detector_spacing_mm=(1, 1), detector_size=(401, 301))
+    >>> ap.project_points([[80.0, 0.0, 0.0], [0.0, 0.0, 80.0]])  # 100 mm right of the middle; 80 mm above it
+    array([[200., 250.],
+           [120., 150.]])
+    """
+
+    KIND: ClassVar[str] = "fan"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("secondary_angle_deg", "roll_deg"):
+            if getattr(self, name) != 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, accepted is 0 for a fan, which moves along the body axis")
+
+    @property
+    def lps_to_pixel(self) -> np.ndarray:
+        along = self.detector_axes[1] / self.detector_spacing_mm[0]
+        row = np.append(along, self.principal_point[0] - along @ self.isocenter_lps)
+        return np.stack([self._column_row(), row, self._depth_row(), [0.0, 0.0, 0.0, 1.0]])
+
+    @property
+    def patient_spacing_mm(self) -> tuple[float, float]:
+        row_mm, column_mm = self.detector_spacing_mm
+        return row_mm, column_mm / self.magnification
+
+    def sources_lps(self, row_column: np.ndarray) -> np.ndarray:
+        rc = np.asarray(row_column, dtype=np.float64)
+        return self.source_lps + (rc[..., :1] - self.principal_point[0]) * self.detector_spacing_mm[0] * self.detector_axes[1]
+
+    def onto_plane(self, plane_to_lps: np.ndarray) -> np.ndarray:
+        to_pixel, on_plane = self.lps_to_pixel, self.lps_to_pixel @ plane_to_lps
+        across = np.linalg.inv(on_plane[[0, 2]][:, [0, 2]]) @ to_pixel[[0, 2]]  # the columns tell a, the rows b
+        along = np.linalg.inv(on_plane[[1, 3]][:, [1, 2]]) @ to_pixel[[1, 3]]
+        return np.stack([across[0], along[0], across[1], along[1]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,10 +301,34 @@ class ParallelBeam(_Beam):
             [*(u / column_mm), column0 - center @ u / column_mm],
             [*(v / row_mm), row0 - center @ v / row_mm],
             [0.0, 0.0, 0.0, 1.0],
+            [0.0, 0.0, 0.0, 1.0],
         ])  # fmt: skip
 
+    @property
+    def patient_spacing_mm(self) -> tuple[float, float]:
+        return self.detector_spacing_mm
 
-Beam = ConeBeam | ParallelBeam
+
+Beam = ConeBeam | FanBeam | ParallelBeam
+BEAMS: dict[str, type[ConeBeam] | type[FanBeam] | type[ParallelBeam]] = {b.KIND: b for b in (ConeBeam, FanBeam, ParallelBeam)}
+
+
+def as_kind(beam: Beam, kind: str) -> Beam:
+    """The cone, fan or parallel beam that agrees with `beam` in the plane through the isocentre; only a beam with distances can
+    become one with distances."""
+    if kind not in BEAMS:
+        raise ValueError(f"kind: got {kind!r}, accepted are {', '.join(BEAMS)}")
+    row_mm, column_mm = beam.patient_spacing_mm
+    across, along = beam.magnification, beam.magnification
+    if kind != "cone":
+        along = 1.0
+    if kind == "parallel":
+        across = 1.0
+    values = {**beam.to_dict(), "kind": kind, "detector_spacing_mm": (row_mm * along, column_mm * across)}
+    if kind == "parallel":
+        for name in ("source_to_detector_mm", "source_to_isocenter_mm"):
+            values.pop(name, None)
+    return beam_from_dict(values)
 
 
 def beam_from_dict(values: dict[str, Any]) -> Beam:
@@ -232,14 +336,13 @@ def beam_from_dict(values: dict[str, Any]) -> Beam:
     named."""
     given = dict(values)
     kind = given.pop("kind", "cone")
-    classes: dict[str, type[ConeBeam] | type[ParallelBeam]] = {"cone": ConeBeam, "parallel": ParallelBeam}
-    if kind not in classes:
-        raise ValueError(f"kind: got {kind!r}, accepted are 'cone' and 'parallel'")
+    if kind not in BEAMS:
+        raise ValueError(f"kind: got {kind!r}, accepted are {', '.join(BEAMS)}")
     view = given.pop("view", None)
     if view is not None:
         angle, mirrored = _ANGLE_AND_MIRROR[View.parse(view)]
         given = {"primary_angle_deg": angle, "mirrored": mirrored, **given}
-    names = {f.name for f in fields(classes[kind])}
+    names = {f.name for f in fields(BEAMS[kind])}
     unknown = sorted(set(given) - names)
     if unknown:
         raise ValueError(f"geometry: unknown {', '.join(unknown)}; accepted are {', '.join(sorted(names))}, view, kind")
@@ -248,7 +351,7 @@ def beam_from_dict(values: dict[str, Any]) -> Beam:
     if missing:
         raise ValueError(f"geometry: {', '.join(missing)} missing; a {kind} beam needs {', '.join(sorted(names - optional))}")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return classes[kind](**arguments)
+    return BEAMS[kind](**arguments)
 
 
 def angle_between_deg(first: Beam, second: Beam) -> float:

@@ -1,13 +1,13 @@
-"""X-ray projection of a volume and its exact adjoint, for cone and parallel beams in any pose. Differentiable.
+"""X-ray projection of a volume and its exact adjoint, for cone, fan and parallel beams in any pose. Differentiable.
 
 `project` is Joseph's method (IEEE TMI 1982): the volume is cut into the index planes most nearly perpendicular to the central
 ray; each ray takes one bilinear sample per plane, times the length of ray between planes. Outside the volume there is nothing
 (air).
 
-A plane and the detector are related by a homography, so along one ray the position in the planes is linear in the plane number:
-two 3x3 inverses give every sample position, for cone and parallel beams alike. Where the detector is parallel to the index axes
-the bilinear sample separates and planes are projected by two sparse matrices, one that interpolates rows, one that interpolates
-columns and sums the planes; else by a 2D `grid_sample`. No 3D marching.
+What a detector column sees is a plane, and so is what a row sees; a pixel's ray is where the two meet. Two linear equations
+give its position in every index plane, linear in the plane's number, for all beams alike. Where the detector is parallel to the
+index axes the bilinear sample separates and planes are projected by two sparse matrices, one that interpolates rows, one that
+interpolates columns and sums the planes; else by a 2D `grid_sample`. No 3D marching.
 
 Axes: S planes, R and P the in-plane axes matching detector rows and columns, H x W detector, N volumes in a batch.
 """
@@ -133,7 +133,7 @@ def _plan(grid: VolumeGrid, beam: Beam, pose: torch.Tensor | None) -> _Plan:
     ijk_to_lps = torch.from_numpy(grid.ijk_to_lps)
     if pose is not None:
         ijk_to_lps = pose.double().cpu() @ ijk_to_lps
-    ijk_to_pixel = torch.from_numpy(beam.lps_to_pixel) @ ijk_to_lps  # (3, 4)
+    ijk_to_pixel = torch.from_numpy(beam.lps_to_pixel) @ ijk_to_lps  # (4, 4)
     _check_in_front_of_source(ijk_to_pixel.detach(), grid)
 
     toward = torch.from_numpy(beam.toward_detector)
@@ -143,9 +143,7 @@ def _plan(grid: VolumeGrid, beam: Beam, pose: torch.Tensor | None) -> _Plan:
     along_columns = ijk_to_pixel[0, :3].detach() - ijk_to_pixel[2, :3].detach() * beam.principal_point[1]
     p_index, r_index = sorted(rest, key=lambda a: -abs(float(along_columns[a])))
 
-    p_0, r_0 = _plane_positions(ijk_to_pixel, s_index, p_index, r_index, 0, beam.detector_size)
-    p_1, r_1 = _plane_positions(ijk_to_pixel, s_index, p_index, r_index, 1, beam.detector_size)
-    p_step, r_step = p_1 - p_0, r_1 - r_0
+    (p_0, p_step), (r_0, r_step) = _ray_positions(ijk_to_pixel[:, [p_index, r_index, s_index, 3]], beam.detector_size)
     columns = ijk_to_lps[:3, :3]
     step_mm = columns[:, p_index] * p_step[..., None] + columns[:, r_index] * r_step[..., None] + columns[:, s_index]
     return _Plan(
@@ -170,18 +168,21 @@ def _check_in_front_of_source(ijk_to_pixel: torch.Tensor, grid: VolumeGrid) -> N
         )
 
 
-def _plane_positions(
-    ijk_to_pixel: torch.Tensor, s_index: int, p_index: int, r_index: int, s: int, detector_size: tuple[int, int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """In-plane position (p, r) [voxels] of each detector pixel's ray in plane s, both (H, W) float64."""
-    homography = torch.stack(
-        [ijk_to_pixel[:, p_index], ijk_to_pixel[:, r_index], ijk_to_pixel[:, s_index] * s + ijk_to_pixel[:, 3]], dim=1
-    )
-    rows = torch.arange(detector_size[0], dtype=torch.float64)[:, None]
-    columns = torch.arange(detector_size[1], dtype=torch.float64)[None, :]
-    inverse = torch.linalg.inv(homography)
-    p, r, w = (inverse[n, 0] * columns + inverse[n, 1] * rows + inverse[n, 2] for n in range(3))
-    return p / w, r / w
+def _ray_positions(
+    prs_to_pixel: torch.Tensor, detector_size: tuple[int, int]
+) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """((start, step) of p, (start, step) of r): each pixel's ray is at start + s * step [voxels] in plane s, all (H, W).
+
+    prs_to_pixel: (4, 4) [p, r, s, 1] -> [column * w, row * v, w, v].
+    """
+    rows, columns = (torch.arange(n, dtype=torch.float64)[:, None] for n in detector_size)
+    to_column, to_row, w, v = prs_to_pixel
+    in_column = (columns * w - to_column).T[:, None, :]  # (4, 1, W): [p, r, s, 1] @ it = 0 in the plane that a column sees
+    in_row = (rows * v - to_row).T[:, :, None]  # (4, H, 1)
+    area = in_column[0] * in_row[1] - in_column[1] * in_row[0]
+    p_step, p_start = ((in_column[1] * in_row[n] - in_column[n] * in_row[1]) / area for n in (2, 3))
+    r_step, r_start = ((in_column[n] * in_row[0] - in_column[0] * in_row[n]) / area for n in (2, 3))
+    return (p_start, p_step), (r_start, r_step)
 
 
 def _is_separable(plan: _Plan) -> bool:

@@ -27,7 +27,7 @@ class Radiograph:
 
     line_integral: (H, W) float32, finite, larger = more attenuating. -ln(I / I0), no unit, if `scale_known`; else up to an
         unknown gain > 0 and offset.
-    geometry: cone or parallel beam with detector_size (H, W).
+    geometry: cone, fan or parallel beam with detector_size (H, W).
     valid: (H, W) bool, False where the collimator or a shutter hides the patient. None stands for all True.
     scale_known: see line_integral.
     assumed: names of the facts about geometry and intensity that nobody measured, such as "source_to_detector_mm".
@@ -72,25 +72,26 @@ class Radiograph:
         ):
             object.__setattr__(self, key, value)
 
-    def resized(self, *, spacing_mm: float | None = None, max_pixels: int | None = None) -> Radiograph:
+    def resized(self, *, patient_spacing_mm: float | None = None, max_pixels: int | None = None) -> Radiograph:
         """Down-sampled by area averaging, so that no detail aliases; never up-sampled.
 
-        spacing_mm: wanted pixel size at the detector; the nearest one that keeps the edges of the image in place is used.
+        patient_spacing_mm: wanted pixel size at the isocentre; the nearest one that keeps the edges of the image in place is
+            used.
         max_pixels: most pixels along the longer side.
         The average leaves out invalid pixels; a new pixel is valid if more than half of its area was.
         """
-        if (spacing_mm is None) == (max_pixels is None):
-            raise ValueError(f"resized: got spacing_mm={spacing_mm}, max_pixels={max_pixels}, accepted is exactly one of them")
+        if (patient_spacing_mm is None) == (max_pixels is None):
+            got = f"patient_spacing_mm={patient_spacing_mm}, max_pixels={max_pixels}"
+            raise ValueError(f"resized: got {got}, accepted is exactly one of them")
         if max_pixels is not None and max_pixels < 2:
             raise ValueError(f"max_pixels: got {max_pixels}, accepted is 2 or more")
-        if spacing_mm is None:
-            longest_mm = max(n * s for n, s in zip(self.line_integral.shape, self.geometry.detector_spacing_mm, strict=True))
-            spacing_mm = longest_mm / int(max_pixels or 2)
-        if not 0 < spacing_mm < math.inf:
-            raise ValueError(f"spacing_mm: got {spacing_mm}, accepted is a length above 0 mm")
+        size_mm = [n * s for n, s in zip(self.line_integral.shape, self.geometry.patient_spacing_mm, strict=True)]
+        if patient_spacing_mm is None:
+            patient_spacing_mm = max(size_mm) / int(max_pixels or 2)
+        if not 0 < patient_spacing_mm < math.inf:
+            raise ValueError(f"patient_spacing_mm: got {patient_spacing_mm}, accepted is a length above 0 mm")
         height, width = (
-            min(n, max(2, round(n * s / spacing_mm)))
-            for n, s in zip(self.line_integral.shape, self.geometry.detector_spacing_mm, strict=True)
+            min(n, max(2, round(mm / patient_spacing_mm))) for n, mm in zip(self.line_integral.shape, size_mm, strict=True)
         )
         if (height, width) == self.line_integral.shape:
             return self

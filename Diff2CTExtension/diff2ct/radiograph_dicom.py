@@ -4,12 +4,14 @@ Rules, with the place in PS3.3:
 * Spacing (10.7.1): Imager Pixel Spacing is at the detector and comes first, then Nominal Scanned Pixel Spacing (of a film).
   Pixel Spacing alone is in the patient if its calibration type says GEOMETRY or FIDUCIAL, otherwise taken as at the detector.
   Where none is told, Pixel Aspect Ratio (C.7.6.3.1.7) is height / width.
-* Distance Source to Patient ends at the isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table
+* Distance Source to Isocenter (C.8.19.6.4) comes first where it is told, as EOS does; Distance Source to Patient
+  ends at the isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table
   or bucky in DX (C.8.11.5): there neither it nor the magnification made of it tells how large the patient is shown.
 * Intensity (C.8.11.3.1.2): Pixel Intensity Relationship and its sign speak about stored values. Without them the image is taken
   as a film: what modality LUT and photometric interpretation make bright is dense (dark in fluoroscopy, XA and RF).
 * Angles (C.8.7.5) place the detector about the patient, see `geometry`. View Position wins where both are given and disagree:
   many film units write an angle of 0 whatever the view.
+* CT scouts and EOS images are made by a fan moving along the body, see `geometry.FanBeam`: Pixel Spacing is in the patient.
 * Patient Orientation (C.7.6.1.1.1) decides whether the image is mirrored; an image that lies on its side or head down is turned
   upright, so that rows always run toward the feet.
 """
@@ -34,7 +36,7 @@ from diff2ct.assumptions import (
     LOG_INTENSITY,
     PLAUSIBLE_MM,
     PROPORTION,
-    WARNED,
+    ROWS_OF_FAN,
     is_complete,
     overrule,
     resolve_beam,
@@ -109,6 +111,8 @@ def _radiograph(
 ) -> Radiograph:
     header = _Header(path.name)
     is_scout = _check_modality(dataset, path.name)
+    if is_scout or _is_eos(dataset):
+        header.facts["kind"] = "fan"
     frames = stored_pixels(dataset, path)
     index = choose_frame(path.name, len(frames), frame)
     pixels, valid = frames[index], visible_pixels(dataset, frames.shape[1:]) & ~_padding(dataset, frames[index])
@@ -119,14 +123,12 @@ def _radiograph(
     own = _own_statement(dataset, path.name)
     _read_view(dataset, header, index)
     _read_distances(dataset, header)
-    _read_spacing(dataset, header, is_scout)
+    _read_spacing(dataset, header)
     if is_scout:
         _read_scout_plane(dataset, header, pixels.shape)
     _read_orientation(dataset, header)
     argument = stated_geometry(path.name, geometry, view)
     stated, _ = overrule(argument, own.get("geometry", {}), {})
-    if "kind" not in stated:
-        _read_slot_scanner(dataset, header, is_scout)
     if header.directions and not (is_complete(stated) and "mirrored" in stated):
         pixels, valid = _turn_upright(header, header.directions, pixels, valid)
     elif header.directions:
@@ -165,6 +167,11 @@ def _check_modality(dataset: Dataset, name: str) -> bool:
         accepted = f"{', '.join(_MODALITIES)} and a CT scout (ImageType LOCALIZER)"
         raise ValueError(f"{name}: modality {modality}, accepted are {accepted}; any other X-ray can be saved as PNG")
     return False
+
+
+def _is_eos(dataset: Dataset) -> bool:
+    names = (str(dataset.get(keyword) or "").strip().upper() for keyword in ("Manufacturer", "ManufacturerModelName"))
+    return any(name.startswith("EOS") for name in names)
 
 
 def _own_statement(dataset: Dataset, name: str) -> dict[str, Any]:
@@ -209,36 +216,43 @@ def _read_view(dataset: Dataset, header: _Header, frame: int) -> None:
 
 def _read_distances(dataset: Dataset, header: _Header) -> None:
     low, high = PLAUSIBLE_MM
-    facts = header.facts
+    facts, fan = header.facts, header.facts.get("kind") == "fan"
     # Our own files are DX to others, yet their distance ends at the isocentre, also where an anonymiser took the private one.
-    to_table = dataset.Modality in _TO_TABLE_MODALITIES and dataset.get("Manufacturer") != OWN_MANUFACTURER
-    to_patient = "source_to_table_mm" if to_table else "source_to_isocenter_mm"
-    for fact, keyword in (("source_to_detector_mm", "DistanceSourceToDetector"), (to_patient, "DistanceSourceToPatient")):
+    to_table = dataset.Modality in _TO_TABLE_MODALITIES and dataset.get("Manufacturer") != OWN_MANUFACTURER and not fan
+    to_patient = "source_to_table_mm" if to_table else "source_to_isocenter_mm", "DistanceSourceToPatient"
+    if number(dataset, "DistanceSourceToIsocenter"):
+        to_patient = "source_to_isocenter_mm", "DistanceSourceToIsocenter"
+    for fact, keyword in (("source_to_detector_mm", "DistanceSourceToDetector"), to_patient):
         value = number(dataset, keyword)
         if value and low <= value <= high:
             facts[fact] = value
         elif value:
             header.warn(f"{keyword} {value:g} mm is not plausible ({low:g} to {high:g} mm) and is not used")
-    if facts.get(to_patient, 0.0) >= facts.get("source_to_detector_mm", np.inf):
-        distance = facts.pop(to_patient)
-        header.warn(f"DistanceSourceToPatient {distance:g} mm is not below the detector's and is not used")
+    fact, keyword = to_patient
+    if facts.get(fact, 0.0) >= facts.get("source_to_detector_mm", np.inf):
+        header.warn(f"{keyword} {facts.pop(fact):g} mm is not below the detector's and is not used")
     magnification = number(dataset, "EstimatedRadiographicMagnificationFactor")
     if magnification is not None and 1.0 < magnification < 5.0 and not to_table:
         facts["magnification"] = magnification
 
 
-def _read_spacing(dataset: Dataset, header: _Header, is_scout: bool) -> None:
+def _read_spacing(dataset: Dataset, header: _Header) -> None:
     facts = header.facts
     aspect = _spacing(dataset, "PixelAspectRatio")
     facts["pixel_aspect"] = aspect[0] / aspect[1] if aspect else 1.0
     in_patient, at_detector = _spacing(dataset, "PixelSpacing"), _spacing(dataset, "ImagerPixelSpacing")
     at_detector = at_detector or _spacing(dataset, "NominalScannedPixelSpacing")
-    if at_detector:
+    ratio = at_detector[1] / in_patient[1] if at_detector and in_patient else 1.0
+    if 1.01 < ratio < 5.0:  # differs only if calibrated in the patient
+        facts.setdefault("magnification", ratio)
+    fan = facts.get("kind") == "fan"
+    if fan and in_patient:
+        facts["patient_spacing_mm"] = in_patient
+    elif at_detector:
         facts["detector_spacing_mm"] = at_detector
-        ratio = at_detector[0] / in_patient[0] if in_patient else 1.0
-        if 1.01 < ratio < 5.0:  # differs only if calibrated in the patient
-            facts.setdefault("magnification", ratio)
-    elif in_patient and (is_scout or dataset.get("PixelSpacingCalibrationType") in ("GEOMETRY", "FIDUCIAL")):
+        if fan:
+            header.reasons["detector_spacing_mm"] = ROWS_OF_FAN
+    elif in_patient and dataset.get("PixelSpacingCalibrationType") in ("GEOMETRY", "FIDUCIAL"):
         facts["patient_spacing_mm"] = in_patient
     elif in_patient:
         facts["detector_spacing_mm"] = in_patient
@@ -259,20 +273,6 @@ def _read_scout_plane(dataset: Dataset, header: _Header, size: tuple[int, int]) 
         middle = np.array(position) + columns * spacing[1] * (size[1] - 1) / 2 + rows * spacing[0] * (size[0] - 1) / 2
         header.facts["isocenter_lps"] = tuple(middle.tolist())
         header.directions = (columns, rows)
-
-
-def _read_slot_scanner(dataset: Dataset, header: _Header, is_scout: bool) -> None:
-    """CT scouts and EOS move a fan along the body: it magnifies across the body, as a cone beam does, but not along it."""
-    if is_scout:
-        header.reasons["kind"] = WARNED
-        header.warn("a CT scout is made by a fan moving along the body: taken as a cone beam, exact in the middle row")
-    names = [str(dataset.get(keyword) or "").strip().upper() for keyword in ("Manufacturer", "ManufacturerModelName")]
-    if any(name.startswith("EOS") for name in names):
-        header.reasons["kind"] = WARNED
-        header.warn(
-            "an EOS image is made by a fan moving along the body, which does not magnify heights: taken as a cone beam, "
-            "heights come out too small unless the row spacing is stated times the magnification"
-        )
 
 
 def _read_orientation(dataset: Dataset, header: _Header) -> None:

@@ -95,7 +95,7 @@ def _height_mm(beam: Beam) -> np.ndarray:
     assert beam.principal_point is not None  # set by the constructor
     rows, columns = np.ogrid[: beam.detector_size[0], : beam.detector_size[1]]
     u, v = beam.detector_axes
-    row_mm, column_mm = (s / beam.magnification for s in beam.detector_spacing_mm)
+    row_mm, column_mm = beam.patient_spacing_mm
     along_u, along_v = (columns - beam.principal_point[1]) * column_mm, (rows - beam.principal_point[0]) * row_mm
     return beam.isocenter_lps[2] + along_u * u[2] + along_v * v[2]
 
@@ -172,5 +172,5 @@ def _cropped_remedy(sentence: str, name: str, beam: Beam, up_mm: float) -> list[
         return []
     height, width = beam.detector_size
     row, column = beam.principal_point
-    row += up_mm * beam.magnification / (beam.detector_spacing_mm[0] * down)
+    row += up_mm / (beam.patient_spacing_mm[0] * down)
     return [sentence.format(name=name, row=row, column=column, height=height, width=width)]

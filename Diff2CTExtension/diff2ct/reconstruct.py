@@ -310,7 +310,7 @@ def grid_around_isocenter(model_grid: VolumeGrid, pair: Sequence[Radiograph]) ->
 
 def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device: str) -> Condition:
     """The condition as a batch of one. Radiographs much finer than the grid are averaged down first."""
-    small = [r.resized(spacing_mm=0.75 * min(grid.spacing_mm) * r.geometry.magnification) for r in pair]
+    small = [r.resized(patient_spacing_mm=0.75 * min(grid.spacing_mm)) for r in pair]
     images = [torch.from_numpy(r.line_integral).to(device) for r in small]
     valid = [torch.from_numpy(r.valid).to(device) for r in small]
     return stack_conditions([CONDITIONS[kind](images, valid, [r.geometry for r in small], grid)], device)
@@ -319,7 +319,7 @@ def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device
 def reproject(volume: CtVolume, radiograph: Radiograph, device: str = "cpu") -> dict[str, float]:
     """How well the volume's own X-ray agrees with the measured one, gain and offset fitted; only where all tissue lies in the
     cube can it be perfect."""
-    small = radiograph.resized(spacing_mm=min(volume.grid.spacing_mm) * radiograph.geometry.magnification)
+    small = radiograph.resized(patient_spacing_mm=min(volume.grid.spacing_mm))
     image = project(hu_to_mu(torch.from_numpy(volume.hu).to(device)), volume.grid, small.geometry).cpu()
     measured, valid = torch.from_numpy(small.line_integral)[None], torch.from_numpy(small.valid)[None]
     relative_l2, ncc = reprojection_error(measured, image[None], valid)

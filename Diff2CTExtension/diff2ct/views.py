@@ -25,7 +25,7 @@ class RectifiedViews:
 
     images: (V, C, R, R): the standardised image and its two detail bands (0 where not seen), seen or not (1 or 0), and the
         pixel's own position in the plane, -1 to 1 along columns and rows.
-    ijk_to_plane: (V, 3, 4) homogeneous [i, j, k, 1] of the volume -> (column w, row w, w) in the plane.
+    ijk_to_plane: (V, 4, 4) homogeneous [i, j, k, 1] of the volume -> (column w, row v, w, v) in the plane.
     In a batch both have one more axis in front, see `stack`.
     """
 
@@ -62,13 +62,15 @@ def look_up(
 ) -> torch.Tensor:
     """What blocks of stride^3 voxels see of 2D images or features, at their centres, bilinear, 0 off the image.
 
-    images: (B, C, h, w), covering a detector or plane of `frame` (H, W) pixels at any resolution. ijk_to_pixel: (B, 3, 4)
-    homogeneous index of a voxel -> (column w, row w, w) of that frame. size: (D, H, W) blocks. Returns (B, C, D, H, W).
+    images: (B, C, h, w), covering a detector or plane of `frame` (H, W) pixels at any resolution. ijk_to_pixel: (B, 4, 4)
+    homogeneous index of a voxel -> (column w, row v, w, v) of that frame. size: (D, H, W) blocks. Returns (B, C, D, H, W).
     """
     k, j, i = (stride * torch.arange(n, device=images.device) + (stride - 1) / 2 for n in size)
-    m = ijk_to_pixel[..., None, None, None]  # (B, 3, 4, 1, 1, 1)
-    u, v, w = (m[:, a, 0] * i + m[:, a, 1] * j[:, None] + m[:, a, 2] * k[:, None, None] + m[:, a, 3] for a in range(3))
+    m = ijk_to_pixel[..., None, None, None]  # (B, 4, 4, 1, 1, 1)
+    column, row, w, v = (
+        m[:, a, 0] * i + m[:, a, 1] * j[:, None] + m[:, a, 2] * k[:, None, None] + m[:, a, 3] for a in range(4)
+    )
     height, width = frame
-    positions = torch.stack([(2 * u / w + 1) / width - 1, (2 * v / w + 1) / height - 1], dim=-1)
+    positions = torch.stack([(2 * column / w + 1) / width - 1, (2 * row / v + 1) / height - 1], dim=-1)
     flat = positions.flatten(1, 2)  # (B, D * H, W, 2)
     return grid_sample(images, flat, mode="bilinear", padding_mode="zeros", align_corners=False).unflatten(2, size[:2])

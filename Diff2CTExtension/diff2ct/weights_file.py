@@ -17,7 +17,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-
 SCALE = ":scale"
 """What follows the name of an 8-bit weight in the name of its scales."""
 

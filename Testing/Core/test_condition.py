@@ -11,12 +11,11 @@ from diff2ct.condition import (
     facing_planes,
     geometric_condition,
     image_and_bands,
-    isocenter_parallel,
     lift,
     rectified_views,
     scale_to_unit,
 )
-from diff2ct.geometry import ConeBeam, ParallelBeam, View
+from diff2ct.geometry import Beam, ConeBeam, FanBeam, ParallelBeam, View, as_kind
 from diff2ct.projector import project
 from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, look_up
 from diff2ct.volume import VolumeGrid
@@ -134,10 +133,14 @@ def test_rectified_views_look_the_same_from_either_side(first: View, second: Vie
         assert 40 < across < 75 if not first.is_lateral else -50 < across < -25, "left, or back, is right"
 
 
-def test_voxels_find_their_shadow_in_the_rectified_plane() -> None:
-    """For a tilted cone the plane holds what the detector shows: both look-ups agree, voxel by voxel."""
+@pytest.mark.parametrize(
+    "beam",
+    [ConeBeam(primary_angle_deg=90, secondary_angle_deg=7, roll_deg=4, **WIDE), FanBeam(primary_angle_deg=97, **WIDE)],
+    ids=["tilted cone", "oblique fan"],
+)
+def test_voxels_find_their_shadow_in_the_rectified_plane(beam: Beam) -> None:
+    """The plane holds what the detector shows: both look-ups agree, voxel by voxel."""
     volume, grid = a_marked_body()
-    beam = replace(ConeBeam.from_view(View.LL, **WIDE), secondary_angle_deg=7.0, roll_deg=4.0)
     image = project(volume, grid, beam)
     views = rectified_views([image], [everywhere(image)], [beam], grid)
     direct = lift([image_and_bands(image, everywhere(image), 1.6)[0]], beam, grid)[0]
@@ -185,7 +188,7 @@ def test_the_grid_follows_the_isocentre() -> None:
 def test_isocentre_parallel_agrees_in_the_isocentre_plane() -> None:
     cone = ConeBeam.from_view(View.AP, isocenter_lps=(3, 4, 5), **CONE)
     points = np.array([[30.0, 4.0, -20.0], [-11.0, 4.0, 40.0]])
-    np.testing.assert_allclose(cone.project_points(points), isocenter_parallel(cone).project_points(points), atol=1e-9)
+    np.testing.assert_allclose(cone.project_points(points), as_kind(cone, "parallel").project_points(points), atol=1e-9)
 
 
 def test_unknown_condition_is_refused() -> None:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from diff2ct.geometry import ConeBeam, ParallelBeam, View, angle_between_deg, beam_from_dict
+from diff2ct.geometry import BEAMS, ConeBeam, FanBeam, ParallelBeam, View, angle_between_deg, as_kind, beam_from_dict
 
 CONE = {
     "source_to_detector_mm": 1000.0,
@@ -33,10 +33,10 @@ def test_dicom_positioner_angles() -> None:
     assert cranial.toward_detector @ POSTERIOR < 0
 
 
-@pytest.mark.parametrize("kind", [ConeBeam, ParallelBeam])
+@pytest.mark.parametrize("kind", BEAMS.values())
 @pytest.mark.parametrize("view", list(View))
 def test_laterality_as_radiologists_hang_films(kind: type, view: View) -> None:
-    beam = kind.from_view(view, **(CONE if kind is ConeBeam else PARALLEL))
+    beam = kind.from_view(view, **(PARALLEL if kind is ParallelBeam else CONE))
     center = beam.project_points([0, 0, 0])
     head = beam.project_points(10 * HEAD) - center
     side = beam.project_points(10 * (POSTERIOR if view.is_lateral else LEFT)) - center
@@ -53,6 +53,52 @@ def test_magnification_by_depth() -> None:
         here, there = beam.project_points([[0, y, 0], [20, y, 0]])
         shift_mm.append((there - here)[1] * 0.4 / 20)
     np.testing.assert_allclose(shift_mm, [1000 / 700, 1.25, 1000 / 900])
+
+
+def test_a_scanning_fan_magnifies_across_the_body_only() -> None:
+    beam = FanBeam.from_view(View.AP, **CONE)
+    across_mm, along_mm = [], []
+    for y in (-100.0, 0.0, 100.0):
+        here, left, up = beam.project_points([[0, y, 0], [20, y, 0], [0, y, 20]])
+        across_mm.append((left - here)[1] * 0.4 / 20)
+        along_mm.append((here - up)[0] * 0.5 / 20)
+    np.testing.assert_allclose(across_mm, [1000 / 700, 1.25, 1000 / 900])
+    np.testing.assert_allclose(along_mm, 1.0)
+    assert beam.patient_spacing_mm == (0.5, pytest.approx(0.4 / 1.25))
+
+
+def test_a_scanning_fan_and_a_cone_agree_in_the_row_of_the_isocentre() -> None:
+    cone, fan = (kind(primary_angle_deg=95, isocenter_lps=(5, -6, 7), **CONE) for kind in (ConeBeam, FanBeam))
+    middle = np.array([[30.0, 20.0, 7.0], [-60.0, 4.0, 7.0]])
+    np.testing.assert_allclose(fan.project_points(middle), cone.project_points(middle))
+
+
+def test_every_row_of_a_fan_has_its_own_source() -> None:
+    beam = FanBeam(primary_angle_deg=80, isocenter_lps=(5, -6, 7), **CONE)
+    pixels = np.array([[0.0, 3.0], [400.0, 500.0], [800.0, 999.0]])
+    source, end = beam.sources_lps(pixels), beam.pixel_to_lps(pixels)
+    np.testing.assert_allclose(source[:, 2], end[:, 2], err_msg="each ray stays at its height")
+    np.testing.assert_allclose(source[1], beam.source_lps)
+    for share in (0.3, 0.6, 1.0):
+        np.testing.assert_allclose(beam.project_points(source + share * (end - source)), pixels, atol=1e-8)
+
+
+@pytest.mark.parametrize("field", ["roll_deg", "secondary_angle_deg"])
+def test_a_scanning_fan_is_not_tilted(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field}: got 3.0, accepted is 0"):
+        FanBeam(primary_angle_deg=90, **{field: 3}, **CONE)
+
+
+@pytest.mark.parametrize("kind", BEAMS.values())
+@pytest.mark.parametrize("angle", [90.0, 97.0, 180.0, -84.0])
+def test_rays_meet_a_plane_where_points_on_it_have_the_same_pixel(kind: type, angle: float) -> None:
+    beam = kind(primary_angle_deg=angle, isocenter_lps=(5, -6, 7), **(PARALLEL if kind is ParallelBeam else CONE))
+    across = [0.0, 2.0, 0.0] if beam.view.is_lateral else [2.0, 0.0, 0.0]
+    plane = np.vstack([np.stack([across, [0.0, 0.0, -2.0], beam.isocenter_lps], axis=1), [0.0, 0.0, 1.0]])
+    points = np.random.default_rng(0).uniform(-100, 100, (20, 3))
+    a, b, w, v = beam.onto_plane(plane) @ np.concatenate([points, np.ones((20, 1))], axis=1).T
+    on_plane = (plane @ np.stack([a / w, b / v, np.ones(20)]))[:3].T
+    np.testing.assert_allclose(beam.project_points(on_plane), beam.project_points(points), atol=1e-8)
 
 
 def test_pixel_and_point_are_inverse_on_the_detector() -> None:
@@ -83,13 +129,28 @@ def test_parallel_rays_do_not_magnify() -> None:
         _ = beam.source_lps
 
 
-@pytest.mark.parametrize("kind", [ConeBeam, ParallelBeam])
+@pytest.mark.parametrize("kind", BEAMS.values())
 def test_json_round_trip_is_exact(kind: type) -> None:
-    values = CONE if kind is ConeBeam else PARALLEL
-    beam = kind(
-        primary_angle_deg=1 / 3, secondary_angle_deg=0.1, roll_deg=-2, mirrored=True, isocenter_lps=(0.1, 0.2, 0.3), **values
-    )
+    values = {**(PARALLEL if kind is ParallelBeam else CONE), **({} if kind is FanBeam else {"roll_deg": -2})}
+    beam = kind(primary_angle_deg=1 / 3, mirrored=True, isocenter_lps=(0.1, 0.2, 0.3), **values)
     assert beam_from_dict(json.loads(json.dumps(beam.to_dict()))) == beam
+
+
+@pytest.mark.parametrize("kind", BEAMS)
+def test_another_kind_of_beam_agrees_at_the_isocentre(kind: str) -> None:
+    cone = ConeBeam(primary_angle_deg=80, isocenter_lps=(5, -6, 7), **CONE)
+    other = as_kind(cone, kind)
+    u, v = cone.detector_axes
+    facing = np.array(cone.isocenter_lps) + np.random.default_rng(1).uniform(-90, 90, (9, 2)) @ np.stack([u, v])
+    assert other.KIND == kind
+    np.testing.assert_allclose(other.project_points(facing), cone.project_points(facing), atol=1e-8)
+    if kind == "parallel":
+        with pytest.raises(ValueError, match="source_to_detector_mm"):
+            as_kind(other, "cone")
+    else:
+        assert as_kind(other, "cone") == cone
+    with pytest.raises(ValueError, match="kind"):
+        as_kind(cone, "helix")
 
 
 def test_json_with_a_view_instead_of_angles() -> None:
@@ -105,7 +166,7 @@ def test_json_with_a_view_instead_of_angles() -> None:
         ({"primary_angle_deg": float("nan")}, "primary_angle_deg"),
         ({"isocenter_lps": (0.0, 0.0)}, "isocenter_lps"),
         ({"sid": 5}, "sid"),
-        ({"kind": "fan"}, "fan"),
+        ({"kind": "helix"}, "helix"),
         ({"view": "LATERAL"}, "LATERAL"),
     ],
 )

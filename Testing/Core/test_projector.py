@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import phantoms
-from diff2ct.geometry import Beam, ConeBeam, ParallelBeam, View
+from diff2ct.geometry import Beam, ConeBeam, FanBeam, ParallelBeam, View
 from diff2ct.projector import backproject, project
 from diff2ct.volume import VolumeGrid
 
@@ -16,11 +16,13 @@ CONE = {
 PARALLEL = {"detector_spacing_mm": (4.0, 4.5), "detector_size": (60, 52)}
 BEAMS: dict[str, Beam] = {
     **{f"cone {v.value}": ConeBeam.from_view(v, **CONE) for v in View},
+    **{f"fan {v.value}": FanBeam.from_view(v, **CONE) for v in (View.AP, View.RL)},
     **{f"parallel {v.value}": ParallelBeam.from_view(v, **PARALLEL) for v in (View.AP, View.RL)},
     "cone rolled": ConeBeam.from_view(View.AP, roll_deg=7, **CONE),
     "cone on its side": ConeBeam.from_view(View.AP, roll_deg=90, **CONE),
     "cone oblique": ConeBeam(primary_angle_deg=35, secondary_angle_deg=-15, isocenter_lps=(9, -4, 6), **CONE),
     "cone from above": ConeBeam(primary_angle_deg=10, secondary_angle_deg=70, **CONE),
+    "fan oblique": FanBeam(primary_angle_deg=35, isocenter_lps=(9, -4, 6), **CONE),
     "parallel oblique": ParallelBeam(primary_angle_deg=20, secondary_angle_deg=10, mirrored=True, **PARALLEL),
 }
 GRID = VolumeGrid((34, 30, 38), (5.0, 6.0, 5.5), (-100.0, -85.0, -92.0))
@@ -32,9 +34,8 @@ def exact(solids: list, beam: Beam) -> np.ndarray:
     """(H, W) exact line integrals."""
     rows, columns = np.meshgrid(*(np.arange(n) for n in beam.detector_size), indexing="ij")
     pixels = np.stack([rows, columns], -1)
-    if isinstance(beam, ConeBeam):
-        end = beam.pixel_to_lps(pixels)
-        start = np.broadcast_to(beam.source_lps, end.shape)
+    if not isinstance(beam, ParallelBeam):
+        start, end = beam.sources_lps(pixels), beam.pixel_to_lps(pixels)
     else:
         u, v = beam.detector_axes
         along_v = (pixels[..., :1] - beam.principal_point[0]) * beam.detector_spacing_mm[0]
@@ -89,7 +90,7 @@ def test_line_integrals_of_analytic_solids(name: str, solid: str) -> None:
     np.testing.assert_allclose(got[inside].mean(), expected[inside].mean(), rtol=0.01)
 
 
-@pytest.mark.parametrize("name", ["cone AP", "cone PA", "cone rolled", "cone oblique", "parallel AP", "parallel oblique"])
+@pytest.mark.parametrize("name", ["cone AP", "cone PA", "cone rolled", "cone oblique", "fan AP", "fan oblique", "parallel AP"])
 def test_slab_thickness_over_cosine(name: str) -> None:
     beam, grid = BEAMS[name], VolumeGrid.centered(56, 4.0)
     slab, smaller = (phantoms.Slab((0, 0, 0), (side, 26, side), 0.03) for side in (200.0, 80.0))
@@ -145,7 +146,7 @@ def test_gradient_to_the_volume_is_the_backprojection(name: str) -> None:
     torch.testing.assert_close(gradient, backproject(weight, GRID, BEAMS[name]))
 
 
-@pytest.mark.parametrize("name", ["cone AP", "parallel oblique"])
+@pytest.mark.parametrize("name", ["cone AP", "fan oblique", "parallel oblique"])
 @pytest.mark.parametrize("entry", [(0, 3), (2, 3), (0, 1)])
 def test_gradient_to_the_pose(name: str, entry: tuple[int, int]) -> None:
     grid, beam = VolumeGrid.centered(20, 9.0), BEAMS[name]

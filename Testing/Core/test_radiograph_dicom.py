@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 from diff2ct.assumptions import C_ARM, FILM
 from diff2ct.dicom_file import PRIVATE_CREATOR, PRIVATE_GROUP, save
 from diff2ct.examination import NOT_TOLD
-from diff2ct.geometry import ConeBeam, View
+from diff2ct.geometry import ConeBeam, FanBeam, View
 from diff2ct.radiograph import Radiograph, check_pair, read_radiograph, write_radiograph
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -342,20 +342,50 @@ def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality
     assert far.geometry.source_to_detector_mm == 1740 and "source_to_detector_mm" in far.assumed  # type: ignore[union-attr]
 
 
+EOS = {
+    "Manufacturer": "EOS imaging",
+    "DistanceSourceToDetector": 1300,
+    "DistanceSourceToIsocenter": 1000,
+    "DistanceSourceToPatient": 900,
+    "PixelSpacing": [1.5, 1.5],
+    "ImagerPixelSpacing": [1.95, 1.95],
+}
+
+
 @pytest.mark.parametrize(
-    ("elements", "is_scanner"),
+    ("maker", "is_scanner"),
     [
         ({"Manufacturer": "EOS imaging"}, True),
         ({"Manufacturer": "Biospace", "ManufacturerModelName": "EOSedge"}, True),
         ({"Manufacturer": "Videos", "ManufacturerModelName": "X"}, False),
-        ({}, False),
+        ({"Manufacturer": ""}, False),
     ],
 )
-def test_a_slot_scanner_is_no_cone_beam(tmp_path: Path, elements: dict[str, str], is_scanner: bool) -> None:
-    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **elements))
-    assert film.geometry == beam(View.AP)
-    assert ("kind" in film.assumed) == is_scanner
-    assert any("does not magnify heights" in w for w in film.warnings) == is_scanner
+def test_an_eos_image_is_of_a_scanning_fan(tmp_path: Path, maker: dict[str, str], is_scanner: bool) -> None:
+    """Heights are in the patient, widths at the detector; the distance to the isocentre is not that to the patient."""
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **{**EOS, **maker}))
+    assert film.geometry.KIND == ("fan" if is_scanner else "cone")
+    assert film.geometry.detector_spacing_mm == ((1.5, pytest.approx(1.95)) if is_scanner else (1.95, 1.95))
+    assert isinstance(film.geometry, ConeBeam | FanBeam) and film.geometry.source_to_isocenter_mm == 1000
+    assert film.assumed == ("principal_point", "isocenter_lps") and not film.warnings
+    assert ("same in both images" in film.reasons["principal_point"]) == is_scanner
+
+
+def test_an_eos_image_without_distances_or_with_one_spacing(tmp_path: Path) -> None:
+    bare: dict[str, Any] = {name: None if name.startswith("Distance") else value for name, value in EOS.items()}
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **bare))
+    assert isinstance(film.geometry, FanBeam) and film.geometry.magnification == pytest.approx(1.3)
+    assert film.geometry.source_to_detector_mm == 1300 and "as with an EOS scanner" in film.reasons["source_to_detector_mm"]
+    del bare["PixelSpacing"]
+    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **bare, ViewPosition="LL"))
+    assert isinstance(film.geometry, FanBeam) and film.geometry.source_to_isocenter_mm == 1300 - 382
+    assert film.geometry.detector_spacing_mm == (1.95, 1.95) and "way of the scanner" in film.reasons["detector_spacing_mm"]
+
+
+def test_an_eos_image_may_be_stated_to_be_a_cone_beam(tmp_path: Path) -> None:
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **EOS)
+    film = read_radiograph(path, geometry={"kind": "cone"})
+    assert film.geometry.KIND == "cone" and film.geometry.detector_spacing_mm == pytest.approx((1.95, 1.95))
 
 
 def test_parallel_geometry_ignores_distances(tmp_path: Path) -> None:
@@ -673,7 +703,8 @@ def test_real_scout_lies_over_its_ct() -> None:
         read_radiograph(SCOUT)
     scout = read_radiograph(SCOUT, view="AP")
     assert scout.geometry.source_to_detector_mm == pytest.approx(949.075)  # type: ignore[union-attr]
-    assert {"kind", "polarity", "intensity", "principal_point"} == set(scout.assumed)
+    assert {"polarity", "intensity", "principal_point"} == set(scout.assumed)
+    assert isinstance(scout.geometry, FanBeam) and scout.geometry.detector_spacing_mm[0] == pytest.approx(0.545455)
     ct = sitk.ReadImage(str(SHARED / "acrin_nsclc_042_thorax_ct.nii.gz"))
     mass = (sitk.GetArrayFromImage(ct).astype(np.float32) + 1024).clip(min=0).sum(1)  # (z, x): parallel rays from front to back
     origin, spacing = ct.GetOrigin(), ct.GetSpacing()
@@ -683,9 +714,7 @@ def test_real_scout_lies_over_its_ct() -> None:
     here = mass[20:120:4, 20:210:4]
 
     def agreement(points_x: np.ndarray) -> float:
-        # The scanner moves along z, so rows are exact there: take columns from the beam, rows from the scout's own spacing.
-        column = scout.geometry.project_points(np.stack([points_x, 0 * z, z], -1))[..., 1]
-        row = (60.000004 - z) / 0.545455
+        row, column = np.moveaxis(scout.geometry.project_points(np.stack([points_x, 0 * z, z], -1)), -1, 0)
         seen = scout.line_integral[np.rint(row).astype(int), np.rint(column).astype(int)]
         return float(np.corrcoef(seen.ravel(), here.ravel())[0, 1])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diff2ct.geometry import ConeBeam, ParallelBeam, View
+from diff2ct.geometry import BEAMS, ConeBeam, ParallelBeam, View
 from diff2ct.radiograph import check_pair, read_radiograph
 from diff2ct.units import MU_WATER_PER_MM
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -28,7 +28,7 @@ def test_default_pair_is_orthogonal_with_the_stated_distances() -> None:
 
 
 def test_parallel_pair_sees_the_same_field_at_the_isocenter() -> None:
-    beam, _ = BiplanarSetup(parallel=True).beams((0.0, 0.0, 0.0))
+    beam, _ = BiplanarSetup(beam="parallel").beams((0.0, 0.0, 0.0))
     assert isinstance(beam, ParallelBeam)
     assert beam.detector_spacing_mm[0] * beam.detector_size[0] == pytest.approx(430.0 * 700 / 1020)
 
@@ -41,13 +41,13 @@ def test_water_slab_has_its_thickness_as_line_integral() -> None:
     assert ap.scale_known
 
 
-@pytest.mark.parametrize("parallel", [False, True])
-def test_bead_lands_where_the_geometry_says(parallel: bool) -> None:
+@pytest.mark.parametrize("beam", BEAMS)
+def test_bead_lands_where_the_geometry_says(beam: str) -> None:
     grid = VolumeGrid.centered(64, 4.0)
     hu = np.full(grid.size, -1000.0)
     hu[45, 20, 41] = 3000.0
     bead = grid.ijk_to_lps @ [41, 20, 45, 1]
-    for radiograph in render_radiographs(CtVolume(hu, grid), BiplanarSetup(parallel=parallel).beams((0, 0, 0)), "bead"):
+    for radiograph in render_radiographs(CtVolume(hu, grid), BiplanarSetup(beam=beam).beams((0, 0, 0)), "bead"):
         expected = radiograph.geometry.project_points(bead[:3])
         image = radiograph.line_integral
         rows, columns = np.indices(image.shape)

@@ -119,7 +119,7 @@ def test_ct_files_and_their_truth(tmp_path: Path) -> None:
         ({"detectors": ("ideal", "ideal")}, "--detector"),
         ({"strength": 2.0}, "--strength"),
         ({"formats": ("jpg",)}, "--format"),
-        ({"vary": True, "setup": BiplanarSetup(parallel=True)}, "--parallel"),
+        ({"vary": True, "setup": BiplanarSetup(beam="parallel")}, "--beam parallel"),
     ],
 )
 def test_sets_that_make_no_sense(options: dict[str, Any], word: str) -> None:

@@ -121,7 +121,7 @@ def nearest_neighbour(radiographs: Sequence[Radiograph], grid: VolumeGrid, neigh
     if not neighbours:
         raise ValueError("neighbours: got none, accepted is at least one training patient")
     isocenter = np.mean([r.geometry.isocenter_lps for r in radiographs], axis=0)
-    small = [r.resized(spacing_mm=NEIGHBOUR_MM * r.geometry.magnification) for r in radiographs]
+    small = [r.resized(patient_spacing_mm=NEIGHBOUR_MM) for r in radiographs]
 
     def likeness(neighbour: Neighbour) -> float:
         mu, body_grid = hu_to_mu(torch.from_numpy(neighbour.hu).float()), moved(neighbour.body_grid, isocenter)
@@ -274,7 +274,7 @@ def _views(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> list[_View]:
     for radiograph in radiographs:
         if not radiograph.scale_known:
             raise ValueError(f"radiographs: the scale of {radiograph.source!r} is unknown, accepted are calibrated ones")
-    small = [r.resized(spacing_mm=min(grid.spacing_mm) * r.geometry.magnification) for r in radiographs]
+    small = [r.resized(patient_spacing_mm=min(grid.spacing_mm)) for r in radiographs]
     masks = [torch.from_numpy(r.valid.astype(np.float32)) for r in small]
     return [_View(torch.from_numpy(r.line_integral) * m, m, r.geometry) for r, m in zip(small, masks, strict=True)]
 

@@ -43,7 +43,7 @@ SourceToIsocenter = Annotated[float, typer.Option("--sod", help="Source to isoce
 DetectorMm = Annotated[float, typer.Option(help="Edge of the square detector [mm].")]
 Pixels = Annotated[int, typer.Option(help="Pixels along that edge.")]
 Lateral = Annotated[str, typer.Option("--view-lateral", help="LL or RL.")]
-Parallel = Annotated[bool, typer.Option("--parallel", help="Parallel rays instead of a cone.")]
+BeamKind = Annotated[str, typer.Option("--beam", help="cone, fan (moving along the body, as EOS) or parallel.")]
 
 
 @main.command()
@@ -108,7 +108,7 @@ def drr(
         str, typer.Option(help="x,y,z in LPS [mm], or auto: half way up, on the centroid of everything above -300 HU.")
     ] = "auto",
     view_lateral: Lateral = "LL",
-    parallel: Parallel = False,
+    beam: BeamKind = "cone",
     formats: Annotated[list[str] | None, typer.Option("--format", help="dcm (default), png, nrrd; may be repeated.")] = None,
     write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid.")] = False,
     acquisitions: Annotated[int | None, typer.Option(help="A set: so many X-ray pairs of each CT or case.")] = None,
@@ -128,7 +128,7 @@ def drr(
     from diff2ct_training.sample_files import write_drr_files
 
     with one_line_errors():
-        setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, parallel)
+        setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, beam)
         if acquisitions is None:
             if vary or detectors or split is not None or workers != 1:
                 raise ValueError("--vary, --detector, --split and --workers are for sets; --acquisitions makes one")
@@ -163,14 +163,14 @@ def phantom(
     detector_mm: DetectorMm = 430.0,
     pixels: Pixels = 256,
     view_lateral: Lateral = "LL",
-    parallel: Parallel = False,
+    beam: BeamKind = "cone",
     overwrite: Overwrite = False,
 ) -> None:
     """Write synthetic patients: CT, labels, pedicle screws and X-rays."""
     from diff2ct_training.sample_files import write_phantoms
 
     with one_line_errors(), progress_bar("phantoms", total=count) as update:
-        setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, parallel)
+        setup = _setup(sdd, sod, detector_mm, pixels, view_lateral, beam)
         files = write_phantoms(
             range(seed, seed + count), output, setup, num_screws=screws, overwrite=overwrite, on_phantom=update
         )
@@ -446,14 +446,14 @@ def _consistency(wanted: bool | None, options: list[str] | None):  # type: ignor
     return consistency_from_words(options) if options else wanted
 
 
-def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, parallel: bool):  # type: ignore[no-untyped-def]
+def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, beam: str):  # type: ignore[no-untyped-def]
     """`BiplanarSetup` of the options."""
     from diff2ct.geometry import View
     from diff2ct_training.drr import BiplanarSetup
 
     return BiplanarSetup(
         source_to_detector_mm=sdd, source_to_isocenter_mm=sod, detector_mm=detector_mm, pixels=pixels,
-        lateral=View.parse(lateral), parallel=parallel,
+        lateral=View.parse(lateral), beam=beam,
     )  # fmt: skip
 
 

@@ -161,8 +161,8 @@ def body_window(hu: torch.Tensor) -> torch.Tensor:
 
 def metal_window(hu: torch.Tensor) -> torch.Tensor:
     """HU -> [0, 1] over [800, 4000], where implants differ from bone. Screws are 0.1 % of a volume: without a term of their own
-    they come out as a haze of dense bone, though nothing in the X-rays is plainer. A window that ended below what a scanner shows
-    for metal, 3000 HU and more, would not say how dense it is: up to 2800 HU, metal was drawn 236 HU too dense."""
+    they come out as a haze of dense bone, though nothing in the X-rays is plainer. A window that ends below what a scanner
+    shows for metal, 3000 HU and more, does not say how dense it is: with one up to 2800 HU it came out 236 HU too dense."""
     return ((hu - 800) / 3200).clamp(0, 1)
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from diff2ct.condition import isocenter_parallel
-from diff2ct.geometry import Beam, ConeBeam, View
+from diff2ct.geometry import BEAMS, Beam, ConeBeam, View, as_kind
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.units import hu_to_mu
@@ -20,7 +19,8 @@ class BiplanarSetup:
     """Two X-rays at right angles with the same distances and detector. The defaults are a usual spine stand.
 
     detector_mm: edge of the square detector, at the detector. pixels: along that edge.
-    lateral: LL or RL. parallel: parallel rays that agree with the cone in the plane through the isocentre, the paper's case.
+    lateral: LL or RL. beam: "cone", or "fan" as of EOS, or "parallel" rays, the paper's case; they agree with the cone in the
+    plane through the isocentre.
     """
 
     source_to_detector_mm: float = 1020.0
@@ -28,7 +28,7 @@ class BiplanarSetup:
     detector_mm: float = 430.0
     pixels: int = 256
     lateral: View = View.LL
-    parallel: bool = False
+    beam: str = "cone"
 
     def __post_init__(self) -> None:
         if not self.detector_mm > 0:
@@ -37,10 +37,12 @@ class BiplanarSetup:
             raise ValueError(f"pixels: got {self.pixels}, accepted is a count of at least 2")
         if not View(self.lateral).is_lateral:
             raise ValueError(f"lateral: got {self.lateral.value}, accepted are LL and RL")
+        if self.beam not in BEAMS:
+            raise ValueError(f"beam: got {self.beam!r}, accepted are {', '.join(BEAMS)}")
 
     def describe(self) -> str:
         """All of it in one line of text; two setups that read the same are the same."""
-        rays = ", parallel rays" if self.parallel else ""
+        rays = {"cone": "", "fan": ", scanning fan", "parallel": ", parallel rays"}[self.beam]
         return (
             f"AP and {self.lateral.value}, source to detector {self.source_to_detector_mm:g} mm, to isocentre "
             f"{self.source_to_isocenter_mm:g} mm, detector {self.detector_mm:g} mm, {self.pixels} pixels{rays}"
@@ -59,7 +61,7 @@ class BiplanarSetup:
             )
             for view in (View.AP, self.lateral)
         ]
-        first, second = (isocenter_parallel(cone) if self.parallel else cone for cone in cones)
+        first, second = (as_kind(cone, self.beam) for cone in cones)
         return first, second
 
 

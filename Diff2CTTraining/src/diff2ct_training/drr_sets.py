@@ -74,8 +74,8 @@ class DrrSet:
             raise ValueError(f"--strength: got {self.strength}, accepted is 0 to 1")
         if self.count > 1 and not self.vary and SIMULATED not in self.detectors:
             raise ValueError(f"--acquisitions: {self.count} ideal X-rays without --vary would all be the same, accepted is 1")
-        if self.vary and self.setup.parallel:
-            raise ValueError("--vary: got --parallel too, accepted is one of them")
+        if self.vary and self.setup.beam != "cone":
+            raise ValueError(f"--vary: got --beam {self.setup.beam} too, accepted is cone, as in training")
         radiograph_names(self.formats)
 
     def describe(self) -> str:

@@ -46,8 +46,8 @@ def test_embedding_the_condition_once_changes_nothing() -> None:
 def some_views(batch: int = 1) -> RectifiedViews:
     """Parallel views along y and x of a grid of 2 mm voxels around the middle of the plane."""
     spacing, middle = 2.0 / PLANE_SPACING_MM, (PLANE_PIXELS - 1) / 2
-    frontal = [[spacing, 0, 0, middle], [0, 0, -spacing, middle], [0, 0, 0, 1]]
-    lateral = [[0, spacing, 0, middle], [0, 0, -spacing, middle], [0, 0, 0, 1]]
+    frontal = [[spacing, 0, 0, middle], [0, 0, -spacing, middle], [0, 0, 0, 1], [0, 0, 0, 1]]
+    lateral = [[0, spacing, 0, middle], [0, 0, -spacing, middle], [0, 0, 0, 1], [0, 0, 0, 1]]
     maps = torch.tensor([frontal, lateral]).expand(batch, -1, -1, -1)
     return RectifiedViews(torch.randn(batch, 2, 6, PLANE_PIXELS, PLANE_PIXELS), maps)
 

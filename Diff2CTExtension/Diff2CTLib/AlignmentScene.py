@@ -93,13 +93,10 @@ def detector(beam):
 
 def rays(beam):
     """Lines from the source to the corners of the detector, its outline, and a ball for the source; of a fan, its way too."""
-    places = _corners(beam)
-    toRas = SceneBridge.detectorToRas(beam)
-    corners = [(toRas @ (column, row, 0.0, 1.0))[:3] for row, column in places]
-    source = SceneBridge.sourceRas(beam)
+    corners, source = _corners(beam), SceneBridge.sourceRas(beam)
     lines = [(corner, corners[(n + 1) % 4]) for n, corner in enumerate(corners)]
     if beam.KIND != "parallel":
-        sources = SceneBridge.sourcesRas(beam, places)
+        sources = SceneBridge.sourcesRas(beam, _cornerPixels(beam))
         lines += list(zip(sources, corners, strict=True))
     if beam.KIND == "fan":
         lines.append((sources[0], sources[2]))
@@ -127,7 +124,13 @@ def cube(centerLps):
 
 
 def _corners(beam):
-    """(row, column) of the corners of the detector, in the order of its outline."""
+    """The corners of the detector in RAS, in the order of its outline."""
+    toRas = SceneBridge.detectorToRas(beam)
+    return [(toRas @ (column, row, 0.0, 1.0))[:3] for row, column in _cornerPixels(beam)]
+
+
+def _cornerPixels(beam):
+    """Their (row, column)."""
     height, width = beam.detector_size
     return ((-0.5, -0.5), (-0.5, width - 0.5), (height - 0.5, width - 0.5), (height - 0.5, -0.5))
 

@@ -109,7 +109,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         return SceneBridge.addXray(SceneBridge.xrayFromPixels(node, fallbackView), node.GetName())
 
     def editXray(self, node, **fields):
-        """Change facts of the geometry (view, source_to_detector_mm, ... of `diff2ct.geometry.ConeBeam`) of an X-ray node."""
+        """Change facts of the geometry (view, kind, source_to_detector_mm, ... see `diff2ct.geometry`) of an X-ray node."""
         SceneBridge.editGeometry(node, **fields)
 
     def flipXray(self, node, leftRight):

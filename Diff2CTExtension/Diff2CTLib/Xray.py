@@ -92,10 +92,12 @@ def readAgain(xray, frame=None, polarity=None):
 
 
 def editedGeometry(beam, assumed, **fields):
-    """(beam, assumed) with other facts, which are then no longer assumed. view stands for its angle and hanging."""
-    from diff2ct.geometry import View
+    """(beam, assumed) with other facts, which are then no longer assumed. view stands for its angle and hanging, kind ("cone",
+    "fan") for another kind of beam with the same pixels in the patient, at the isocentre."""
+    from diff2ct.geometry import View, as_kind
 
     facts = dict(fields)
+    beam = as_kind(beam, facts.pop("kind", beam.KIND))
     if "view" in facts:
         standard = type(beam).from_view(View(facts.pop("view")), **_withoutAngles(beam))
         facts = {"primary_angle_deg": standard.primary_angle_deg, "mirrored": standard.mirrored, **facts}

@@ -23,6 +23,8 @@ NUMBERS = {
     "SecondaryAngle": ("secondary_angle_deg", None),
     "Roll": ("roll_deg", None),
 }
+BEAMS = ("cone", "fan")
+"""Kinds of beam that can be chosen; parallel rays come from the console only."""
 FILE_FILTER = "*.dcm *.dicom *.ima *.png *.jpg *.jpeg *.tif *.tiff *.nrrd *.nii *.nii.gz *.mha *.npy"
 
 _SHORT_HEIGHT, _LONG_HEIGHT = 40, 120  # pixels of the remarks
@@ -164,14 +166,16 @@ class XraySection:
         return getattr(self.ui, f"{slot}{name}")
 
     def _connect(self, slot):
-        view, polarity = self._widget(slot, "View"), self._widget(slot, "Polarity")
+        view, beam, polarity = (self._widget(slot, name) for name in ("View", "Beam", "Polarity"))
         view.addItems(list(VIEWS[slot]))
+        beam.addItems([_("Cone"), _("Fan (EOS, scout)")])
         polarity.addItems([_("As stated"), _("Bone bright"), _("Bone dark")])
         for name, (field, index) in NUMBERS.items():
             self._widget(slot, name).connect("valueChanged(double)", self._onNumber(slot, field, index))
             self._widget(slot, name).connect("editingFinished()", self._onFinished(slot, name, field, index))
         view.connect("currentIndexChanged(int)", lambda index: self._edit(slot, view=VIEWS[slot][index]))
         view.connect("activated(int)", lambda index: self._onView(slot, VIEWS[slot][index]))
+        beam.connect("currentIndexChanged(int)", lambda index: self._edit(slot, kind=BEAMS[index]))
         polarity.connect("currentIndexChanged(int)", lambda index: self._reread(slot, polarity=POLARITIES[index]))
         self._widget(slot, "Frame").connect("valueChanged(int)", lambda value: self._reread(slot, frame=value - 1))
         for name, leftRight in (("FlipLeftRight", True), ("FlipUpDown", False)):
@@ -234,7 +238,7 @@ class XraySection:
         return getattr(self._panel.parameterNode, f"{slot}Node")
 
     def _fill(self, slot, xray):
-        names = (*NUMBERS, "View", "Polarity", "Frame", "FlipLeftRight", "FlipUpDown")
+        names = (*NUMBERS, "View", "Beam", "Polarity", "Frame", "FlipLeftRight", "FlipUpDown")
         for name in names:
             self._widget(slot, name).enabled = xray is not None
         if xray is None:
@@ -253,6 +257,9 @@ class XraySection:
         for index, word in enumerate(VIEWS[slot]):
             isAssumed = index == view.currentIndex and "view" in assumed
             view.setItemText(index, f"{word} *" if isAssumed else word)
+        kind = self._widget(slot, "Beam")
+        kind.enabled = beam.KIND in BEAMS
+        kind.currentIndex = BEAMS.index(beam.KIND) if kind.enabled else -1
         polarity = self._widget(slot, "Polarity")
         polarity.setItemText(0, _("Automatic *") if "polarity" in assumed else _("As stated"))
         polarity.currentIndex = POLARITIES.index(xray.polarity)

@@ -98,7 +98,7 @@ def fill_network(path: str | Path, kind: FileFormat, network: nn.Module, found: 
 
 
 def _in_8_bits(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, weight in weights.items():
         if weight.is_floating_point() and weight.ndim > 1:
             scale = weight.float().abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True) / 127

@@ -303,6 +303,24 @@ def test_planes_and_sources_stay_out_of_other_3d_views(panel, xrays):
         assert list(slicer.util.getNode(name).GetDisplayNode().GetViewNodeIDs()) == [view.GetID()]
 
 
+def test_the_rays_of_a_scanning_fan_start_at_their_own_heights(panel):
+    from Diff2CTLib import AlignmentScene, SceneBridge
+    from SlicerModule.tools import add_xrays
+
+    node = add_xrays()[0]
+    heights = {}
+    for kind in ("cone", "fan"):
+        SceneBridge.editGeometry(node, kind=kind)
+        beam = SceneBridge.geometryOf(node)
+        lines = AlignmentScene.rays(beam)
+        ends = [lines.GetPoint(n) for n in range(lines.GetNumberOfPoints())]
+        source = SceneBridge.sourceRas(beam)
+        heights[kind] = {round(z, 3) for x, y, z in ends if np.hypot(x - source[0], y - source[1]) < 1e-3}
+        rows, rowMm = beam.detector_size[0], beam.detector_spacing_mm[0]
+    assert len(heights["cone"]) < len(heights["fan"])
+    assert max(heights["fan"]) - min(heights["fan"]) == pytest.approx(rows * rowMm, abs=0.01)
+
+
 def test_the_texture_hangs_upright(module):
     """The first row of the image is at the top: texture row 0 is the bottom."""
     from Diff2CTLib import AlignmentScene, SceneBridge

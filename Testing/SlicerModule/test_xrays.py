@@ -69,6 +69,29 @@ def test_two_files_of_any_order_find_their_places(panel, tmp_path, answer_dialog
     assert panel.ui.apFrame.enabled is False and panel.ui.apPolarity.enabled is False
 
 
+def test_a_picture_of_a_scanning_fan(panel, xrays):
+    """Heights are not magnified: the same picture, with other rows, seen by a source that moves along."""
+    from Diff2CTLib import SceneBridge
+
+    node = panel.parameterNode.apNode
+    cone = SceneBridge.geometryOf(node)
+    assert panel.ui.apBeam.currentIndex == 0 and panel.ui.apBeam.enabled
+    panel.ui.apBeam.currentIndex = 1
+    settle(panel)
+    fan = SceneBridge.geometryOf(node)
+    assert fan.KIND == "fan" and panel.ui.apBeam.currentIndex == 1 and panel.ui.lateralBeam.currentIndex == 0
+    rowMm, columnMm = cone.detector_spacing_mm
+    assert panel.ui.apPixelHeight.value == pytest.approx(rowMm / cone.magnification, abs=1e-3)
+    assert panel.ui.apPixelWidth.value == pytest.approx(columnMm)
+    panel.ui.apRoll.value = 3.0
+    settle(panel)
+    assert SceneBridge.geometryOf(node) == fan and panel.ui.apRoll.value == 0
+    assert "accepted is 0 for a fan" in panel.ui.checksTextEdit.plainText
+    panel.ui.apBeam.currentIndex = 0
+    settle(panel)
+    assert SceneBridge.geometryOf(node) == cone
+
+
 def test_the_dialog_shows_files_without_a_suffix_too(panel, monkeypatch):
     """DICOM files on CDs and of many archives have none; the first filter is the one that is on."""
     import qt
@@ -167,14 +190,14 @@ def test_enter_confirms_what_was_assumed_and_neither_leaving_nor_an_impossible_v
     assert "source-detector distance" not in panel.ui.checksTextEdit.plainText
 
 
-@pytest.mark.parametrize("name", ["apSourceToDetector", "apView"])
+@pytest.mark.parametrize("name", ["apSourceToDetector", "apView", "apBeam"])
 def test_the_wheel_that_scrolls_the_panel_changes_no_field(panel, xrays, name):
     from PySide6.QtCore import QPoint, QPointF, Qt
     from PySide6.QtGui import QWheelEvent
     from PySide6.QtWidgets import QApplication
 
     field = getattr(panel.ui, name)
-    shown = "currentIndex" if name.endswith("View") else "value"
+    shown = "value" if name == "apSourceToDetector" else "currentIndex"
     before, nowhere, down = getattr(field, shown), QPointF(5, 5), QPoint(0, -120)
     no = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False
     event = QWheelEvent(nowhere, nowhere, QPoint(), down, *no)

@@ -168,7 +168,7 @@ class XraySection:
     def _connect(self, slot):
         view, beam, polarity = (self._widget(slot, name) for name in ("View", "Beam", "Polarity"))
         view.addItems(list(VIEWS[slot]))
-        beam.addItems([_("Cone"), _("Fan (EOS, scout)")])
+        beam.addItems([_("Cone"), _("Fan (EOS)")])
         polarity.addItems([_("As stated"), _("Bone bright"), _("Bone dark")])
         for name, (field, index) in NUMBERS.items():
             self._widget(slot, name).connect("valueChanged(double)", self._onNumber(slot, field, index))

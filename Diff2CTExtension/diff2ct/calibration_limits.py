@@ -39,6 +39,9 @@ def calibration_limits(
             f"the calibration is of {known}; the {' and the '.join(films)} X-ray, of unknown scale, may have noise, scatter or "
             "a film's tone curve"
         )
+    others = [name for name, xray in zip(("frontal", "lateral"), pair, strict=True) if xray.geometry.KIND != "cone"]
+    if others:
+        limits.append(f"the calibration is of cone beams; the {' and the '.join(others)} X-ray is of another kind of beam")
     assumed = [fact for fact in _PLACE if any(fact in xray.assumed for xray in pair)]
     if assumed:
         limits.append(f"the calibration is of exact geometry; of these X-rays the following is assumed: {', '.join(assumed)}")

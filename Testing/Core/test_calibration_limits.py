@@ -7,6 +7,7 @@ import pytest
 from diff2ct.calibration_limits import calibration_limits
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.diffusion import Sampling
+from diff2ct.geometry import as_kind
 from diff2ct.reconstruct import reconstruct
 from tiny import tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs
 
@@ -30,6 +31,7 @@ def test_a_run_like_the_calibration_and_a_checkpoint_without_have_no_limits(chec
 def test_each_difference_is_one_sentence(checkpoint: Checkpoint) -> None:
     frontal, lateral = tiny_radiographs(tiny_body())
     film = replace(lateral, scale_known=False)
+    scanned = replace(lateral, geometry=as_kind(lateral.geometry, "fan"))
     guessed = replace(frontal, assumed=("source_to_detector_mm", "isocenter_lps"))
     cases = {
         "of 2 steps of ddpm, this run had 1 of ddpm": ((frontal, lateral), Sampling(sampler="ddpm", num_steps=1), 2, False),
@@ -41,6 +43,7 @@ def test_each_difference_is_one_sentence(checkpoint: Checkpoint) -> None:
             2,
             False,
         ),
+        "the lateral X-ray is of another kind of beam": ((frontal, scanned), AS_CALIBRATED, 2, False),
         "is assumed: source_to_detector_mm": ((guessed, lateral), AS_CALIBRATED, 2, False),
         "a style translator": ((frontal, lateral), AS_CALIBRATED, 2, True),
     }

@@ -9,14 +9,19 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+import torch
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from diff2ct.assumptions import C_ARM, FILM
 from diff2ct.dicom_file import PRIVATE_CREATOR, PRIVATE_GROUP, save
 from diff2ct.examination import NOT_TOLD
-from diff2ct.geometry import ConeBeam, FanBeam, View
+from diff2ct.geometry import BEAMS, Beam, ConeBeam, FanBeam, View, as_kind
+from diff2ct.overlay import match
+from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph, check_pair, read_radiograph, write_radiograph
+from diff2ct.units import hu_to_mu
+from diff2ct.volume_io import read_ct
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SCOUT = SHARED / "xray_acrin042_scout_ap.dcm"
@@ -35,7 +40,7 @@ def beam(view: View, **changes: Any) -> ConeBeam:
     return ConeBeam.from_view(view, **{**values, **changes})
 
 
-def marked_codes(geometry: ConeBeam) -> np.ndarray:
+def marked_codes(geometry: Beam) -> np.ndarray:
     """(H, W) 12-bit codes, dense = high: a gradient and a spot where `MARKER_LPS` projects to."""
     row, column = geometry.project_points(MARKER_LPS)
     rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
@@ -641,7 +646,7 @@ def test_dicom_is_recognised_without_suffix(tmp_path: Path) -> None:
 # What is written
 
 
-def written(tmp_path: Path, geometry: ConeBeam) -> Path:
+def written(tmp_path: Path, geometry: Beam) -> Path:
     image = marked_codes(geometry) / 1000.0
     write_radiograph(Radiograph(line_integral=image, geometry=geometry, scale_known=True), tmp_path / "drr.dcm", overwrite=True)
     return tmp_path / "drr.dcm"
@@ -685,6 +690,15 @@ def test_other_programs_see_line_integrals(tmp_path: Path) -> None:
     np.testing.assert_allclose(sitk.GetArrayFromImage(image)[0], marked_codes(beam(View.AP)) / 1000.0, atol=1e-3)
 
 
+@pytest.mark.parametrize("suffix", [".dcm", ".png"])
+@pytest.mark.parametrize("kind", BEAMS)
+def test_every_beam_comes_back_from_a_file(tmp_path: Path, kind: str, suffix: str) -> None:
+    geometry = as_kind(beam(View.LL, primary_angle_deg=93.0, isocenter_lps=(1.0, 2.0, 3.0)), kind)
+    radiograph = Radiograph(line_integral=marked_codes(geometry) / 1000.0, geometry=geometry, scale_known=True)
+    write_radiograph(radiograph, tmp_path / f"drr{suffix}")
+    assert read_radiograph(tmp_path / f"drr{suffix}").geometry == geometry
+
+
 def test_damaged_private_block_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, beam(View.AP))
     dataset = pydicom.dcmread(path)
@@ -720,3 +734,14 @@ def test_real_scout_lies_over_its_ct() -> None:
 
     assert agreement(x) > 0.9
     assert agreement(x) > agreement(-x) + 0.05  # mirrored it fits less well
+
+
+@pytest.mark.skipif(not SCOUT.exists(), reason="the shared CT scout is not here")
+def test_real_scout_has_the_edges_of_its_ct_where_a_fan_puts_them() -> None:
+    scout = read_radiograph(SCOUT, view="AP").resized(patient_spacing_mm=3.0)
+    ct = read_ct(SHARED / "acrin_nsclc_042_thorax_ct.nii.gz")
+    mu, agreement = hu_to_mu(torch.from_numpy(ct.hu).float()), {}
+    for kind in ("fan", "cone"):
+        drr = project(mu, ct.grid, as_kind(scout.geometry, kind)).numpy()
+        agreement[kind] = match(drr, scout.line_integral, scout.valid).agreement
+    assert agreement["fan"] > agreement["cone"] + 0.1

@@ -318,12 +318,8 @@ def as_kind(beam: Beam, kind: str) -> Beam:
     become one with distances."""
     if kind not in BEAMS:
         raise ValueError(f"kind: got {kind!r}, accepted are {', '.join(BEAMS)}")
-    row_mm, column_mm = beam.patient_spacing_mm
-    across, along = beam.magnification, beam.magnification
-    if kind != "cone":
-        along = 1.0
-    if kind == "parallel":
-        across = 1.0
+    larger, (row_mm, column_mm) = beam.magnification, beam.patient_spacing_mm
+    along, across = {"cone": (larger, larger), "fan": (1.0, larger), "parallel": (1.0, 1.0)}[kind]
     values = {**beam.to_dict(), "kind": kind, "detector_spacing_mm": (row_mm * along, column_mm * across)}
     if kind == "parallel":
         for name in ("source_to_detector_mm", "source_to_isocenter_mm"):

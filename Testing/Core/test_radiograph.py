@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 import phantoms
 from diff2ct.assumptions import FILM
-from diff2ct.geometry import Beam, ConeBeam, ParallelBeam, View
+from diff2ct.geometry import Beam, ConeBeam, FanBeam, ParallelBeam, View
 from diff2ct.radiograph import Radiograph, check_pair, cranio_caudal_profile, read_radiograph, shared_axis_lag, write_radiograph
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -203,6 +203,16 @@ def save_film(path: Path, view: View = View.AP) -> np.ndarray:
     levels = grey_levels(marked(beam(view)), np.uint16)
     sitk.WriteImage(sitk.GetImageFromArray(levels), str(path))
     return levels
+
+
+def test_a_picture_of_a_scanning_fan_gets_the_distances_of_eos_and_square_pixels_in_the_patient(tmp_path: Path) -> None:
+    save_film(tmp_path / "film.png")
+    film = read_radiograph(tmp_path / "film.png", view="LL", geometry={"kind": "fan"})
+    assert isinstance(film.geometry, FanBeam) and film.geometry.source_to_detector_mm == 1300
+    assert film.geometry.patient_spacing_mm[0] == pytest.approx(film.geometry.patient_spacing_mm[1])
+    assert {"source_to_detector_mm", "source_to_isocenter_mm", "detector_spacing_mm"} < set(film.assumed)
+    assert "as with an EOS scanner" in film.reasons["source_to_isocenter_mm"]
+    assert "the same in both images" in film.reasons["principal_point"]
 
 
 def test_a_bare_film_needs_its_view_and_gets_documented_assumptions(tmp_path: Path) -> None:

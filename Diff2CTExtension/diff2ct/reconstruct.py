@@ -317,12 +317,13 @@ def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device
 
 
 def reproject(volume: CtVolume, radiograph: Radiograph, device: str = "cpu") -> dict[str, float]:
-    """How well the volume's own X-ray agrees with the measured one, gain and offset fitted; only where all tissue lies in the
-    cube can it be perfect."""
+    """How well the volume's own X-ray agrees with the measured one, gain and offset fitted, where rays cross the volume: an
+    X-ray of the whole body sees more. Only where all tissue lies in the volume can it be perfect."""
     small = radiograph.resized(patient_spacing_mm=min(volume.grid.spacing_mm))
-    image = project(hu_to_mu(torch.from_numpy(volume.hu).to(device)), volume.grid, small.geometry).cpu()
-    measured, valid = torch.from_numpy(small.line_integral)[None], torch.from_numpy(small.valid)[None]
-    relative_l2, ncc = reprojection_error(measured, image[None], valid)
+    mu = hu_to_mu(torch.from_numpy(volume.hu).to(device))
+    image, chord = project(torch.stack([mu, torch.ones_like(mu)]), volume.grid, small.geometry).cpu()
+    seen = torch.from_numpy(small.valid) & (chord > 0)
+    relative_l2, ncc = reprojection_error(torch.from_numpy(small.line_integral)[None], image[None], seen[None])
     return {"relative_l2": float(relative_l2), "ncc": float(ncc)}
 
 

@@ -10,7 +10,7 @@ from diff2ct import precision
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
 from diff2ct.diffusion import SAMPLERS, Cancelled, Sampling
-from diff2ct.geometry import ConeBeam, View, beam_from_dict
+from diff2ct.geometry import ConeBeam, FanBeam, View, beam_from_dict
 from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph, check_pair
@@ -18,7 +18,7 @@ from diff2ct.reconstruct import frontal_and_lateral, reconstruct, reproject, sam
 from diff2ct.told import unexplained
 from diff2ct.translator import translate
 from diff2ct.units import hu_to_mu
-from diff2ct.volume import CtVolume
+from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_volume, write_volume
 from tiny import GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs, tiny_translator
 
@@ -164,6 +164,21 @@ def test_the_truth_explains_its_own_radiograph() -> None:
         assert score["relative_l2"] < 0.05 and score["ncc"] > 0.998, "16 mm voxels; the radiograph is averaged down to them"
         mirrored = reproject(CtVolume(ct.hu[:, ::-1, ::-1], GRID), radiograph)
         assert mirrored["relative_l2"] > 3 * score["relative_l2"], "a mirrored patient must not fit"
+
+
+def test_an_xray_of_the_whole_body_is_compared_where_the_volume_is() -> None:
+    """An EOS image: what lies above and below the cube says nothing about it."""
+    ct = tiny_body()
+    depth, height, width = ct.grid.size
+    beyond = np.random.default_rng(0).uniform(-1000, 1000, (2, depth, height, width)).astype(np.float32)
+    x, y, z = ct.grid.origin_lps
+    tall = VolumeGrid((3 * depth, height, width), ct.grid.spacing_mm, (x, y, z - depth * ct.grid.spacing_mm[2]))
+    hu = np.concatenate([beyond[0], ct.hu, beyond[1]])
+    beam = FanBeam.from_view(
+        View.LL, source_to_detector_mm=1300, source_to_isocenter_mm=918, detector_spacing_mm=(3, 4), detector_size=(256, 130)
+    )
+    line_integral = project(hu_to_mu(torch.from_numpy(hu)), tall, beam).numpy()
+    assert reproject(ct, Radiograph(line_integral, beam))["ncc"] > 0.97
 
 
 def phantom_pair(phantom: LumbarPhantom) -> list[Radiograph]:

@@ -158,7 +158,7 @@ def _mark_sides(axes: Axes, name: str) -> None:
 
 def _show_radiograph(axes: Axes, radiograph: Radiograph) -> None:
     low, high = np.percentile(radiograph.line_integral[radiograph.valid], (1.0, 99.7))
-    row_mm, column_mm = radiograph.geometry.detector_spacing_mm
+    row_mm, column_mm = radiograph.geometry.patient_spacing_mm
     _bare(axes)
     axes.imshow(radiograph.line_integral, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=row_mm / column_mm)
     axes.text(0.03, 0.97, radiograph.geometry.view.value, color=_TEXT, fontsize=11, va="top", transform=axes.transAxes)

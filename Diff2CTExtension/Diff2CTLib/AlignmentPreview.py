@@ -151,7 +151,7 @@ class AlignmentPreview:
         node = self.foreground(slot)
         with slicer.util.NodeModify(node):
             slicer.util.updateVolumeFromArray(node, image[np.newaxis].astype(np.float32))
-            node.SetIJKToRASMatrix(SceneBridge.toVtkMatrix(SceneBridge.detectorToRas(beam)))
+            node.SetIJKToRASMatrix(SceneBridge.toVtkMatrix(SceneBridge.imageToRas(beam)))
             display = node.GetDisplayNode()
             display.SetAndObserveColorNodeID(color)
             display.AutoWindowLevelOff()

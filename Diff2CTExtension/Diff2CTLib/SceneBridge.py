@@ -1,7 +1,8 @@
 """The only place where MRML meets the core, and where RAS meets LPS.
 
-An X-ray is a scalar volume of one slice that lies on its detector; the exact beam and everything else that an image does not
-hold stand in the node's attribute `XRAY_ATTRIBUTE`. Pixels that do not see the patient hold a value below all others.
+An X-ray is a scalar volume of one slice that lies on its detector, or, of a scanning fan, in the plane through the isocentre,
+where alone it has the proportions of the patient; the exact beam and everything else that an image does not hold stand in the
+node's attribute `XRAY_ATTRIBUTE`. Pixels that do not see the patient hold a value below all others.
 """
 
 import json
@@ -52,19 +53,31 @@ def rasMatrix(lpsMatrix):
 
 def detectorToRas(beam):
     """(4, 4): (column, row, 0, 1) of the detector -> RAS [mm], right-handed."""
-    columnAxis, rowAxis = beam.detector_axes
-    if beam.KIND != "parallel":
-        origin = beam.pixel_to_lps((0.0, 0.0))
+    if beam.KIND == "parallel":
+        behindMm = _PARALLEL_DETECTOR_MM
     else:
-        row0, column0 = beam.principal_point
-        rowMm, columnMm = beam.detector_spacing_mm
-        middle = np.array(beam.isocenter_lps) + _PARALLEL_DETECTOR_MM * beam.toward_detector
-        origin = middle - row0 * rowMm * rowAxis - column0 * columnMm * columnAxis
+        behindMm = beam.source_to_detector_mm - beam.source_to_isocenter_mm
+    return _planeToRas(beam, behindMm, beam.detector_spacing_mm)
+
+
+def imageToRas(beam):
+    """(4, 4): (column, row, 0, 1) of the picture as it lies in the scene -> RAS [mm], see above."""
+    if beam.KIND == "fan":
+        return _planeToRas(beam, 0.0, beam.patient_spacing_mm)
+    return detectorToRas(beam)
+
+
+def _planeToRas(beam, behindMm, spacingMm):
+    """Pixels of this spacing on the plane so far behind the isocentre, which the axis meets in the principal point."""
+    columnAxis, rowAxis = beam.detector_axes
+    row0, column0 = beam.principal_point
+    rowMm, columnMm = spacingMm
+    middle = np.array(beam.isocenter_lps) + behindMm * beam.toward_detector
     matrix = np.eye(4)
-    matrix[:3, 0] = columnAxis * beam.detector_spacing_mm[1]
-    matrix[:3, 1] = rowAxis * beam.detector_spacing_mm[0]
+    matrix[:3, 0] = columnAxis * columnMm
+    matrix[:3, 1] = rowAxis * rowMm
     matrix[:3, 2] = np.cross(columnAxis, rowAxis)
-    matrix[:3, 3] = origin
+    matrix[:3, 3] = middle - row0 * rowMm * rowAxis - column0 * columnMm * columnAxis
     return RAS_FROM_LPS @ matrix
 
 
@@ -81,7 +94,7 @@ def sourcesRas(beam, rowsAndColumns):
 
 
 def addXray(xray, name, scene=None):
-    """A new volume node that shows the X-ray on its detector."""
+    """A new volume node that shows the X-ray where `imageToRas` puts it."""
     scene = scene or slicer.mrmlScene
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
@@ -240,7 +253,7 @@ def _setFacts(node, xray):
 
 def _place(node, facts, beam):
     node.SetAttribute(XRAY_ATTRIBUTE, json.dumps(facts))
-    node.SetIJKToRASMatrix(toVtkMatrix(detectorToRas(beam)))
+    node.SetIJKToRASMatrix(toVtkMatrix(imageToRas(beam)))
 
 
 def _invalidValue(radiograph):

@@ -20,8 +20,8 @@ def show(slot, xray, foreground, opacity):
 
 
 def place(sliceNode, beam):
-    """Put the slice onto the detector, rows down as stored; zoom so that all of the image is seen if it had to be moved."""
-    toRas = SceneBridge.detectorToRas(beam)
+    """Put the slice onto the picture, rows down as stored; zoom so that all of the image is seen if it had to be moved."""
+    toRas = SceneBridge.imageToRas(beam)
     right, down = toRas[:3, 0] / np.linalg.norm(toRas[:3, 0]), toRas[:3, 1] / np.linalg.norm(toRas[:3, 1])
     height, width = beam.detector_size
     matrix = np.eye(4)
@@ -31,7 +31,7 @@ def place(sliceNode, beam):
         return
     sliceNode.GetSliceToRAS().DeepCopy(SceneBridge.toVtkMatrix(matrix))
     sliceNode.UpdateMatrices()
-    rowMm, columnMm = beam.detector_spacing_mm
+    columnMm, rowMm = np.linalg.norm(toRas[:3, :2], axis=0)
     views = sliceNode.GetDimensions()
     if min(views[:2]) > 0:
         perPixel = max(width * columnMm / views[0], height * rowMm / views[1])

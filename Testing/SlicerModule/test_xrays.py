@@ -83,6 +83,8 @@ def test_a_picture_of_a_scanning_fan(panel, xrays):
     rowMm, columnMm = cone.detector_spacing_mm
     assert panel.ui.apPixelHeight.value == pytest.approx(rowMm / cone.magnification, abs=1e-3)
     assert panel.ui.apPixelWidth.value == pytest.approx(columnMm)
+    columnMm, rowMm = np.array(node.GetSpacing())[:2]
+    assert columnMm / rowMm == pytest.approx(fan.patient_spacing_mm[1] / fan.patient_spacing_mm[0]), "nobody looks too wide"
     panel.ui.apRoll.value = 3.0
     settle(panel)
     assert SceneBridge.geometryOf(node) == fan and panel.ui.apRoll.value == 0

@@ -93,11 +93,14 @@ def readAgain(xray, frame=None, polarity=None):
 
 def editedGeometry(beam, assumed, **fields):
     """(beam, assumed) with other facts, which are then no longer assumed. view stands for its angle and hanging, kind ("cone",
-    "fan") for another kind of beam with the same pixels in the patient, at the isocentre."""
-    from diff2ct.geometry import View, as_kind
+    "fan") for another kind of beam, see `beam_of_kind`."""
+    from diff2ct.assumptions import beam_of_kind
+    from diff2ct.geometry import View
 
     facts = dict(fields)
-    beam = as_kind(beam, facts.pop("kind", beam.KIND))
+    if facts.get("kind", beam.KIND) != beam.KIND:
+        beam = beam_of_kind(beam, assumed, facts["kind"])
+    facts.pop("kind", None)
     if "view" in facts:
         standard = type(beam).from_view(View(facts.pop("view")), **_withoutAngles(beam))
         facts = {"primary_angle_deg": standard.primary_angle_deg, "mirrored": standard.mirrored, **facts}

@@ -20,6 +20,7 @@ def assumedWords(xray):
         "intensity": _("how grey values follow the X-ray intensity"),
         "primary_angle_deg": _("primary angle"),
         "secondary_angle_deg": _("secondary angle"),
+        "kind": _("shape of the beam"),  # in scenes of earlier versions
     }
     return [words.get(fact, fact) for fact in xray.radiograph.assumed]
 

@@ -247,7 +247,7 @@ class XraySection:
         for name, (field, index) in NUMBERS.items():
             widget = self._widget(slot, name)
             value = getattr(beam, field, None)
-            widget.enabled = value is not None
+            widget.enabled = value is not None and not (beam.KIND == "fan" and field in ("secondary_angle_deg", "roll_deg"))
             if value is not None:
                 widget.value = value if index is None else value[index]
             unit = _("px") if field == "principal_point" else _("deg") if field.endswith("deg") else _("mm")

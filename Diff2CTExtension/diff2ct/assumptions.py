@@ -6,13 +6,13 @@ same, so that `told` can say it once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from diff2ct.geometry import BEAMS, Beam, View, beam_from_dict
+from diff2ct.geometry import BEAMS, Beam, View, as_kind, beam_from_dict
 
 
 class ViewNotStatedError(ValueError):
@@ -125,6 +125,27 @@ class Resolution:
         if fact not in self.facts:
             self.facts[fact] = value
             self.reasons[fact] = reason
+
+
+def beam_of_kind(beam: Beam, assumed: Collection[str], kind: str) -> Beam:
+    """The same X-ray made by a cone or a fan: with the same pixels in the patient, but what is assumed about its size is what
+    `resolve_beam` assumes for that kind."""
+    changed = as_kind(beam, kind)
+    setup = SLOT_SCANNER if kind == "fan" else FILM
+    distances: dict[str, Any] = {}
+    if "source_to_detector_mm" in assumed:
+        distances["source_to_detector_mm"] = setup.source_to_detector_mm
+    if "source_to_isocenter_mm" in assumed:
+        detector_mm = {**changed.to_dict(), **distances}["source_to_detector_mm"]
+        distances["source_to_isocenter_mm"] = detector_mm - setup.isocenter_to_detector_mm(beam.view)
+    changed = replace(changed, **distances)
+    if "detector_spacing_mm" in assumed:
+        (row_mm, column_mm), column_at_detector_mm = beam.patient_spacing_mm, beam.detector_spacing_mm[1]
+        larger = changed.magnification if kind == "fan" else 1.0
+        changed = replace(
+            changed, detector_spacing_mm=(row_mm / column_mm * column_at_detector_mm / larger, column_at_detector_mm)
+        )
+    return changed
 
 
 def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: View | str | None) -> dict[str, Any]:

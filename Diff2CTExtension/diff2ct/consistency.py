@@ -2,7 +2,7 @@
 
     x = x_0 + S G u,    minimise over u   sum_v |W_v (y_v - A_v x)|^2 / noise^2 + |u|^2
 
-x_0 the model's volume, A_v the exact cone-beam projection, y_v the X-ray as line integrals of the cube alone, W_v the rays that
+x_0 the model's volume, A_v the exact projection, y_v the X-ray as line integrals of the cube alone, W_v the rays that
 cross the whole cube, S how far off each voxel may be, G a Gaussian: errors of neighbours agree. It is the maximum a posteriori
 estimate for errors of that covariance; a few steps of conjugate gradients from u = 0 stop early, as in DDS (Chung et al., ICLR
 2024). One step is guidance with the gradient taken at x_0, not through the network (He et al., ICLR 2024; DPS: Chung et al.,

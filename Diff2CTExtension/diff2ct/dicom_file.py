@@ -25,6 +25,8 @@ from diff2ct.image_file import quiet_itk
 
 NOT_FOR_DIAGNOSIS = "Research use only - not for diagnosis"
 OWN_MANUFACTURER = "Diff2CT"
+OWN_FAN = "Diff2CT, scanning fan"
+"""Model name in a DRR along a fan."""
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0D2D, "DIFF2CT", 0x01
 _PIXEL_ELEMENTS = (
     "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns",

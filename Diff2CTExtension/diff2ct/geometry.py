@@ -278,6 +278,8 @@ class FanBeam(_Diverging):
 
     def onto_plane(self, plane_to_lps: np.ndarray) -> np.ndarray:
         to_pixel, on_plane = self.lps_to_pixel, self.lps_to_pixel @ plane_to_lps
+        if not np.allclose([on_plane[0, 1], on_plane[2, 1], on_plane[1, 0]], 0):
+            raise ValueError("plane_to_lps: got a plane that lies across the scan, accepted is one whose b runs along it")
         across = np.linalg.inv(on_plane[[0, 2]][:, [0, 2]]) @ to_pixel[[0, 2]]  # the columns tell a, the rows b
         along = np.linalg.inv(on_plane[[1, 3]][:, [1, 2]]) @ to_pixel[[1, 3]]
         return np.stack([across[0], along[0], across[1], along[1]])
@@ -314,10 +316,11 @@ BEAMS: dict[str, type[ConeBeam] | type[FanBeam] | type[ParallelBeam]] = {b.KIND:
 
 
 def as_kind(beam: Beam, kind: str) -> Beam:
-    """The cone, fan or parallel beam that agrees with `beam` in the plane through the isocentre; only a beam with distances can
-    become one with distances."""
+    """The cone, fan or parallel beam that agrees with `beam` in the plane through the isocentre."""
     if kind not in BEAMS:
         raise ValueError(f"kind: got {kind!r}, accepted are {', '.join(BEAMS)}")
+    if isinstance(beam, ParallelBeam) and kind != "parallel":
+        raise ValueError(f"kind: got {kind!r} for parallel rays, which have no distances, accepted is 'parallel'")
     larger, (row_mm, column_mm) = beam.magnification, beam.patient_spacing_mm
     along, across = {"cone": (larger, larger), "fan": (1.0, larger), "parallel": (1.0, 1.0)}[kind]
     values = {**beam.to_dict(), "kind": kind, "detector_spacing_mm": (row_mm * along, column_mm * across)}

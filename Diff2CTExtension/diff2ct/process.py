@@ -108,8 +108,8 @@ def runs_network(device: str) -> bool:
         for weight in network.parameters():
             weight.normal_(std=0.2)  # some start at zero
         x, t = torch.randn(1, 1, 8, 8, 8), torch.tensor([500])
-        to_plane = torch.tensor([[16.0, 0.0, 0.0, 32.0], [0.0, 16.0, 0.0, 32.0], [0.0, 0.0, 0.0, 1.0]])
-        views = RectifiedViews(torch.randn(1, 2, 1, 16, 16), to_plane.expand(1, 2, 3, 4))
+        to_plane = torch.tensor([[16.0, 0.0, 0.0, 32.0], [0.0, 16.0, 0.0, 32.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
+        views = RectifiedViews(torch.randn(1, 2, 1, 16, 16), to_plane.expand(1, 2, 4, 4))
         network = network.eval().channels_last()
         expected = network(x, t, views)
         try:

@@ -4,7 +4,7 @@ Rules, with the place in PS3.3:
 * Spacing (10.7.1): Imager Pixel Spacing is at the detector and comes first, then Nominal Scanned Pixel Spacing (of a film).
   Pixel Spacing alone is in the patient if its calibration type says GEOMETRY or FIDUCIAL, otherwise taken as at the detector.
   Where none is told, Pixel Aspect Ratio (C.7.6.3.1.7) is height / width.
-* Distance Source to Isocenter (C.8.19.6.4) comes first where it is told, as EOS does; Distance Source to Patient
+* Distance Source to Isocenter (0018,9402) comes first where it is told, as EOS does; Distance Source to Patient
   ends at the isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table
   or bucky in DX (C.8.11.5): there neither it nor the magnification made of it tells how large the patient is shown.
 * Intensity (C.8.11.3.1.2): Pixel Intensity Relationship and its sign speak about stored values. Without them the image is taken
@@ -43,7 +43,16 @@ from diff2ct.assumptions import (
     stated_geometry,
     with_earlier_assumptions,
 )
-from diff2ct.dicom_file import OWN_MANUFACTURER, damage_named, modality_values, number, numbers, private_text, stored_pixels
+from diff2ct.dicom_file import (
+    OWN_FAN,
+    OWN_MANUFACTURER,
+    damage_named,
+    modality_values,
+    number,
+    numbers,
+    private_text,
+    stored_pixels,
+)
 from diff2ct.dicom_shutter import visible_pixels
 from diff2ct.examination import NOT_TOLD, examination_from_dicom
 from diff2ct.geometry import Beam, View
@@ -111,8 +120,6 @@ def _radiograph(
 ) -> Radiograph:
     header = _Header(path.name)
     is_scout = _check_modality(dataset, path.name)
-    if is_scout or _is_eos(dataset):
-        header.facts["kind"] = "fan"
     frames = stored_pixels(dataset, path)
     index = choose_frame(path.name, len(frames), frame)
     pixels, valid = frames[index], visible_pixels(dataset, frames.shape[1:]) & ~_padding(dataset, frames[index])
@@ -121,14 +128,15 @@ def _radiograph(
     if not valid.any():
         raise ValueError(f"{path.name}: no pixel is valid: collimator, shutter or padding hide the whole image")
     own = _own_statement(dataset, path.name)
+    argument = stated_geometry(path.name, geometry, view)
+    stated, _ = overrule(argument, own.get("geometry", {}), {})
+    header.facts["kind"] = stated.get("kind", "fan" if is_scout or _is_scanner(dataset) else "cone")
     _read_view(dataset, header, index)
     _read_distances(dataset, header)
     _read_spacing(dataset, header)
     if is_scout:
         _read_scout_plane(dataset, header, pixels.shape)
     _read_orientation(dataset, header)
-    argument = stated_geometry(path.name, geometry, view)
-    stated, _ = overrule(argument, own.get("geometry", {}), {})
     if header.directions and not (is_complete(stated) and "mirrored" in stated):
         pixels, valid = _turn_upright(header, header.directions, pixels, valid)
     elif header.directions:
@@ -169,9 +177,10 @@ def _check_modality(dataset: Dataset, name: str) -> bool:
     return False
 
 
-def _is_eos(dataset: Dataset) -> bool:
-    names = (str(dataset.get(keyword) or "").strip().upper() for keyword in ("Manufacturer", "ManufacturerModelName"))
-    return any(name.startswith("EOS") for name in names)
+def _is_scanner(dataset: Dataset) -> bool:
+    """If a fan that moved along the body made the image: an EOS scan, or a DRR of ours whose private element is gone."""
+    maker, model = (str(dataset.get(keyword) or "").strip() for keyword in ("Manufacturer", "ManufacturerModelName"))
+    return any(name.upper().startswith("EOS") for name in (maker, model)) or (maker, model) == (OWN_MANUFACTURER, OWN_FAN)
 
 
 def _own_statement(dataset: Dataset, name: str) -> dict[str, Any]:
@@ -211,16 +220,19 @@ def _read_view(dataset: Dataset, header: _Header, frame: int) -> None:
         steps = dataset.get(f"{keyword}Increment")
         if steps is not None and not isinstance(steps, int | float | str) and frame < len(steps):
             angle += float(steps[frame])
+        if fact == "secondary_angle_deg" and header.facts["kind"] == "fan":
+            header.warn(f"{keyword} {angle:g} deg is not that of a fan, which moves along the body axis, and is not used")
+            continue
         header.facts[fact] = angle
 
 
 def _read_distances(dataset: Dataset, header: _Header) -> None:
     low, high = PLAUSIBLE_MM
-    facts, fan = header.facts, header.facts.get("kind") == "fan"
+    facts, fan = header.facts, header.facts["kind"] == "fan"
     # Our own files are DX to others, yet their distance ends at the isocentre, also where an anonymiser took the private one.
     to_table = dataset.Modality in _TO_TABLE_MODALITIES and dataset.get("Manufacturer") != OWN_MANUFACTURER and not fan
     to_patient = "source_to_table_mm" if to_table else "source_to_isocenter_mm", "DistanceSourceToPatient"
-    if number(dataset, "DistanceSourceToIsocenter"):
+    if low <= (number(dataset, "DistanceSourceToIsocenter") or 0.0) <= high:
         to_patient = "source_to_isocenter_mm", "DistanceSourceToIsocenter"
     for fact, keyword in (("source_to_detector_mm", "DistanceSourceToDetector"), to_patient):
         value = number(dataset, keyword)
@@ -242,10 +254,10 @@ def _read_spacing(dataset: Dataset, header: _Header) -> None:
     facts["pixel_aspect"] = aspect[0] / aspect[1] if aspect else 1.0
     in_patient, at_detector = _spacing(dataset, "PixelSpacing"), _spacing(dataset, "ImagerPixelSpacing")
     at_detector = at_detector or _spacing(dataset, "NominalScannedPixelSpacing")
-    ratio = at_detector[1] / in_patient[1] if at_detector and in_patient else 1.0
+    ratio = max(a / b for a, b in zip(at_detector, in_patient, strict=True)) if at_detector and in_patient else 1.0
     if 1.01 < ratio < 5.0:  # differs only if calibrated in the patient
         facts.setdefault("magnification", ratio)
-    fan = facts.get("kind") == "fan"
+    fan = facts["kind"] == "fan"
     if fan and in_patient:
         facts["patient_spacing_mm"] = in_patient
     elif at_detector:

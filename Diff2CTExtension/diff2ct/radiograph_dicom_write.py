@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from diff2ct.atomic import replacing_file
-from diff2ct.dicom_file import decimal_string, save, set_pixels, set_private_text, synthetic_dataset
+from diff2ct.dicom_file import OWN_FAN, decimal_string, save, set_pixels, set_private_text, synthetic_dataset
 from diff2ct.geometry import ConeBeam, FanBeam
 from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_image import to_codes
@@ -36,6 +36,10 @@ def write_dicom_radiograph(radiograph: Radiograph, path: Path, *, overwrite: boo
     dataset.PositionerPrimaryAngle = decimal_string(beam.primary_angle_deg)
     dataset.PositionerSecondaryAngle = decimal_string(beam.secondary_angle_deg)
     dataset.ImagerPixelSpacing = [decimal_string(s) for s in beam.detector_spacing_mm]
+    if isinstance(beam, FanBeam):
+        dataset.ManufacturerModelName = OWN_FAN
+        dataset.PixelSpacing = [decimal_string(s) for s in beam.patient_spacing_mm]
+        dataset.PixelSpacingCalibrationType = "GEOMETRY"
     if isinstance(beam, ConeBeam | FanBeam):
         dataset.DistanceSourceToDetector = decimal_string(beam.source_to_detector_mm)
         dataset.DistanceSourceToPatient = decimal_string(beam.source_to_isocenter_mm)

@@ -4,6 +4,7 @@ spoil the result from what cannot."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,12 +58,17 @@ def told(radiographs: Sequence[Radiograph]) -> Told:
 
 def unexplained(reprojection: Sequence[Mapping[str, float]]) -> list[str]:
     """Sentences about X-rays, frontal first, that the volume made from them does not explain; `Reconstruction.reprojection`."""
-    return [
-        f"The volume does not explain the {name} X-ray (correlation {view['ncc']:.2f} when projected, usual is {USUAL_NCC:g} "
-        "or more): is bone bright as stated or assumed, is the view right, do the distances hold, is it a lumbar spine?"
-        for name, view in zip(("frontal", "lateral"), reprojection, strict=True)
-        if not view["ncc"] >= USUAL_NCC  # nor NaN
-    ]
+    sentences = []
+    for name, view in zip(("frontal", "lateral"), reprojection, strict=True):
+        if math.isnan(view["ncc"]):
+            sentences.append(f"Nothing of the volume shows in the {name} X-ray: does the central ray meet it where stated?")
+        elif view["ncc"] < USUAL_NCC:
+            found = f"correlation {view['ncc']:.2f} when projected, usual is {USUAL_NCC:g} or more"
+            sentences.append(
+                f"The volume does not explain the {name} X-ray ({found}): is bone bright as stated or assumed, is the view right, "
+                "do the distances hold, is it a lumbar spine?"
+            )
+    return sentences
 
 
 def assumed_values(radiograph: Radiograph) -> dict[str, Any]:

@@ -188,6 +188,8 @@ class CalibrationFit:
         if samples_hu.ndim != 4 or len(samples_hu) < 2 or samples_hu.shape[1:] != truth_hu.shape:
             got = f"{tuple(samples_hu.shape)} for a truth of {tuple(truth_hu.shape)}"
             raise ValueError(f"samples_hu: got {got}, accepted is (K, D, H, W) with K of 2 or more")
+        if not 0 < weight < math.inf:
+            raise ValueError(f"weight: got {weight}, accepted is a number above 0")
         truth_hu = torch.where(known, truth_hu, HU_WINDOW[0]).clamp(*HU_WINDOW)
         mean, sd = samples_hu.mean(0), smooth_volume(samples_hu.std(0), SD_SMOOTHING_VOXELS)
         body = body_mask(truth_hu)

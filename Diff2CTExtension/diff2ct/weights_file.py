@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8)
 SCALE = ":scale"
 """What follows the name of an 8-bit weight in the name of its scales."""
 
@@ -47,9 +48,11 @@ def write_weights(
 ) -> None:
     """Write the network's weights as `dtype`, counters as they are; the file appears under its name only when complete.
 
-    dtype: torch.int8 takes half the room of float16: kernels and matrices become steps of 1/127 of the largest weight of their
-    output channel, whose scale is stored beside them; vectors are float16.
+    dtype: float16, bfloat16, float32, or int8, which takes half the room of float16: kernels and matrices become steps of 1/127
+    of the largest weight at their index along the first axis, with the scales beside them; vectors are float16.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: got {dtype}, accepted are {', '.join(map(str, DTYPES))}")
     weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     if dtype == torch.int8:
         tensors = _in_8_bits(weights)
@@ -91,6 +94,8 @@ def fill_network(path: str | Path, kind: FileFormat, network: nn.Module, found: 
         if found[name].shape != tensor.shape:
             got, accepted = tuple(found[name].shape), tuple(tensor.shape)
             raise ValueError(f"{kind.name}: {name} in {path} has shape {got}, accepted is {accepted}")
+        if found[name].is_floating_point() != tensor.is_floating_point():
+            raise ValueError(f"{kind.name}: {name} in {path} is of {found[name].dtype}, accepted is {tensor.dtype}")
         if not torch.isfinite(found[name]).all():
             raise ValueError(f"{kind.name}: {name} in {path} holds NaN or infinite weights")
     weights = {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
@@ -113,7 +118,9 @@ def _from_8_bits(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     """Kernels and matrices with scales that fit them become float32; all else stays as it is."""
 
     def fits(tensor: torch.Tensor, scale: torch.Tensor | None) -> bool:
-        return scale is not None and tensor.ndim > 1 and scale.shape == (len(tensor), *[1] * (tensor.ndim - 1))
+        if scale is None or tensor.dtype != torch.int8 or tensor.ndim < 2:
+            return False
+        return scale.shape == (len(tensor), *[1] * (tensor.ndim - 1))
 
     scaled = {name for name, tensor in tensors.items() if fits(tensor, tensors.get(name + SCALE))}
     scales = {name + SCALE for name in scaled}

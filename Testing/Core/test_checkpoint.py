@@ -80,6 +80,11 @@ def test_scales_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_file({**tensors, name: tensors[name].flatten()[:1]}, tmp_path / "bad.safetensors", metadata=metadata)
     with pytest.raises(ValueError, match="does not fit its network: 0 tensors missing, 1 unknown"):
         load_checkpoint(tmp_path / "bad.safetensors")
+    save_file({key: tensor for key, tensor in tensors.items() if key != name}, tmp_path / "bad.safetensors", metadata=metadata)
+    with pytest.raises(ValueError, match=r"is of torch.int8, accepted is torch.float32"):
+        load_checkpoint(tmp_path / "bad.safetensors")
+    with pytest.raises(ValueError, match=r"dtype: got torch.uint8"):
+        save_checkpoint(tmp_path / "bad.safetensors", tiny_checkpoint(), dtype=torch.uint8)
     save_file({**tensors, name: tensors[name] * float("nan")}, tmp_path / "bad.safetensors", metadata=metadata)
     with pytest.raises(ValueError, match="NaN or infinite"):
         load_checkpoint(tmp_path / "bad.safetensors")

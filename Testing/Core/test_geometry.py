@@ -101,6 +101,12 @@ def test_rays_meet_a_plane_where_points_on_it_have_the_same_pixel(kind: type, an
     np.testing.assert_allclose(beam.project_points(on_plane), beam.project_points(points), atol=1e-8)
 
 
+def test_a_plane_across_the_scan_is_refused() -> None:
+    across = np.vstack([np.stack([[0, 0, 1], [1, 0, 0], [0, 0, 0]], axis=1), [0, 0, 1]])
+    with pytest.raises(ValueError, match="plane_to_lps"):
+        FanBeam.from_view(View.AP, **CONE).onto_plane(across)
+
+
 def test_pixel_and_point_are_inverse_on_the_detector() -> None:
     beam = ConeBeam(
         primary_angle_deg=37, secondary_angle_deg=-11, roll_deg=4, mirrored=True,
@@ -145,7 +151,7 @@ def test_another_kind_of_beam_agrees_at_the_isocentre(kind: str) -> None:
     assert other.KIND == kind
     np.testing.assert_allclose(other.project_points(facing), cone.project_points(facing), atol=1e-8)
     if kind == "parallel":
-        with pytest.raises(ValueError, match="source_to_detector_mm"):
+        with pytest.raises(ValueError, match="kind: got 'cone' for parallel rays"):
             as_kind(other, "cone")
     else:
         assert as_kind(other, "cone") == cone

@@ -387,10 +387,32 @@ def test_an_eos_image_without_distances_or_with_one_spacing(tmp_path: Path) -> N
     assert film.geometry.detector_spacing_mm == (1.95, 1.95) and "way of the scanner" in film.reasons["detector_spacing_mm"]
 
 
-def test_an_eos_image_may_be_stated_to_be_a_cone_beam(tmp_path: Path) -> None:
+def test_what_is_stated_of_the_beam_decides_how_a_header_is_read(tmp_path: Path) -> None:
     path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **EOS)
     film = read_radiograph(path, geometry={"kind": "cone"})
     assert film.geometry.KIND == "cone" and film.geometry.detector_spacing_mm == pytest.approx((1.95, 1.95))
+    nameless = {**EOS, "Manufacturer": "", "Modality": "DX"}
+    anonymous = save_dicom(tmp_path / "y.dcm", marked_codes(beam(View.AP)), **nameless)
+    film = read_radiograph(anonymous, geometry={"kind": "fan"})
+    assert film.geometry.detector_spacing_mm == (1.5, pytest.approx(1.95))
+    assert film.geometry == read_radiograph(path).geometry and "source_to_isocenter_mm" not in film.assumed
+
+
+def test_a_scanner_that_tells_a_tilt_is_read_without(tmp_path: Path) -> None:
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **EOS, PositionerSecondaryAngle=0.5)
+    film = read_radiograph(path)
+    assert film.geometry.KIND == "fan" and any("PositionerSecondaryAngle 0.5 deg" in warning for warning in film.warnings)
+    with pytest.raises(ValueError, match=r"secondary_angle_deg: got .*, accepted is 0"):
+        read_radiograph(path, geometry={"secondary_angle_deg": 0.5})
+
+
+def test_our_fan_stays_one_after_an_anonymiser(tmp_path: Path) -> None:
+    geometry = as_kind(beam(View.LL), "fan")
+    dataset = pydicom.dcmread(written(tmp_path, geometry))
+    dataset.remove_private_tags()
+    dataset.save_as(tmp_path / "bare.dcm")
+    bare = read_radiograph(tmp_path / "bare.dcm").geometry
+    assert bare.KIND == "fan" and bare.detector_spacing_mm == pytest.approx(geometry.detector_spacing_mm)
 
 
 def test_parallel_geometry_ignores_distances(tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def test_bad_tables_and_cases_are_refused_by_name(calibration: Calibration) -> N
         Calibration(**{**asdict(calibration), "quantiles": tuple(row[::-1] for row in calibration.quantiles)})
     fit = CalibrationFit()
     samples, truth = made_up_case(0)
+    with pytest.raises(ValueError, match="weight: got 0"):
+        fit.add(samples, truth, BODY, 1.0, weight=0)
     with pytest.raises(ValueError, match="samples_hu"):
         fit.add(samples[:1], truth, BODY, 1.0)
     with pytest.raises(ValueError, match="cases"):

@@ -85,13 +85,39 @@ def test_a_picture_of_a_scanning_fan(panel, xrays):
     assert panel.ui.apPixelWidth.value == pytest.approx(columnMm)
     columnMm, rowMm = np.array(node.GetSpacing())[:2]
     assert columnMm / rowMm == pytest.approx(fan.patient_spacing_mm[1] / fan.patient_spacing_mm[0]), "nobody looks too wide"
-    panel.ui.apRoll.value = 3.0
-    settle(panel)
-    assert SceneBridge.geometryOf(node) == fan and panel.ui.apRoll.value == 0
-    assert "accepted is 0 for a fan" in panel.ui.checksTextEdit.plainText
+    assert not panel.ui.apRoll.enabled and not panel.ui.apSecondaryAngle.enabled
     panel.ui.apBeam.currentIndex = 0
     settle(panel)
-    assert SceneBridge.geometryOf(node) == cone
+    assert SceneBridge.geometryOf(node) == cone and panel.ui.apRoll.enabled
+    panel.ui.apRoll.value = 3.0
+    settle(panel)
+    panel.ui.apBeam.currentIndex = 1
+    settle(panel)
+    assert SceneBridge.geometryOf(node).KIND == "cone" and panel.ui.apBeam.currentIndex == 0
+    assert "accepted is 0 for a fan" in panel.ui.checksTextEdit.plainText
+
+
+def test_a_picture_said_to_be_of_a_fan_is_read_as_such(panel, tmp_path, answer_dialog):
+    """The panel and a stated geometry come to the same, and back."""
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct.radiograph import read_radiograph
+
+    path = plain_picture(tmp_path)
+    answer_dialog("getOpenFileNames", (path,))
+    click(panel.ui.loadButton)
+    settle(panel)
+    node = panel.parameterNode.apNode
+    for index, kind in ((1, "fan"), (0, "cone")):
+        panel.ui.apBeam.currentIndex = index
+        settle(panel)
+        found, expected = (
+            beam.to_dict()
+            for beam in (SceneBridge.geometryOf(node), read_radiograph(path, view="AP", geometry={"kind": kind}).geometry)
+        )
+        assert found["kind"] == kind and found.keys() == expected.keys()
+        for fact, value in expected.items():
+            assert found[fact] == (value if isinstance(value, (str, bool)) else pytest.approx(value)), fact
 
 
 def test_the_dialog_shows_files_without_a_suffix_too(panel, monkeypatch):

@@ -120,6 +120,7 @@ def test_ct_files_and_their_truth(tmp_path: Path) -> None:
         ({"strength": 2.0}, "--strength"),
         ({"formats": ("jpg",)}, "--format"),
         ({"vary": True, "setup": BiplanarSetup(beam="parallel")}, "--beam parallel"),
+        ({"detectors": ("simulated",), "setup": BiplanarSetup(beam="fan")}, "--detector"),
     ],
 )
 def test_sets_that_make_no_sense(options: dict[str, Any], word: str) -> None:

@@ -25,8 +25,8 @@ from diff2ct_training.parallel import Failed
 class CalibrationRequest:
     """checkpoint: None is the embedded one. output: the calibrated checkpoint, None is in its own place. overwrite: what is at
     `output`, or the calibration that the checkpoint has.
-    num_phantoms, first_seed: evaluation phantoms, none of which may be evaluated on later. cts: what `plan_cts` takes; together
-    they weigh as much as the phantoms.
+    num_phantoms, first_seed: evaluation phantoms, none of which may be evaluated on later. cts: what `plan_cts` takes; in
+    errors and quantiles those it plans together weigh as much as the phantoms.
     Others: `diff2ct.reconstruct`.
     """
 

@@ -76,6 +76,8 @@ class DrrSet:
             raise ValueError(f"--acquisitions: {self.count} ideal X-rays without --vary would all be the same, accepted is 1")
         if self.vary and self.setup.beam != "cone":
             raise ValueError(f"--vary: got --beam {self.setup.beam} too, accepted is cone, as in training")
+        if SIMULATED in self.detectors and self.setup.beam == "fan":
+            raise ValueError(f"--detector: got {SIMULATED} with --beam fan, accepted is {IDEAL}: simulated detectors are flat")
         radiograph_names(self.formats)
 
     def describe(self) -> str:

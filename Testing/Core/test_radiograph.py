@@ -675,3 +675,30 @@ def test_real_chest_films_are_read_with_assumptions() -> None:
     assert left_lung > right_lung
     lag, _ = shared_axis_lag(small, lateral.resized(patient_spacing_mm=1.1))
     assert lag == pytest.approx(28.0, abs=6.0)  # the domes of the diaphragm, measured by eye in both films: 27 mm
+
+
+def test_two_views_of_a_scanning_fan_share_their_axis_exactly() -> None:
+    """Rays stay at their height, so the row profiles agree wherever the middle is; a row that is off is named in its pixels."""
+    pair = []
+    for view, isocenter_mm in ((View.AP, 987.0), (View.LL, 918.0)):
+        geometry = FanBeam.from_view(
+            view,
+            source_to_detector_mm=1300.0,
+            source_to_isocenter_mm=isocenter_mm,
+            detector_spacing_mm=(1.5, 2.0),
+            detector_size=(240, 200),
+            principal_point=(150.0, 99.5),
+        )
+        rows, columns = np.meshgrid(*map(np.arange, geometry.detector_size), indexing="ij")
+        pixels = np.stack([rows, columns], -1)
+        image = phantoms.line_integral(BODY, geometry.sources_lps(pixels), geometry.pixel_to_lps(pixels))
+        pair.append(Radiograph(line_integral=image, geometry=geometry, assumed=("principal_point",)))
+    assert check_pair(*pair) == []
+    assert shared_axis_lag(*pair)[0] == pytest.approx(0.0, abs=0.3)
+    moved = replace(pair[1], geometry=replace(pair[1].geometry, principal_point=(140.0, 99.5)))
+    (sentence,) = check_pair(pair[0], moved)
+    assert "15 mm" in sentence
+    rows_named = [float(row) for row in re.findall(r'"principal_point": \[([\d.]+),', sentence)]
+    assert any(row == pytest.approx(150.0, abs=0.5) for row in rows_named)
+    small = pair[0].resized(max_pixels=90)
+    assert small.geometry.patient_spacing_mm[0] == pytest.approx(small.geometry.patient_spacing_mm[1], rel=0.02)

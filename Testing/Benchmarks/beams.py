@@ -48,8 +48,13 @@ def main() -> None:
     for kind, ways in scores.items():
         print(f"\n{kind}:\n\n| X-rays | cases | " + " | ".join(FIGURES) + " |\n" + "|---" * (2 + len(FIGURES)) + "|")
         for way, found_of in ways.items():
-            means = (np.nanmean([found[name] for found in found_of]) for name in FIGURES)
-            print(f"| {way} | {len(found_of)} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+            means = (mean_of([found[name] for found in found_of]) for name in FIGURES)
+            print(f"| {way} | {len(found_of)} | " + " | ".join(means) + " |")
+
+
+def mean_of(values: list[float]) -> str:
+    known = [value for value in values if np.isfinite(value)]
+    return f"{np.mean(known):.3f}" if known else "-"
 
 
 def scored(case: EvaluationCase, told: str, checkpoint: Checkpoint) -> dict[str, float]:

@@ -111,7 +111,7 @@ def test_recipes_are_consistent() -> None:
 
 @pytest.mark.parametrize(
     ("window", "seen", "unseen", "term"),
-    [("body", (300, 0), (-900, -1000), 0.3**2), ("metal", (800, 2000), (0, 300), 0.6**2)],
+    [("body", (300, 0), (-900, -1000), 0.3**2), ("metal", (800, 3600), (0, 300), 0.875**2)],
 )
 def test_a_window_term_sees_what_lies_in_it_and_nothing_else(
     window: str, seen: tuple[int, int], unseen: tuple[int, int], term: float

@@ -398,6 +398,13 @@ def test_what_is_stated_of_the_beam_decides_how_a_header_is_read(tmp_path: Path)
     assert film.geometry == read_radiograph(path).geometry and "source_to_isocenter_mm" not in film.assumed
 
 
+def test_a_scout_that_is_said_to_be_a_cone_keeps_its_size_at_the_isocentre(tmp_path: Path) -> None:
+    scout: dict[str, Any] = {"Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "PixelSpacing": [0.5, 0.6]}
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **scout, ImagerPixelSpacing=None)
+    for geometry in (None, {"kind": "cone"}):
+        assert read_radiograph(path, geometry=geometry).geometry.patient_spacing_mm == pytest.approx((0.5, 0.6))
+
+
 def test_a_scanner_that_tells_a_tilt_is_read_without(tmp_path: Path) -> None:
     path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **EOS, PositionerSecondaryAngle=0.5)
     film = read_radiograph(path)

@@ -4,8 +4,9 @@ Rules, with the place in PS3.3:
 * Spacing (10.7.1): Imager Pixel Spacing is at the detector and comes first, then Nominal Scanned Pixel Spacing (of a film).
   Pixel Spacing alone is in the patient if its calibration type says GEOMETRY or FIDUCIAL, otherwise taken as at the detector.
   Where none is told, Pixel Aspect Ratio (C.7.6.3.1.7) is height / width.
-* Distance Source to Isocenter (0018,9402) comes first where it is told, as EOS does; Distance Source to Patient ends at the
-  isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table or bucky in DX (C.8.11.5): there neither it nor the magnification made of it tells how large the patient is shown.
+* Distance Source to Isocenter (0018,9402) comes first where it is told, as EOS does. Distance Source to Patient ends at the
+  isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table or bucky in DX (C.8.11.5): there neither
+  it nor the magnification made of it tells how large the patient is shown.
 * Intensity (C.8.11.3.1.2): Pixel Intensity Relationship and its sign speak about stored values. Without them the image is taken
   as a film: what modality LUT and photometric interpretation make bright is dense (dark in fluoroscopy, XA and RF).
 * Angles (C.8.7.5) place the detector about the patient, see `geometry`. View Position wins where both are given and disagree:

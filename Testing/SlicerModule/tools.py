@@ -20,6 +20,8 @@ def click(button):
     from PySide6.QtWidgets import QCheckBox
 
     assert button.enabled, f"{button.name} is disabled"
+    if button._qt.rect().isEmpty():  # in a closed section of a panel that another test has shown
+        button._qt.resize(button._qt.sizeHint())
     middle = QPoint(button._qt.width() // 2, button._qt.height() // 2)
     if isinstance(button._qt, QCheckBox):
         middle.setX(4)  # a wide one takes clicks on its box and words only

@@ -13,12 +13,13 @@ import torch
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.translator import load_translator, save_translator
-from diff2ct.volume import CtVolume
+from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoints, run_evaluation, settings_of
+from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoints, run_evaluation, scored_grid, settings_of
 from diff2ct_training.evaluation import run
-from diff2ct_training.evaluation.methods import CheckpointUse, checkpoint_method
+from diff2ct_training.evaluation.cases import describe_grid
+from diff2ct_training.evaluation.methods import CheckpointUse, checkpoint_method, plan_nearest_neighbour
 from tiny import tiny_translator
 
 
@@ -162,8 +163,19 @@ def test_a_checkpoint_that_knows_xrays_of_the_cube_alone_is_told(
 ) -> None:
     checkpoint = replace(load_checkpoint(tiny_checkpoint), provenance=provenance)
     request = EvaluationRequest(output=tmp_path, num_phantoms=1)
-    lines = settings_of(request, {"paper": checkpoint}, {"paper": CheckpointUse()}, None, BiplanarSetup())
+    lines = settings_of(request, {"paper": checkpoint}, {"paper": CheckpointUse()}, None, BiplanarSetup(), checkpoint.grid, {})
     assert ("trained on X-rays of the cube alone" in dict(lines)["paper"]) == told
+
+
+def test_all_methods_are_scored_on_the_finest_grid_in_whatever_order_they_are_named(tiny_checkpoint: Path) -> None:
+    fine = load_checkpoint(tiny_checkpoint)
+    coarse = replace(fine, grid=replace(fine.grid, spacing_mm=(16.0, 16.0, 16.0)))
+    assert scored_grid({"a": fine, "b": coarse}) == scored_grid({"b": coarse, "a": fine}) == fine.grid
+    assert scored_grid({}) == VolumeGrid.centered()
+    request = EvaluationRequest(output=Path("out"), num_phantoms=1)
+    lines = settings_of(request, {}, {}, None, BiplanarSetup(), fine.grid, {"nearest-neighbour": plan_nearest_neighbour(2)})
+    assert ("scored on", describe_grid(fine.grid)) in lines
+    assert ("nearest-neighbour", "nearest of 2 training phantoms, seeds from 10000") in lines
 
 
 def test_a_checkpoint_that_changes_meanwhile_is_refused(tiny_checkpoint: Path) -> None:

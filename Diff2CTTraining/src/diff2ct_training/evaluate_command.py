@@ -14,9 +14,9 @@ from diff2ct.process import check_device, tune_allocator
 from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import CUBE_ONLY
-from diff2ct_training.cases import describe_case, list_cases
+from diff2ct_training.cases import list_cases
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PlannedCase, plan_cts, plan_phantom, plan_prepared
+from diff2ct_training.evaluation.cases import PlannedCase, describe_grid, plan_cts, plan_phantom, plan_prepared
 from diff2ct_training.evaluation.methods import (
     BASELINES,
     CheckpointUse,
@@ -98,7 +98,7 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
     checkpoints = {name: load_checkpoint(file) for name, file in files.items() if name in wanted}
     translator = None if request.translator is None else load_translator(request.translator, direction="real_to_drr")
     uses = checkpoint_uses(files, request)
-    grid = next((checkpoint.grid for checkpoint in checkpoints.values()), VolumeGrid.centered())
+    grid = scored_grid(checkpoints)
     setup = BiplanarSetup()
     cases, rejected = plan_cases(request, grid, setup)
     methods = {name: plan_checkpoint(checkpoint, uses[name], translator) for name, checkpoint in checkpoints.items()}
@@ -110,13 +110,20 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         done += 1
         on_progress(done, total, f"{case}, {method}")
 
-    settings = settings_of(request, checkpoints, uses, translator, setup)
+    settings = settings_of(request, checkpoints, uses, translator, setup, grid, methods)
     settings += [("left out", f"{one.source}: {one.reason}") for one in rejected]
     evaluate(
         cases, methods, request.output, scoring=scoring, settings=settings, afresh=request.overwrite,
         keep_volumes=request.keep_volumes, workers=request.workers, on_result=count,
     )  # fmt: skip
     return (request.output / "summary.md").read_text(encoding="utf-8")
+
+
+def scored_grid(checkpoints: Mapping[str, Checkpoint]) -> VolumeGrid:
+    """Where all methods are scored, in whatever order they are named: the finest grid of the checkpoints, of equally fine ones
+    the largest; 128^3 voxels of 2 mm without checkpoints."""
+    grids = [checkpoint.grid for checkpoint in checkpoints.values()] or [VolumeGrid.centered()]
+    return min(grids, key=lambda grid: (grid.spacing_mm, tuple(-n for n in grid.size)))
 
 
 def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetup) -> tuple[list[PlannedCase], list[Rejected]]:
@@ -197,6 +204,8 @@ def settings_of(
     uses: Mapping[str, CheckpointUse],
     translator: Translator | None,
     setup: BiplanarSetup,
+    grid: VolumeGrid,
+    methods: Mapping[str, PlannedMethod],
 ) -> list[tuple[str, str]]:
     """How the numbers were made."""
     lines = []
@@ -207,11 +216,8 @@ def settings_of(
         if checkpoint.provenance.get(CUBE_ONLY, 0) > 0.5:
             how += "; trained on X-rays of the cube alone: those of whole bodies and scans look otherwise"
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
-    known = [] if request.cases is None else training_patients(request.cases)
-    cts = sum(describe_case(file)["kind"] == "ct" for file in known)
-    mean = f"mean of {request.num_mean_phantoms} training phantoms, seeds from {FIRST_TRAINING_SEED}"
-    mean += f"; for CTs of {cts} training CTs" * bool(cts)
-    lines += [(TRAIN_MEAN, mean)] if TRAIN_MEAN in (request.methods or (TRAIN_MEAN,)) else []
+    lines += [(name, methods[name].identity) for name in (TRAIN_MEAN, NEAREST) if name in methods]
+    lines.append(("scored on", describe_grid(grid)))
     lines.append(("X-rays", f"noiseless line integrals of the whole body or scan, {setup.describe()}"))
     if translator is not None and request.translator is not None:
         how = f"of checkpoints, real to DRR by translator {request.translator.name} {translator.sha256[:12]}"

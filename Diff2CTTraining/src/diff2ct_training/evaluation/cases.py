@@ -80,7 +80,7 @@ def _call(make: Make) -> EvaluationCase:
 
 def plan_phantom(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
     """`phantom_case`, later."""
-    identity = f"make_phantom({seed}) on {_describe(model_grid)}, X-rays {setup.describe()}"
+    identity = f"make_phantom({seed}) on {describe_grid(model_grid)}, X-rays {setup.describe()}"
     return PlannedCase(PHANTOMS, phantom_name(seed), identity, partial(phantom_case, seed, model_grid, setup))
 
 
@@ -124,7 +124,7 @@ def plan_ct(
     files = () if scan is None or scan.series_uid is None else scan.files
     labels = None if label_folder is None else find_labels(label_folder, name)
     known = "" if labels is None else f", {scheme} labels {fingerprint(labels)}"
-    identity = f"CT {fingerprint(path, files)}{known} on {_describe(model_grid)}, X-rays {setup.describe()}"
+    identity = f"CT {fingerprint(path, files)}{known} on {describe_grid(model_grid)}, X-rays {setup.describe()}"
     make = partial(ct_case, path, model_grid, setup, labels, scheme, name=name, scan=scan)
     return PlannedCase(REAL_CTS, name, identity, make, "" if scan is None else scan.patient)
 
@@ -133,7 +133,7 @@ def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup)
     """`prepared_case`, later."""
     files = (json_file, json_file.with_suffix(".npy"), labels_file(json_file))
     content = " and ".join(fingerprint(file) for file in files if file.exists())
-    identity = f"case {content} on its own voxels, {_describe(model_grid)}, X-rays {setup.describe()}"
+    identity = f"case {content} on its own voxels, {describe_grid(model_grid)}, X-rays {setup.describe()}"
     description = describe_case(json_file)
     return PlannedCase(
         prepared_dataset(description["kind"], description["split"]),
@@ -224,7 +224,7 @@ def _truth_on_grid(
     return EvaluationCase(dataset, name, radiographs, resample(scan, grid), inside_grid(scan, grid))
 
 
-def _describe(grid: VolumeGrid) -> str:
+def describe_grid(grid: VolumeGrid) -> str:
     return f"{' x '.join(map(str, grid.size))} voxels of {' x '.join(f'{mm:g}' for mm in grid.spacing_mm)} mm"
 
 

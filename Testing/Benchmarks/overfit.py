@@ -6,8 +6,7 @@ A denoiser must sample it with every sampler, a network that reconstructs in one
 dB. One that predicts eps is not renoised: its error at the first step counts by 1 / sqrt(alpha_bar), and fresh noise at each
 step gives none of it time to fade. Training ends as soon as it does, or at the limit. A wrong alpha_bar, a wrong sign or a
 sampler that does not fit its training gives a beautiful loss and garbage here; so do axes that are swapped or a loss that
-misses its voxels. One line per
-method is printed at the end; exit status 1 if one stays below the target.
+misses its voxels. One line per method is printed at the end; exit status 1 if one stays below the target.
 """
 
 from __future__ import annotations

@@ -4,15 +4,17 @@
         [--cts CT.nii.gz ...] [--device cuda --batch 8]
 
 Writes `steps.csv`, a row per reconstruction as soon as it is done, and `steps.md`, the means. The same command goes on where it
-was stopped, another one adds to the file; rows of another checkpoint stay, but are not in the table. 250 and 1000 steps take
-minutes per case on a CPU: the small counts come first. `--batch N` samples N cases at once, which a GPU wants; each gets the
-volume that it would get alone, and the batch's time divided by N.
+was stopped, another one adds to the file: the table has all rows of the checkpoint and cases that are asked for, whichever
+command made them, and tells what each keeps of the most steps of ddpm. 250 and 1000 steps take minutes per case on a CPU: the
+small counts come first. `--batch N` samples N cases at once, which a GPU wants; each gets the volume that it would get alone,
+and the batch's time divided by N.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -36,8 +38,9 @@ from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase, plan_
 
 STEPS = (1, 2, 4, 8, 16, 25, 50, 250, 1000)
 METRICS = ("ssim_3d_body", "bone_dice", "metal_dice", "mae_hu_bone", "mae_hu_body", "bias_hu_body", "psnr_wide")
-KEPT = ("ssim_3d_body", "bone_dice")
-"""Metrics of which the table also tells the share of what the most steps give."""
+KEPT = ("ssim_3d_body", "bone_dice", "metal_dice")
+"""Metrics of which the table also tells the share of what the most steps of `REFERENCE` give."""
+REFERENCE = "ddpm"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Run:
 def key_of(row: Mapping[str, object]) -> tuple[str, ...]:
     """The key of the run that a row is of."""
     return tuple(str(row[name]) for name in Run.__dataclass_fields__)
+
+
+def same_of(row: Mapping[str, object]) -> tuple[str, ...]:
+    """What the rows of one table share with what is asked for; samplers and counts of steps differ."""
+    return tuple(str(row[name]) for name in ("made_by", "case", "seed", "consistency"))
 
 
 def main() -> int:
@@ -114,7 +122,8 @@ def main() -> int:
                 shown = ", ".join(f"{name} {row[name]:.3f}" for name in METRICS[:3])
                 print(f"{number}/{len(wanted)} {row['case']} {row['sampler']} {row['num_steps']}: {shown}", flush=True)
             write(rows, file)
-    text = report([rows[run.key()] for alike in wanted for run, _ in alike])
+    asked = {same_of(vars(run)) for alike in wanted for run, _ in alike}
+    text = report([row for row in rows.values() if same_of(row) in asked])
     (options.output / "steps.md").write_text(text)
     print(text)
     return 0
@@ -185,28 +194,38 @@ def write(rows: dict[tuple[str, ...], dict[str, float | str]], file: Path) -> No
         writer.writerows(rows.values())
 
 
-def report(rows: list[dict[str, float | str]]) -> str:
+def report(rows: Sequence[Mapping[str, float | str]]) -> str:
     """Means over cases; where not every case has been run with a count of steps, the row says how many have."""
     parts = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        columns = ["sampler", "steps", "cases", *METRICS, *(f"{name}, % of the most steps" for name in KEPT), "seconds"]
+        of_run: dict[tuple[str, int], list[Mapping[str, float | str]]] = {}
+        for row in rows:
+            if row["dataset"] == dataset:
+                of_run.setdefault((str(row["sampler"]), int(row["num_steps"])), []).append(row)
+        order = sorted(of_run, key=lambda run: (list(SAMPLERS).index(run[0]), run[1]))
+        reference = max((run for run in order if run[0] == REFERENCE), key=lambda run: run[1], default=None)
+        kept = [f"{name}, % of {reference[1]} {REFERENCE} steps" for name in KEPT] if reference else []
+        columns = ["sampler", "steps", "cases", *METRICS, *kept, "seconds"]
         lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-        for sampler in dict.fromkeys(row["sampler"] for row in rows):
-            group = [row for row in rows if row["dataset"] == dataset and row["sampler"] == sampler]
-            counts = sorted({float(row["num_steps"]) for row in group})
-            most = means([row for row in group if float(row["num_steps"]) == counts[-1]])
-            for count in counts:
-                of_count = [row for row in group if float(row["num_steps"]) == count]
-                mean = means(of_count)
-                shares = [f"{100 * mean[name] / most[name]:.1f}" if most[name] else "-" for name in KEPT]
-                cells = [f"{mean[name]:.3f}" if abs(mean[name]) < 10 else f"{mean[name]:.1f}" for name in METRICS]
-                shown = [sampler, f"{count:.0f}", len(of_count), *cells, *shares, f"{mean['seconds']:.1f}"]
-                lines.append("| " + " | ".join(map(str, shown)) + " |")
+        for sampler, num_steps in order:
+            group = of_run[sampler, num_steps]
+            mean = means(group)
+            cells = [f"{mean[name]:.3f}" if abs(mean[name]) < 10 else f"{mean[name]:.1f}" for name in METRICS]
+            shares = shares_of(group, of_run[reference]) if reference else []
+            cells = [sampler, f"{num_steps}", f"{len(group)}", *cells, *shares, f"{mean['seconds']:.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
         parts.append(f"{dataset}:\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
-def means(rows: list[dict[str, float | str]]) -> dict[str, float]:
+def shares_of(group: Sequence[Mapping[str, float | str]], reference: Sequence[Mapping[str, float | str]]) -> list[str]:
+    """Percent of the reference's `KEPT`, over the cases that both have."""
+    cases = {row["case"] for row in group} & {row["case"] for row in reference}
+    ours, most = (means([row for row in rows if row["case"] in cases]) for rows in (group, reference))
+    return [f"{100 * ours[name] / most[name]:.1f}" if most[name] > 0 and math.isfinite(ours[name]) else "-" for name in KEPT]
+
+
+def means(rows: Sequence[Mapping[str, float | str]]) -> dict[str, float]:
     """Over cases that have a figure; NaN where none has, such as the metal Dice without metal."""
     found = {}
     for name in (*METRICS, "seconds"):

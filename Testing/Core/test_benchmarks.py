@@ -35,8 +35,8 @@ def test_missing_peer_is_named_and_the_rest_is_reported() -> None:
     assert "| ratio | 3 | >= 4 | **no** |" in text and "| memory | 3 | <= 4 | yes |" in text
 
 
-def row(case: str, num_steps: int, **scores: float) -> tuple[steps.Run, dict[str, float | str]]:
-    run = steps.Run("checkpoint 0", "phantoms", case, "ddim", num_steps, 0, False)
+def row(case: str, num_steps: int, sampler: str = "ddim", **scores: float) -> tuple[steps.Run, dict[str, float | str]]:
+    run = steps.Run("checkpoint 0", "phantoms", case, sampler, num_steps, 0, False)
     return run, {**vars(run), "seconds": 1.0, **dict.fromkeys(steps.METRICS, 0.5), **scores}
 
 
@@ -51,12 +51,14 @@ def test_rows_of_an_interrupted_run_are_found_again(tmp_path: Path) -> None:
     assert math.isnan(rows[row("a", 1)[0].key()]["metal_dice"])
 
 
-def test_table_of_steps_compares_with_the_most_steps() -> None:
-    few = row("a", 1, bone_dice=0.4, metal_dice=math.nan)
-    rows = [values for _, values in (few, row("a", 50), row("b", 50, bone_dice=0.3))]
-    lines = steps.report(rows).splitlines()
-    assert "| ddim | 1 | 1 |" in lines[4] and "| 100.0 |" in lines[4]  # 0.4 of 0.4, the mean of 0.5 and 0.3
-    assert "| nan |" in lines[4] and "| ddim | 50 | 2 |" in lines[5]
+def test_table_of_steps_compares_with_the_most_ancestral_steps_of_the_same_cases() -> None:
+    few = row("a", 4, "renoise", bone_dice=0.4, metal_dice=math.nan)
+    most = row("a", 250, "ddpm", bone_dice=0.2), row("b", 250, "ddpm", bone_dice=0.9)
+    lines = steps.report([values for _, values in (few, *most, row("a", 1))]).splitlines()
+    assert "bone_dice, % of 250 ddpm steps" in lines[2]
+    assert lines[4].startswith("| ddpm | 250 | 2 |") and lines[5].startswith("| ddim | 1 | 1 |")
+    assert lines[6].startswith("| renoise | 4 | 1 |") and "| 100.0 | 200.0 | - |" in lines[6]
+    assert "% of" not in steps.report([few[1]])  # there is nothing to compare with
 
 
 def test_cases_sampled_together_get_the_volumes_they_get_alone() -> None:

@@ -387,6 +387,14 @@ def test_phantom_command_refuses_too_many_screws(tmp_path: Path) -> None:
     assert_one_line(CliRunner().invoke(cli.main, ["phantom", "--output", str(tmp_path), "--screws", "99"]), "num_screws")
 
 
+def test_help_tells_units_and_whole_names_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "Source to detector [mm]." in CliRunner().invoke(cli.main, ["drr", "--help"]).stdout
+    assert "--consistency-option" in CliRunner().invoke(cli.main, ["evaluate", "--help"]).stdout
+    commands = CliRunner().invoke(cli.main, ["--help"]).stdout.partition("Commands:")[2]
+    assert "prepare" in commands and "..." not in commands
+
+
 def test_help_is_quick() -> None:
     """Nothing heavy is imported before a command runs."""
     code = "import sys, diff2ct_training.cli; print(sorted({'torch', 'numpy', 'SimpleITK', 'matplotlib'} & set(sys.modules)))"

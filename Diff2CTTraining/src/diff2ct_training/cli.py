@@ -16,6 +16,7 @@ main = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it takes [mm] for markup and cuts long names of options
 )
 
 DEFAULT_SAMPLES = 4
@@ -123,7 +124,7 @@ def drr(
     workers: Annotated[int, typer.Option(help="Set: processes.")] = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Render the AP and the lateral X-ray of a CT, or of many, with their exact geometry. Sets go on where they stopped."""
+    """AP and lateral X-rays of a CT, or of many. With their exact geometry; sets go on where they stopped."""
     from diff2ct_training.drr_sets import DrrSet, render_set
     from diff2ct_training.sample_files import write_drr_files
 
@@ -166,7 +167,7 @@ def phantom(
     beam: BeamKind = "cone",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write synthetic patients: CT, labels, pedicle screws and X-rays."""
+    """Synthetic patients: CT, labels, pedicle screws, X-rays."""
     from diff2ct_training.sample_files import write_phantoms
 
     with one_line_errors(), progress_bar("phantoms", total=count) as update:
@@ -185,7 +186,7 @@ def demo(
     checkpoint: Checkpoint = None,
     device: Device = "cpu",
 ) -> None:
-    """A phantom's X-rays, the CT reconstructed from them, and one picture of it all: demo.png."""
+    """A phantom's X-rays and the CT reconstructed from them. With one picture of it all: demo.png."""
     from diff2ct_training.demo import run_demo
     from diff2ct_training.reconstruct_command import summary_lines
 
@@ -246,7 +247,7 @@ def evaluate(
     keep_volumes: Annotated[bool, typer.Option("--keep-volumes", help="Write every reconstruction into volumes/.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
 ) -> None:
-    """Cases x methods: per-case CSV, tables (Markdown, LaTeX), figures, one HTML report. Goes on where it stopped."""
+    """Score methods on cases. Per-case CSV, tables (Markdown, LaTeX), figures, one HTML report; goes on where it stopped."""
     from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
 
     if phantoms is None:
@@ -278,7 +279,7 @@ def calibrate(
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
-    """How far a checkpoint is off, measured on held-out cases: expected error, intervals, bounds."""
+    """How far off a checkpoint is, by held-out cases. Writes expected error, intervals and bounds into it."""
     from diff2ct_training.calibrate_command import CalibrationRequest, run_calibration, summary_lines
 
     request = CalibrationRequest(
@@ -329,7 +330,7 @@ def prepare(
     verify: Annotated[bool, typer.Option("--verify", help="Only check OUTPUT against its manifest.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make cases again that were made with other options.")] = False,
 ) -> None:
-    """CTs and phantoms as plain arrays for training, with quality report and manifest. Goes on where it stopped."""
+    """CTs and phantoms as cases to train with. With quality report and manifest; goes on where it stopped."""
     from diff2ct_training.film_style import FilmStyle
     from diff2ct_training.prepare import CaseOptions
     from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
@@ -358,7 +359,7 @@ def films(
     sources: Annotated[list[Path], typer.Argument(help="X-ray files, or folders with X-rays at any depth.")],
     output: Output,
 ) -> None:
-    """Real X-rays as plain arrays that `train --recipe cyclegan` reads. Goes on where it stopped."""
+    """Real X-rays for `train --recipe cyclegan`. Goes on where it stopped."""
     from diff2ct_training.films import prepare_films
 
     with one_line_errors(), progress_bar("films") as update:
@@ -379,7 +380,7 @@ def translate(
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
-    """X-rays in another style: real ones as DRRs, or DRRs as real ones. Geometry, pixels and side stay as they are."""
+    """X-rays in another style. Real ones as DRRs, or DRRs as real ones; geometry, pixels and side stay as they are."""
     from diff2ct_training.translate_command import TranslationRequest, translate_files
 
     request = TranslationRequest(
@@ -423,7 +424,7 @@ def train(
     strategy: Annotated[str, typer.Option(help="auto, ddp, or fsdp: weights shared out among the processes.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that make samples; 0 makes them in the training process.")] = 0,
 ) -> None:
-    """Train a model; a run that was stopped goes on where it was saved."""
+    """Train a model. A run that was stopped goes on where it was saved."""
     from diff2ct_training.train_command import TrainingRequest, run_training
 
     request = TrainingRequest(

@@ -1,4 +1,4 @@
-"""What this machine can do at most: convolution and matrix product, memory bandwidth. Everything else is a share of these."""
+"""What this machine can do at most: convolution and matrix product, memory bandwidth. Other parts tell their share of it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def conv_gflops(settings: Settings, dtype: torch.dtype) -> float:
 def _matmul_gflops(settings: Settings) -> float:
     a = torch.rand(2048, 2048, device=settings.device)
     return 2 * 2048**3 / race({"mm": lambda: a @ a}, settings).best_ms("mm") / 1e6
+
+
+def share_of_bandwidth(settings: Settings, num_bytes: float, ms: float) -> float:
+    """Of the copy's: what must be read and written at least, in the time that it took."""
+    return num_bytes / ms / 1e6 / copy_gb_per_s(settings)
 
 
 @lru_cache

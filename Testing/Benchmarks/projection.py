@@ -22,6 +22,7 @@ from diff2ct.projector import project
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import VolumeGrid
 from harness import Contender, Seconds, Section, Settings, Unavailable, extra_gpu_memory_mb, extra_memory_mb, race
+from machine import share_of_bandwidth
 
 OURS = "Diff2CT"
 GRID = VolumeGrid.centered(128, 2.0)
@@ -38,7 +39,8 @@ def measure(settings: Settings) -> Section:
             _race(section, settings, volume, pose, beams, pixels)
     _errors(section, settings)
     section.notes.append(
-        "Time: of all views. Memory: what a process grows by in one call, 1 view, forward and where possible backward, its "
+        "Time: of all views. Share of the bandwidth: of a copy's, were the volume read once for each view and the image "
+        "written, forward. Memory: what a process grows by in one call, 1 view, forward and where possible backward, its "
         "gradient (8 MB) included. RTK cuts the interpolant off at the outer voxel centres, which the spine reaches; "
         "plastimatch tells its time itself, without reading and writing."
     )
@@ -87,6 +89,8 @@ def _race(section: Section, settings: Settings, volume: torch.Tensor, pose: str,
     for name in forward:
         row = {"pose": pose, "detector": f"{pixels}^2", "method": name, "forward ms": one_way.ms(name)}
         row["x ours"] = one_way.ratio(name, OURS)
+        least = len(beams) * (volume.nbytes + 4 * pixels**2)
+        row["share of the bandwidth"] = share_of_bandwidth(settings, least, one_way.ms(name))
         if name in both:
             row["forward + backward ms"], row["x ours (f+b)"] = two_way.ms(name), two_way.ratio(name, OURS)
         if settings.device == "cuda":

@@ -9,6 +9,7 @@ from diff2ct.phantom import make_phantom
 from diff2ct.ssim import ssim_3d
 from diff2ct.volume import VolumeGrid
 from harness import Contender, Section, Settings, race
+from machine import share_of_bandwidth
 
 OURS = "Diff2CT"
 
@@ -26,6 +27,7 @@ def measure(settings: Settings) -> Section:
     for name, contender in contenders.items():
         value = contender()
         row = {"implementation": name, "ms": timings.ms(name), "x ours": timings.ratio(name, OURS)}
+        row["share of the bandwidth"] = share_of_bandwidth(settings, a.nbytes + b.nbytes, timings.ms(name))
         section.rows.append({**row, "SSIM": f"{value:.7f}", "error": f"{abs(value - exact):.1e}"})
     if "MONAI" in contenders:
         section.expect("3D SSIM: MONAI / ours, time", timings.ratio("MONAI", OURS), 8)

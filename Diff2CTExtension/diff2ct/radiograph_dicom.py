@@ -6,7 +6,7 @@ Rules, with the place in PS3.3:
   Where none is told, Pixel Aspect Ratio (C.7.6.3.1.7) is height / width.
 * Distance Source to Isocenter (0018,9402) comes first where it is told, as EOS does. Distance Source to Patient ends at the
   isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table or bucky in DX (C.8.11.5): there neither
-  it nor the magnification made of it tells how large the patient is shown.
+  it nor a magnification or Pixel Spacing made of it tells how large the patient is shown.
 * Intensity (C.8.11.3.1.2): Pixel Intensity Relationship and its sign speak about stored values. Without them the image is taken
   as a film: what modality LUT and photometric interpretation make bright is dense (dark in fluoroscopy, XA and RF).
 * Angles (C.8.7.5) place the detector about the patient, see `geometry`. View Position wins where both are given and disagree:
@@ -64,6 +64,7 @@ from diff2ct.visible import missing_value_warnings, stated_visible
 _C_ARM_MODALITIES = ("XA", "RF")
 _MODALITIES = ("CR", "DX", "RG", *_C_ARM_MODALITIES)
 _TO_TABLE_MODALITIES = ("DX", "RG")  # RG has no module of its own that says where the distance ends
+_MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
 _VIEW_CODES = {  # CID 4010 DX View: SNOMED CT, and SNOMED RT of older files
     "AP": ("399348003", "R-10206"),
     "PA": ("272479007", "399066004", "R-10214"),
@@ -228,9 +229,7 @@ def _read_view(dataset: Dataset, header: _Header, frame: int) -> None:
 
 def _read_distances(dataset: Dataset, header: _Header) -> None:
     low, high = PLAUSIBLE_MM
-    facts, fan = header.facts, header.facts["kind"] == "fan"
-    # Our own files are DX to others, yet their distance ends at the isocentre, also where an anonymiser took the private one.
-    to_table = dataset.Modality in _TO_TABLE_MODALITIES and dataset.get("Manufacturer") != OWN_MANUFACTURER and not fan
+    facts, to_table = header.facts, _ends_at_table(dataset, header)
     to_patient = "source_to_table_mm" if to_table else "source_to_isocenter_mm", "DistanceSourceToPatient"
     if low <= (number(dataset, "DistanceSourceToIsocenter") or 0.0) <= high:
         to_patient = "source_to_isocenter_mm", "DistanceSourceToIsocenter"
@@ -243,7 +242,7 @@ def _read_distances(dataset: Dataset, header: _Header) -> None:
     fact, keyword = to_patient
     if facts.get(fact, 0.0) >= facts.get("source_to_detector_mm", np.inf):
         header.warn(f"{keyword} {facts.pop(fact):g} mm is not below the detector's and is not used")
-    magnification = number(dataset, "EstimatedRadiographicMagnificationFactor")
+    magnification = number(dataset, _MAGNIFICATION)
     if magnification is not None and 1.0 < magnification < 5.0 and not to_table:
         facts["magnification"] = magnification
 
@@ -255,7 +254,7 @@ def _read_spacing(dataset: Dataset, header: _Header, is_scout: bool) -> None:
     in_patient, at_detector = _spacing(dataset, "PixelSpacing"), _spacing(dataset, "ImagerPixelSpacing")
     at_detector = at_detector or _spacing(dataset, "NominalScannedPixelSpacing")
     ratio = max(a / b for a, b in zip(at_detector, in_patient, strict=True)) if at_detector and in_patient else 1.0
-    if 1.01 < ratio < 5.0:  # differs only if calibrated in the patient
+    if 1.01 < ratio < 5.0 and not _is_of_table(dataset, header, ratio):  # differs only if calibrated in the patient
         facts.setdefault("magnification", ratio)
     fan = facts["kind"] == "fan"
     if fan and in_patient:
@@ -269,6 +268,22 @@ def _read_spacing(dataset: Dataset, header: _Header, is_scout: bool) -> None:
     elif in_patient:
         facts["detector_spacing_mm"] = in_patient
         header.reasons["detector_spacing_mm"] = f"Pixel Spacing, taken as at the detector as it does not tell; {PROPORTION}"
+
+
+def _ends_at_table(dataset: Dataset, header: _Header) -> bool:
+    """If the file's distance and magnification are those of the table or bucky. Our own files are DX to others, yet theirs are
+    those of the isocentre, also where an anonymiser took the private element."""
+    is_own = dataset.get("Manufacturer") == OWN_MANUFACTURER
+    return dataset.Modality in _TO_TABLE_MODALITIES and not is_own and header.facts["kind"] != "fan"
+
+
+def _is_of_table(dataset: Dataset, header: _Header, ratio: float) -> bool:
+    """If the ratio of the two spacings is the magnification at the table or bucky, and no ball in the patient was measured."""
+    if not _ends_at_table(dataset, header) or dataset.get("PixelSpacingCalibrationType") == "FIDUCIAL":
+        return False
+    detector_mm = header.facts.get("source_to_detector_mm", 0.0)
+    known = number(dataset, _MAGNIFICATION) or 0.0, detector_mm / header.facts.get("source_to_table_mm", np.inf)
+    return any(abs(at_table / ratio - 1) < 0.01 for at_table in known)
 
 
 def _spacing(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:

@@ -327,7 +327,7 @@ def test_distance_rules(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("view", "behind"), [("AP", FILM.frontal_to_detector_mm), ("LL", FILM.lateral_to_detector_mm)])
 @pytest.mark.parametrize("modality", ["DX", "RG"])
 def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality: str, view: str, behind: float) -> None:
-    """PS3.3 C.8.11.5: in DX it ends at the table or bucky side, and so does the magnification made of it."""
+    """PS3.3 C.8.11.5: in DX it ends at the table or bucky side, and so do magnification and Pixel Spacing made of it."""
     codes = marked_codes(beam(View.AP))
     known: dict[str, Any] = {"Modality": modality, "ViewPosition": view, "PatientOrientation": None}
     bucky = {**known, "DistanceSourceToDetector": 1150, "DistanceSourceToPatient": 1090}
@@ -342,6 +342,15 @@ def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality
     assert "source_to_isocenter_mm" not in stated.reasons
     calibrated = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **bucky, PixelSpacing=[1.6, 1.68]))
     assert calibrated.geometry.magnification == pytest.approx(1.25) and "source_to_isocenter_mm" not in calibrated.assumed
+    for at_table in ({"EstimatedRadiographicMagnificationFactor": 1.055}, {}):
+        spacings = {"PixelSpacing": [2.0 / 1.055, 2.1 / 1.055], **at_table}
+        for calibration in (None, "GEOMETRY", "FIDUCIAL"):
+            film = read_radiograph(
+                save_dicom(tmp_path / "x.dcm", codes, **bucky, **spacings, PixelSpacingCalibrationType=calibration)
+            )
+            is_of_ball = calibration == "FIDUCIAL"
+            assert ("source_to_isocenter_mm" in film.assumed) != is_of_ball
+            assert film.geometry.magnification == pytest.approx(1.055 if is_of_ball else 1150 / (1150 - behind))
     no_detector = {**bucky, "DistanceSourceToDetector": None, "DistanceSourceToPatient": 1740}
     far = read_radiograph(save_dicom(tmp_path / "x.dcm", codes, **no_detector))
     assert far.geometry.source_to_detector_mm == 1740 and "source_to_detector_mm" in far.assumed  # type: ignore[union-attr]

@@ -218,13 +218,20 @@ def _read_view(dataset: Dataset, header: _Header, frame: int) -> None:
         angle = number(dataset, keyword)
         if angle is None or (angle == 0 and dataset.Modality not in _C_ARM_MODALITIES):
             continue  # film units write 0 whatever the view
-        steps = dataset.get(f"{keyword}Increment")
-        if steps is not None and not isinstance(steps, int | float | str) and frame < len(steps):
-            angle += float(steps[frame])
+        angle += _turned_deg(dataset, f"{keyword}Increment", frame)
         if fact == "secondary_angle_deg" and header.facts["kind"] == "fan":
             header.warn(f"{keyword} {angle:g} deg is not that of a fan, which moves along the body axis, and is not used")
             continue
         header.facts[fact] = angle
+
+
+def _turned_deg(dataset: Dataset, keyword: str, frame: int) -> float:
+    """How far the positioner has turned since the first frame: of each frame, or one average step (PS3.3 C.8.7.5.1.3)."""
+    step = number(dataset, keyword)
+    if step is not None:
+        return frame * step
+    turned = dataset.get(keyword) or []
+    return float(turned[frame]) if frame < len(turned) else 0.0
 
 
 def _read_distances(dataset: Dataset, header: _Header) -> None:

@@ -516,6 +516,28 @@ def test_display_processing_and_saturation_are_said(tmp_path: Path) -> None:
     assert any("highest value (900)" in w for w in film.warnings)
 
 
+@pytest.mark.parametrize(
+    ("steps", "angles"), [(["0", "7", "30"], (-90, -83, -60)), ("1.5", (-90, -88.5, -87)), ("", (-90, -90, -90))]
+)
+def test_a_turning_c_arm_tells_the_angle_of_each_frame_or_one_step_for_all(
+    tmp_path: Path, steps: str | list[str], angles: tuple[float, ...]
+) -> None:
+    path = save_dicom(
+        tmp_path / "x.dcm",
+        np.stack([marked_codes(beam(View.RL))] * 3),
+        Modality="XA",
+        ViewPosition=None,
+        PatientOrientation=None,
+        PositionerPrimaryAngle="-90",
+        PositionerPrimaryAngleIncrement=steps,
+        PositionerSecondaryAngle="3",
+        PositionerSecondaryAngleIncrement="0.5",
+    )
+    found = [read_radiograph(path, frame=n).geometry for n in range(3)]
+    assert tuple(geometry.primary_angle_deg for geometry in found) == angles
+    assert [geometry.secondary_angle_deg for geometry in found] == [3, 3.5, 4]
+
+
 def test_frames(tmp_path: Path) -> None:
     codes = marked_codes(beam(View.AP))
     path = save_dicom(

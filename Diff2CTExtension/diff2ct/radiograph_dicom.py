@@ -131,10 +131,11 @@ def _radiograph(
     own = _own_statement(dataset, path.name)
     argument = stated_geometry(path.name, geometry, view)
     stated, _ = overrule(argument, own.get("geometry", {}), {})
-    header.facts["kind"] = stated.get("kind", "fan" if is_scout or _is_scanner(dataset) else "cone")
+    is_of_fan = is_scout or _is_scanner(dataset)
+    header.facts["kind"] = stated.get("kind", "fan" if is_of_fan else "cone")
     _read_view(dataset, header, index)
     _read_distances(dataset, header)
-    _read_spacing(dataset, header, is_scout)
+    _read_spacing(dataset, header, is_of_fan)
     if is_scout:
         _read_scout_plane(dataset, header, pixels.shape)
     _read_orientation(dataset, header)
@@ -254,7 +255,8 @@ def _read_distances(dataset: Dataset, header: _Header) -> None:
         facts["magnification"] = magnification
 
 
-def _read_spacing(dataset: Dataset, header: _Header, is_scout: bool) -> None:
+def _read_spacing(dataset: Dataset, header: _Header, is_of_fan: bool) -> None:
+    """is_of_fan: made by one, even if the beam is said to be another."""
     facts = header.facts
     aspect = _spacing(dataset, "PixelAspectRatio")
     facts["pixel_aspect"] = aspect[0] / aspect[1] if aspect else 1.0
@@ -270,7 +272,7 @@ def _read_spacing(dataset: Dataset, header: _Header, is_scout: bool) -> None:
         facts["detector_spacing_mm"] = at_detector
         if fan:
             header.reasons["detector_spacing_mm"] = ROWS_OF_FAN
-    elif in_patient and (is_scout or dataset.get("PixelSpacingCalibrationType") in ("GEOMETRY", "FIDUCIAL")):
+    elif in_patient and (is_of_fan or dataset.get("PixelSpacingCalibrationType") in ("GEOMETRY", "FIDUCIAL")):
         facts["patient_spacing_mm"] = in_patient
     elif in_patient:
         facts["detector_spacing_mm"] = in_patient

@@ -407,9 +407,14 @@ def test_what_is_stated_of_the_beam_decides_how_a_header_is_read(tmp_path: Path)
     assert film.geometry == read_radiograph(path).geometry and "source_to_isocenter_mm" not in film.assumed
 
 
-def test_a_scout_that_is_said_to_be_a_cone_keeps_its_size_at_the_isocentre(tmp_path: Path) -> None:
-    scout: dict[str, Any] = {"Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "PixelSpacing": [0.5, 0.6]}
-    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **scout, ImagerPixelSpacing=None)
+@pytest.mark.parametrize(
+    "scanner",
+    [{"Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, {"Manufacturer": "EOS imaging"}],
+    ids=["scout", "EOS"],
+)
+def test_a_scan_that_is_said_to_be_of_a_cone_keeps_its_size_at_the_isocentre(tmp_path: Path, scanner: dict[str, Any]) -> None:
+    spacing: dict[str, Any] = {"PixelSpacing": [0.5, 0.6], "ImagerPixelSpacing": None}
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **scanner, **spacing)
     for geometry in (None, {"kind": "cone"}):
         assert read_radiograph(path, geometry=geometry).geometry.patient_spacing_mm == pytest.approx((0.5, 0.6))
 

@@ -152,7 +152,9 @@ def assumedOf(node):
 def editGeometry(node, **fields):
     """Other facts of an X-ray node's geometry, see `Xray.editedGeometry`."""
     facts = _facts(node)
-    beam, assumed = editedGeometry(geometryOf(node), facts["assumed"], **fields)
+    reading = facts["reading"]
+    frame = reading["frame"] if reading["frames"] > 1 else None
+    beam, assumed = editedGeometry(geometryOf(node), facts["assumed"], reading["path"], frame, **fields)
     facts.update(geometry=beam.to_dict(), assumed=assumed)
     with slicer.util.NodeModify(node):
         _place(node, facts, beam)

@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 from slicer.i18n import tr as _
 
+ANGLES = ("primary_angle_deg", "secondary_angle_deg", "mirrored")
+SIZES = ("source_to_detector_mm", "source_to_isocenter_mm", "detector_spacing_mm")
+"""What a file tells depends on the frame, and on the kind of beam."""
+
 
 @dataclass(frozen=True, eq=False)
 class Xray:
@@ -71,36 +75,47 @@ def countFrames(path):
 
 
 def readAgain(xray, frame=None, polarity=None):
-    """The same file with another frame or polarity; the user's geometry and flips stay."""
+    """The same file with another frame or polarity; the user's geometry and flips stay. A C-arm that turned stands elsewhere in
+    another frame: it is put there unless the user has said where it stood."""
     if not xray.path:
         raise ValueError(_("This X-ray did not come from a file, so its frame and polarity cannot be changed."))
     if not Path(xray.path).is_file():
         raise ValueError(_("{path} is not there any more. Load the X-ray again.").format(path=xray.path))
     frame = xray.frame if frame is None else frame
     polarity = xray.polarity if polarity is None else polarity
-    new = readXray(xray.path, view=xray.geometry.view.value, frame=frame, polarity=polarity)
-    new = replace(new, readGeometry=xray.readGeometry)
+    view, angles, updated = xray.geometry.view.value, _anglesOf(xray.geometry), ["polarity", "intensity"]
+    if frame == xray.frame or angles != _anglesOf(xray.readGeometry):
+        new = readXray(xray.path, view=view, frame=frame, polarity=polarity)
+        new = replace(new, readGeometry=xray.readGeometry)
+    else:
+        new = readXray(xray.path, fallbackView=view, frame=frame, polarity=polarity)
+        if angles != _anglesOf(new.geometry):
+            angles = _anglesOf(new.geometry)
+            updated.append("mirrored")
+        new = replace(new, readGeometry=replace(xray.readGeometry, **angles))
     if xray.flippedLeftRight:
         new = flipped(new, leftRight=True)
     if xray.flippedUpDown:
         new = flipped(new, leftRight=False)
-    shades = ("polarity", "intensity")
-    assumed = [fact for fact in xray.radiograph.assumed if fact not in shades]
-    assumed += [fact for fact in new.radiograph.assumed if fact in shades]
-    radiograph = replace(new.radiograph, geometry=xray.geometry, assumed=tuple(assumed))
+    assumed = [fact for fact in xray.radiograph.assumed if fact not in updated]
+    assumed += [fact for fact in new.radiograph.assumed if fact in updated]
+    radiograph = replace(new.radiograph, geometry=replace(xray.geometry, **angles), assumed=tuple(assumed))
     return replace(new, radiograph=radiograph)
 
 
-def editedGeometry(beam, assumed, **fields):
+def _anglesOf(beam):
+    return {fact: getattr(beam, fact) for fact in ANGLES}
+
+
+def editedGeometry(beam, assumed, path="", frame=None, **fields):
     """(beam, assumed) with other facts, which are then no longer assumed. view stands for its angle and hanging, kind ("cone",
-    "fan") for another kind of beam, see `beam_of_kind`."""
-    from diff2ct.assumptions import beam_of_kind
+    "fan") for another kind of beam: path and frame (None of a file with one) are where that is read."""
     from diff2ct.geometry import View
 
     facts = dict(fields)
-    if facts.get("kind", beam.KIND) != beam.KIND:
-        beam = beam_of_kind(beam, assumed, facts["kind"])
-    facts.pop("kind", None)
+    kind = facts.pop("kind", beam.KIND)
+    if kind != beam.KIND:
+        beam, assumed = _ofKind(kind, beam, assumed, path, frame)
     if "view" in facts:
         standard = type(beam).from_view(View(facts.pop("view")), **_withoutAngles(beam))
         facts = {"primary_angle_deg": standard.primary_angle_deg, "mirrored": standard.mirrored, **facts}
@@ -108,6 +123,27 @@ def editedGeometry(beam, assumed, **fields):
     if "primary_angle_deg" in known:
         known.add("view")
     return replace(beam, **facts), tuple(fact for fact in assumed if fact not in known)
+
+
+def _ofKind(kind, beam, assumed, path, frame):
+    """(beam, assumed) of the same picture made by another kind of beam: sizes are what its file tells of such a beam, where the
+    user has not stated them. Without the file they follow from those of `beam`."""
+    from diff2ct.assumptions import beam_of_kind
+    from diff2ct.geometry import beam_from_dict
+    from diff2ct.radiograph import read_radiograph
+
+    if "parallel" in (beam.KIND, kind) or not Path(path).is_file():
+        return beam_of_kind(beam, assumed, kind), assumed
+    before = read_radiograph(path, view=beam.view, frame=frame, geometry={"kind": beam.KIND})
+    stated = {
+        fact: getattr(beam, fact)
+        for fact in SIZES
+        if fact not in assumed and (fact in before.assumed or getattr(beam, fact) != getattr(before.geometry, fact))
+    }
+    after = read_radiograph(path, view=beam.view, frame=frame, geometry={"kind": kind, **stated})
+    sizes = {fact: getattr(after.geometry, fact) for fact in SIZES}
+    assumed = [fact for fact in assumed if fact not in SIZES] + [fact for fact in after.assumed if fact in SIZES]
+    return beam_from_dict({**beam.to_dict(), "kind": kind, **sizes}), tuple(assumed)
 
 
 def _withoutAngles(beam):

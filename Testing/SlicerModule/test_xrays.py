@@ -97,27 +97,79 @@ def test_a_picture_of_a_scanning_fan(panel, xrays):
     assert "accepted is 0 for a fan" in panel.ui.checksTextEdit.plainText
 
 
-def test_a_picture_said_to_be_of_a_fan_is_read_as_such(panel, tmp_path, answer_dialog):
-    """The panel and a stated geometry come to the same, and back."""
+def plain_dicom(tmp_path, frames=None, name="film.dcm", **elements):
+    """A CR image, or `frames` of them, that tells what `elements` says."""
+    import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    from diff2ct import dicom_file
+
+    rows, columns = np.indices((60, 50))
+    pixels = np.stack([1000 + 200 * np.sin(rows / 5) + 10 * columns] * (frames or 1)).astype("<u2")
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "CR", "MONOCHROME2", 1
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = pixels.shape
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OW"
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dicom_file.save(dataset, tmp_path / name)
+    return str(tmp_path / name)
+
+
+SCOUT = {"Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "PixelSpacing": ["6", "6"]}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        plain_picture,
+        lambda folder: plain_dicom(folder, ImagerPixelSpacing=["6", "6"], ViewPosition="AP"),
+        lambda folder: plain_dicom(folder, ViewPosition="AP", **SCOUT),
+        lambda folder: plain_dicom(folder, Manufacturer="EOS imaging", PixelSpacing=["6", "6"], ViewPosition="AP"),
+        lambda folder: plain_dicom(folder, Modality="XA", PositionerPrimaryAngle="180"),
+    ],
+    ids=["picture", "CR", "scout", "EOS", "XA"],
+)
+def test_a_picture_said_to_be_of_another_beam_is_read_as_such(panel, tmp_path, answer_dialog, make):
+    """The panel and a stated geometry come to the same, there and back, also with what the user has stated."""
     from Diff2CTLib import SceneBridge
 
     from diff2ct.radiograph import read_radiograph
 
-    path = plain_picture(tmp_path)
+    path = make(tmp_path)
     answer_dialog("getOpenFileNames", (path,))
     click(panel.ui.loadButton)
     settle(panel)
     node = panel.parameterNode.apNode
-    for index, kind in ((1, "fan"), (0, "cone")):
-        panel.ui.apBeam.currentIndex = index
-        settle(panel)
-        found, expected = (
-            beam.to_dict()
-            for beam in (SceneBridge.geometryOf(node), read_radiograph(path, view="AP", geometry={"kind": kind}).geometry)
-        )
-        assert found["kind"] == kind and found.keys() == expected.keys()
-        for fact, value in expected.items():
-            assert found[fact] == (value if isinstance(value, (str, bool)) else pytest.approx(value)), fact
+    kinds = ["cone", "fan"]
+    order = [1, 0] if SceneBridge.geometryOf(node).KIND == "cone" else [0, 1]
+    for stated in ({}, {"source_to_detector_mm": 1500.0}):
+        for name, value in stated.items():
+            panel.logic.editXray(node, **{name: value})
+        for index in order:
+            panel.ui.apBeam.currentIndex = index
+            settle(panel)
+            expected = read_radiograph(path, view="AP", geometry={"kind": kinds[index], **stated})
+            assert SceneBridge.geometryOf(node) == expected.geometry
+            assumed = set(SceneBridge.assumedOf(node)) - {"view"}
+            assert assumed == set(expected.assumed)
+
+
+def test_a_value_that_was_confirmed_is_kept_by_another_beam(panel, tmp_path):
+    from Diff2CTLib import SceneBridge
+
+    node = panel.logic.loadXray(plain_picture(tmp_path), view="AP")
+    panel.logic.editXray(node, source_to_detector_mm=1150.0)
+    panel.logic.editXray(node, kind="fan")
+    assert SceneBridge.geometryOf(node).source_to_detector_mm == 1150
+    assert "source_to_detector_mm" not in SceneBridge.assumedOf(node)
 
 
 def test_the_dialog_shows_files_without_a_suffix_too(panel, monkeypatch):
@@ -385,6 +437,23 @@ def test_another_frame_is_read_and_edits_stay(panel, tmp_path, answer_dialog):
     xray = SceneBridge.xrayFromNode(panel.parameterNode.apNode)
     assert xray.frame == 2 and xray.geometry.roll_deg == 5.0
     assert not np.allclose(xray.radiograph.line_integral, first)
+
+
+def test_another_frame_of_a_turning_c_arm_has_its_own_angle_until_the_user_says_one(panel, tmp_path):
+    from Diff2CTLib import SceneBridge
+
+    turning = {"PositionerPrimaryAngle": "-90", "PositionerPrimaryAngleIncrement": ["0", "85", "170"], "Modality": "XA"}
+    node = panel.logic.loadXray(plain_dicom(tmp_path, frames=3, **turning))
+    panel.logic.editXray(node, source_to_detector_mm=1234.0)
+    for frame, angle in ((1, -5), (2, 80), (0, -90), (1, -5)):
+        panel.logic.rereadXray(node, frame=frame)
+        xray = SceneBridge.xrayFromNode(node)
+        assert xray.geometry.primary_angle_deg == xray.readGeometry.primary_angle_deg == angle
+        assert xray.geometry.source_to_detector_mm == 1234 and xray.radiograph.warnings == ()
+        assert xray.geometry.mirrored == xray.readGeometry.mirrored == (frame == 0), "hung as one hangs this view"
+    panel.logic.editXray(node, primary_angle_deg=-3.0)
+    panel.logic.rereadXray(node, frame=2)
+    assert SceneBridge.geometryOf(node).primary_angle_deg == -3
 
 
 def test_a_volume_of_another_module_becomes_an_xray_and_stays_as_it_was(panel):

@@ -99,6 +99,8 @@ LOG_INTENSITY = '"log", grey values proportional to the line integral, as on pro
 WARNED = ""
 """The reason of a fact that a warning explains."""
 PROPORTION = "all sizes are in proportion to it"
+_SAME_SPACING = 0.03
+"""Relative; distances are rounded to cm."""
 _SAME_DIRECTION = 0.5
 """Cosine between two directions that may be one: a file names the nearest axis of the body only."""
 EARLIER = "before this file was written"
@@ -266,11 +268,15 @@ def _parse_view(name: str, view: View | str) -> View:
 
 
 def _contradictions(name: str, beam: Beam, stated: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """One sentence for each fact where the caller overrules the file."""
+    """One sentence for each fact where the caller overrules the file, or the file contradicts itself."""
     sentences = []
     for fact in ("detector_spacing_mm", "source_to_detector_mm", "source_to_isocenter_mm"):
         if fact in stated and fact in found and not np.allclose(stated[fact], found[fact], rtol=0.01):
             sentences.append(f"{name}: {fact} is {found[fact]} in the file, the given {stated[fact]} is used")
+    in_patient = found.get("patient_spacing_mm")
+    if in_patient and not np.allclose(beam.patient_spacing_mm, in_patient, rtol=_SAME_SPACING):
+        told, used = (f"{row:.4g} x {column:.4g} mm" for row, column in (in_patient, beam.patient_spacing_mm))
+        sentences.append(f"{name}: in the patient a pixel is {told} by the file's Pixel Spacing, {used} by what is used")
     if "view" in stated and found.get("view", stated["view"]) != stated["view"]:
         sentences.append(f"{name}: the view is {found['view']} in the file, the given {stated['view']} is used")
     for axis, fact in zip(beam.detector_axes, ("column_direction", "row_direction"), strict=True):

@@ -3,6 +3,8 @@
 Rules, with the place in PS3.3:
 * Spacing (10.7.1): Imager Pixel Spacing is at the detector and comes first, then Nominal Scanned Pixel Spacing (of a film).
   Pixel Spacing alone is in the patient if its calibration type says GEOMETRY or FIDUCIAL, otherwise taken as at the detector.
+  Beside Imager Pixel Spacing and smaller it is in the patient; measured with a ball (FIDUCIAL), in a film, it decides against
+  distance and magnification, which are less certain there.
   Where none is told, Pixel Aspect Ratio (C.7.6.3.1.7) is height / width.
 * Distance Source to Isocenter (0018,9402) comes first where it is told, as EOS does. Distance Source to Patient ends at the
   isocentre in CR, XA, RF and CT (C.8.1.2, C.8.7.5, C.8.7.6, C.8.2.1), but at the table or bucky in DX (C.8.11.5): there neither
@@ -263,9 +265,14 @@ def _read_spacing(dataset: Dataset, header: _Header, is_of_fan: bool) -> None:
     in_patient, at_detector = _spacing(dataset, "PixelSpacing"), _spacing(dataset, "ImagerPixelSpacing")
     at_detector = at_detector or _spacing(dataset, "NominalScannedPixelSpacing")
     ratio = max(a / b for a, b in zip(at_detector, in_patient, strict=True)) if at_detector and in_patient else 1.0
-    if 1.01 < ratio < 5.0 and not _is_of_table(dataset, header, ratio):  # differs only if calibrated in the patient
-        facts.setdefault("magnification", ratio)
     fan = facts["kind"] == "fan"
+    if 1.01 < ratio < 5.0 and not _is_of_table(dataset, header, ratio):  # differs only if calibrated in the patient
+        facts["patient_spacing_mm"] = in_patient
+        if _has_ball(dataset) and not fan and dataset.Modality not in _C_ARM_MODALITIES:
+            facts.pop("magnification", None)
+            if "source_to_detector_mm" in facts:
+                facts.pop("source_to_isocenter_mm", None)
+        facts.setdefault("magnification", ratio)
     if fan and in_patient:
         facts["patient_spacing_mm"] = in_patient
     elif at_detector:
@@ -288,11 +295,16 @@ def _ends_at_table(dataset: Dataset, header: _Header) -> bool:
 
 def _is_of_table(dataset: Dataset, header: _Header, ratio: float) -> bool:
     """If the ratio of the two spacings is the magnification at the table or bucky, and no ball in the patient was measured."""
-    if not _ends_at_table(dataset, header) or dataset.get("PixelSpacingCalibrationType") == "FIDUCIAL":
+    if not _ends_at_table(dataset, header) or _has_ball(dataset):
         return False
     detector_mm = header.facts.get("source_to_detector_mm", 0.0)
     known = number(dataset, _MAGNIFICATION) or 0.0, detector_mm / header.facts.get("source_to_table_mm", np.inf)
     return any(abs(at_table / ratio - 1) < 0.01 for at_table in known)
+
+
+def _has_ball(dataset: Dataset) -> bool:
+    """If Pixel Spacing was measured with an object of known size in the patient."""
+    return dataset.get("PixelSpacingCalibrationType") == "FIDUCIAL"
 
 
 def _spacing(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:

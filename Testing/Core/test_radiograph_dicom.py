@@ -324,6 +324,25 @@ def test_distance_rules(tmp_path: Path) -> None:
     assert detector == C_ARM.source_to_detector_mm
 
 
+def test_a_ball_in_the_patient_decides_against_less_certain_numbers(tmp_path: Path) -> None:
+    """And what decides against Pixel Spacing without a ball is said."""
+
+    def read(**elements: Any) -> Radiograph:
+        spacing = {"ImagerPixelSpacing": [1.2, 1.2], "PixelSpacing": [0.9, 0.9], "PixelSpacingCalibrationType": "FIDUCIAL"}
+        return read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **{**spacing, **elements}))
+
+    for elements in ({}, {"EstimatedRadiographicMagnificationFactor": 1.05}, {"DistanceSourceToDetector": None}):
+        film = read(**elements)
+        assert film.geometry.patient_spacing_mm == pytest.approx((0.9, 0.9)) and film.warnings == ()
+    for elements in ({"PixelSpacingCalibrationType": "GEOMETRY"}, {"Modality": "XA", "PositionerPrimaryAngle": 180}):
+        film = read(**elements)
+        assert film.geometry.patient_spacing_mm == pytest.approx((1.2 * 9 / 11, 1.2 * 9 / 11))
+        (warning,) = film.warnings
+        assert "a pixel is 0.9 x 0.9 mm by the file's Pixel Spacing, 0.9818 x 0.9818 mm" in warning
+    stated = read_radiograph(tmp_path / "x.dcm", geometry={"source_to_isocenter_mm": 1100 * 0.75})
+    assert not any("Pixel Spacing" in warning for warning in stated.warnings)
+
+
 @pytest.mark.parametrize(("view", "behind"), [("AP", FILM.frontal_to_detector_mm), ("LL", FILM.lateral_to_detector_mm)])
 @pytest.mark.parametrize("modality", ["DX", "RG"])
 def test_a_distance_to_the_table_is_none_to_the_patient(tmp_path: Path, modality: str, view: str, behind: float) -> None:

@@ -134,7 +134,11 @@ def _plan(grid: VolumeGrid, beam: Beam, pose: torch.Tensor | None) -> _Plan:
     if pose is not None:
         ijk_to_lps = pose.double().cpu() @ ijk_to_lps
     ijk_to_pixel = torch.from_numpy(beam.lps_to_pixel) @ ijk_to_lps  # (4, 4)
-    _check_in_front_of_source(ijk_to_pixel.detach(), grid)
+    nearest = nearest_mm(ijk_to_pixel.detach(), grid)
+    if nearest <= 0:
+        raise ValueError(
+            f"beam: the volume reaches {-nearest:.0f} mm behind the source; accepted is a source outside the volume"
+        )
 
     toward = torch.from_numpy(beam.toward_detector)
     alignment = torch.nn.functional.normalize(ijk_to_lps[:3, :3].detach(), dim=0).T @ toward
@@ -158,14 +162,11 @@ def _plan(grid: VolumeGrid, beam: Beam, pose: torch.Tensor | None) -> _Plan:
     )
 
 
-def _check_in_front_of_source(ijk_to_pixel: torch.Tensor, grid: VolumeGrid) -> None:
+def nearest_mm(ijk_to_pixel: torch.Tensor, grid: VolumeGrid) -> float:
+    """How far from the source the volume begins along the central ray [mm], below 0 behind it; of rays that diverge."""
     ends = [(-0.5, n - 0.5) for n in grid.size[::-1]]
     corners = torch.tensor([[i, j, k, 1.0] for i in ends[0] for j in ends[1] for k in ends[2]], dtype=torch.float64)
-    nearest = float((corners @ ijk_to_pixel[2]).min())
-    if nearest <= 0:
-        raise ValueError(
-            f"beam: the volume reaches {-nearest:.0f} mm behind the source; accepted is a source outside the volume"
-        )
+    return float((corners @ ijk_to_pixel[2]).min())
 
 
 def _ray_positions(

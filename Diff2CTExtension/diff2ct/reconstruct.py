@@ -19,12 +19,13 @@ from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
 from diff2ct.cuda_graph import PAYS_FROM, Network, RecordedNetwork
 from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, corrected, predict_x0, trailing_timesteps
+from diff2ct.geometry import ParallelBeam
 from diff2ct.maps import DEFAULT_LEVEL, check_maps
 from diff2ct.memory import samples_at_once
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import cast_once, fastest_arithmetic
-from diff2ct.projector import project
+from diff2ct.projector import nearest_mm, project
 from diff2ct.radiograph import Radiograph
 from diff2ct.translator import Translator, translate
 from diff2ct.uncertainty import Calibration, expected_error, interval, supported_by_xrays
@@ -127,6 +128,7 @@ def reconstruct(
     pair = frontal_and_lateral(radiographs)
     options = default_consistency(pair, checkpoint) if consistency is None else checked_consistency(consistency, checkpoint)
     grid = grid_around_isocenter(checkpoint.grid, pair)
+    _check_in_front_of_sources(pair, grid)
     at_once = samples_at_once(checkpoint.network, grid.size, num_samples, device)
     seen = pair if translator is None else _in_drr_style(pair, translator)
     condition = condition_of(seen, checkpoint.condition, grid, device)
@@ -306,6 +308,18 @@ def grid_around_isocenter(model_grid: VolumeGrid, pair: Sequence[Radiograph]) ->
     isocenter = np.mean([r.geometry.isocenter_lps for r in pair], axis=0)
     x, y, z = np.array(model_grid.origin_lps) + isocenter
     return replace(model_grid, origin_lps=(float(x), float(y), float(z)))
+
+
+def _check_in_front_of_sources(pair: Sequence[Radiograph], grid: VolumeGrid) -> None:
+    """Raises ValueError before it takes time if a source lies in the volume or beyond it, as with a distance in cm."""
+    for radiograph in pair:
+        beam = radiograph.geometry
+        if isinstance(beam, ParallelBeam) or nearest_mm(torch.from_numpy(beam.lps_to_pixel @ grid.ijk_to_lps), grid) > 0:
+            continue
+        raise ValueError(
+            f"{radiograph.source or beam.view.value}: source_to_isocenter_mm is {beam.source_to_isocenter_mm:g}, "
+            "so the volume reaches the source; is it in mm?"
+        )
 
 
 def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device: str) -> Condition:

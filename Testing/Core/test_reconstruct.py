@@ -10,7 +10,7 @@ from diff2ct import precision
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
 from diff2ct.diffusion import SAMPLERS, Cancelled, Sampling
-from diff2ct.geometry import ConeBeam, FanBeam, View, beam_from_dict
+from diff2ct.geometry import ConeBeam, FanBeam, View, as_kind, beam_from_dict
 from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph, check_pair
@@ -155,6 +155,25 @@ def test_two_frontal_views_are_refused() -> None:
 def test_bad_options_are_refused_by_name(checkpoint: Checkpoint, option: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         reconstruct(tiny_radiographs(tiny_body()), checkpoint, **option)
+
+
+@pytest.mark.parametrize("kind", ["cone", "fan"])
+@pytest.mark.parametrize("moved", [0.0, 300.0])
+def test_distances_in_cm_are_told_before_anything_is_computed(checkpoint: Checkpoint, kind: str, moved: float) -> None:
+    """Wherever the isocentre lies; parallel rays have no source."""
+    for distance, is_told in ((80.0, True), (127.0, True), (129.0, False)):
+        geometry = {"source_to_detector_mm": 1.25 * distance, "source_to_isocenter_mm": distance}
+        isocenter = (moved, -moved, moved)
+        pair = [
+            replace(r, geometry=as_kind(replace(r.geometry, **geometry, isocenter_lps=isocenter), kind))
+            for r in tiny_radiographs(tiny_body())
+        ]
+        if is_told:
+            with pytest.raises(ValueError, match=rf"AP.test: source_to_isocenter_mm is {distance:g}, .* is it in mm\?"):
+                reconstruct(pair, checkpoint, num_steps=1, is_cancelled=lambda: pytest.fail("it was too late"))
+        else:
+            reconstruct(pair, checkpoint, num_steps=1)
+    reconstruct([replace(r, geometry=as_kind(r.geometry, "parallel")) for r in pair], checkpoint, num_steps=1)
 
 
 def test_the_truth_explains_its_own_radiograph() -> None:

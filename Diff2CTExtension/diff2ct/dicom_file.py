@@ -12,13 +12,20 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 try:
+    from pydicom.encaps import get_frame
     from pydicom.pixels import apply_modality_lut
 except ImportError:  # pydicom 2.4
+    from pydicom.encaps import generate_pixel_data_frame
     from pydicom.pixel_data_handlers.util import apply_modality_lut  # type: ignore[no-redef]
+
+    def get_frame(buffer: bytes, index: int, *, number_of_frames: int) -> bytes:  # type: ignore[misc]
+        return list(generate_pixel_data_frame(buffer, number_of_frames))[index]
+
 
 from diff2ct import __version__
 from diff2ct.image_file import quiet_itk
@@ -52,7 +59,7 @@ def damage_named(path: Path) -> Iterator[None]:
         AttributeError,
         BytesLengthException,
         EOFError,
-        KeyError,
+        LookupError,
         NotImplementedError,
         RuntimeError,
         TypeError,
@@ -77,21 +84,28 @@ def number(dataset: Dataset, keyword: str) -> float | None:
     return values[0] if values else None
 
 
-def stored_pixels(dataset: Dataset, path: Path) -> np.ndarray:
-    """(N, H, W) stored pixel values of a grey image, before any modality or display transformation. Use in `damage_named`."""
+def count_frames(dataset: Dataset) -> int:
+    """As the header says, without decoding one."""
+    return max(1, int(number(dataset, "NumberOfFrames") or 1))
+
+
+def stored_frame(dataset: Dataset, path: Path, index: int) -> np.ndarray:
+    """(H, W) stored pixel values of one frame of a grey image, before any modality or display transformation. Use in
+    `damage_named`."""
     kind = dataset.get("PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(
             f"{path.name}: PhotometricInterpretation is {kind}, accepted are MONOCHROME1 and MONOCHROME2; "
             "an X-ray in colour can be saved as PNG"
         )
-    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
-    array = _decompressed(dataset) if compressed else dataset.pixel_array
-    return array.reshape(-1, *array.shape[-2:])
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return _decompressed(dataset, index)
+    array = dataset.pixel_array
+    return array.reshape(-1, *array.shape[-2:])[index]
 
 
-def _decompressed(dataset: Dataset) -> np.ndarray:
-    """GDCM, inside ITK, decodes what pydicom needs further packages for.
+def _decompressed(dataset: Dataset, index: int) -> np.ndarray:
+    """GDCM, inside ITK, decodes what pydicom needs further packages for: of a run this frame alone, as all would take long.
 
     It would rescale and invert MONOCHROME1, wrongly where values are signed: it gets a copy that says nothing of either.
     """
@@ -101,6 +115,11 @@ def _decompressed(dataset: Dataset) -> np.ndarray:
         if keyword in dataset:
             bare.add(dataset[keyword])
     bare.PhotometricInterpretation = "MONOCHROME2"
+    count = count_frames(dataset)
+    if count > 1:
+        bare.NumberOfFrames = 1
+        bare.PixelData = encapsulate([get_frame(dataset.PixelData, index, number_of_frames=count)])
+        bare["PixelData"].VR, bare["PixelData"].is_undefined_length = "OB", True
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetOutputPixelType(sitk.sitkInt32)
@@ -108,7 +127,8 @@ def _decompressed(dataset: Dataset) -> np.ndarray:
         copy = Path(folder) / "bare.dcm"
         save(bare, copy)
         reader.SetFileName(str(copy))
-        return sitk.GetArrayFromImage(reader.Execute())
+        array = sitk.GetArrayFromImage(reader.Execute())
+    return array.reshape(array.shape[-2:])
 
 
 def modality_values(dataset: Dataset, stored: np.ndarray) -> np.ndarray:

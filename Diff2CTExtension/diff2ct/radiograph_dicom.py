@@ -48,12 +48,13 @@ from diff2ct.assumptions import (
 from diff2ct.dicom_file import (
     OWN_FAN,
     OWN_MANUFACTURER,
+    count_frames,
     damage_named,
     modality_values,
     number,
     numbers,
     private_text,
-    stored_pixels,
+    stored_frame,
 )
 from diff2ct.dicom_shutter import visible_pixels
 from diff2ct.examination import NOT_TOLD, examination_from_dicom
@@ -123,9 +124,9 @@ def _radiograph(
 ) -> Radiograph:
     header = _Header(path.name)
     is_scout = _check_modality(dataset, path.name)
-    frames = stored_pixels(dataset, path)
-    index = choose_frame(path.name, len(frames), frame)
-    pixels, valid = frames[index], visible_pixels(dataset, frames.shape[1:]) & ~_padding(dataset, frames[index])
+    index = choose_frame(path.name, count_frames(dataset), frame)
+    pixels = stored_frame(dataset, path, index)
+    valid = visible_pixels(dataset, pixels.shape) & ~_padding(dataset, pixels)
     valid &= stated_visible(path.name, pixels, invalid_value, visible)
     header.warnings += missing_value_warnings(path.name, pixels, invalid_value)
     if not valid.any():

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from diff2ct.assumptions import C_ARM, FILM
-from diff2ct.dicom_file import PRIVATE_CREATOR, PRIVATE_GROUP, save
+from diff2ct.dicom_file import PRIVATE_CREATOR, PRIVATE_GROUP, get_frame, save
 from diff2ct.examination import NOT_TOLD
 from diff2ct.geometry import BEAMS, Beam, ConeBeam, FanBeam, View, as_kind
 from diff2ct.overlay import match
@@ -580,6 +580,44 @@ def test_frames(tmp_path: Path) -> None:
     assert_marker_in_place(film)
 
 
+def compress(dataset: Dataset, codes: np.ndarray, coding: str, scratch: Path) -> None:
+    """Puts `codes` (N, H, W) into a dataset that describes them, as RLE, JPEG or JPEG2000 without loss."""
+    if coding == "RLE":
+        dataset.compress(RLELossless)
+        return
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.SetFileName(str(scratch))
+    writer.SetUseCompression(True)
+    writer.SetCompressor(coding)
+    writer.Execute(sitk.GetImageFromArray(codes))
+    coded = pydicom.dcmread(scratch)
+    dataset["PixelData"] = coded["PixelData"]
+    dataset.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
+
+
+@pytest.mark.parametrize("coding", ["RLE", "JPEG", "JPEG2000"])
+def test_of_a_compressed_run_one_frame_is_decoded(tmp_path: Path, coding: str) -> None:
+    """The others would take long, so here they cannot be decoded at all; neither they nor any are looked at to count them."""
+    codes = np.stack([np.roll(marked_codes(beam(View.AP)), 7 * n, axis=0) for n in range(3)])
+    path = save_dicom(tmp_path / "x.dcm", codes, PatientOrientation=None)
+    dataset = pydicom.dcmread(path)
+    compress(dataset, codes, coding, tmp_path / "scratch.dcm")
+    frames = [get_frame(dataset.PixelData, n, number_of_frames=3) for n in range(3)]
+    for n, frame in enumerate(frames):
+        dataset.PixelData = pydicom.encaps.encapsulate([frame if m == n else b"\0" * 70 for m in range(3)])
+        dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+        dataset.save_as(tmp_path / "coded.dcm")
+        with pytest.raises(ValueError, match=r"coded.dcm: has 3 frames"):
+            read_radiograph(tmp_path / "coded.dcm")
+        coded, plain = (read_radiograph(tmp_path / name, frame=n).line_integral for name in ("coded.dcm", "x.dcm"))
+        np.testing.assert_array_equal(coded, plain)
+    dataset.NumberOfFrames = 5
+    dataset.save_as(tmp_path / "short.dcm")
+    with pytest.raises(ValueError, match=r"short.dcm: damaged DICOM file"):
+        read_radiograph(tmp_path / "short.dcm", frame=4)
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("coding", ["RLE", "JPEG", "JPEG2000"])
 @pytest.mark.parametrize(("bits", "signed"), [(16, 0), (16, 1), (12, 1)])
@@ -603,18 +641,7 @@ def test_compressed_pixels_are_the_same_as_plain_ones(
     with_padding.add_new("PixelPaddingValue", "SS" if signed else "US", int(codes[0, 0]))
     with_padding.save_as(path)
     plain, dataset = read_radiograph(path), pydicom.dcmread(path)
-    if coding == "RLE":
-        dataset.compress(RLELossless)
-    else:
-        writer = sitk.ImageFileWriter()
-        writer.SetImageIO("GDCMImageIO")
-        writer.SetFileName(str(tmp_path / "coded.dcm"))
-        writer.SetUseCompression(True)
-        writer.SetCompressor(coding)
-        writer.Execute(sitk.GetImageFromArray(codes[None]))
-        coded = pydicom.dcmread(tmp_path / "coded.dcm")
-        dataset["PixelData"] = coded["PixelData"]
-        dataset.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
+    compress(dataset, codes[None], coding, tmp_path / "scratch.dcm")
     dataset.save_as(tmp_path / "coded.dcm")
     assert pydicom.dcmread(tmp_path / "coded.dcm").file_meta.TransferSyntaxUID.is_compressed
     coded_film = read_radiograph(tmp_path / "coded.dcm")

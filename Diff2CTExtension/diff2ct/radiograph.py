@@ -95,17 +95,13 @@ class Radiograph:
         )
         if (height, width) == self.line_integral.shape:
             return self
-        over_rows, over_columns = (_area_weights(n, m) for n, m in zip(self.line_integral.shape, (height, width), strict=True))
-        share = over_rows @ self.valid.astype(np.float32) @ over_columns.T
-        masked = over_rows @ np.where(self.valid, self.line_integral, 0.0).astype(np.float32) @ over_columns.T
-        plain = over_rows @ self.line_integral @ over_columns.T
-        seen = share > 1e-3
-        return replace(
-            self,
-            line_integral=np.where(seen, masked / np.where(seen, share, 1.0), plain),
-            valid=share > 0.5,
-            geometry=resized_beam(self.geometry, (height, width)),
-        )
+        image, share = _area_means(self.line_integral, (height, width)), np.ones((height, width), np.float32)
+        if not self.valid.all():
+            share = _area_means(self.valid.astype(np.float32), (height, width))
+            masked = _area_means(np.where(self.valid, self.line_integral, np.float32(0.0)), (height, width))
+            seen = share > 1e-3
+            image = np.where(seen, masked / np.where(seen, share, 1.0), image)
+        return replace(self, line_integral=image, valid=share > 0.5, geometry=resized_beam(self.geometry, (height, width)))
 
 
 def read_radiograph(
@@ -183,12 +179,17 @@ def write_radiograph(radiograph: Radiograph, path: str | Path, *, overwrite: boo
         raise ValueError(f"{path.name}: suffix {suffix_of(path)!r} cannot be written, accepted are .dcm, .png, .nrrd, .npy")
 
 
-def _area_weights(count: int, new_count: int) -> np.ndarray:
-    """(new_count, count) float32: which share of new pixel n is covered by old pixel m. Rows add up to 1."""
-    new_edges = np.arange(new_count + 1) * (count / new_count)
-    old_edges = np.arange(count + 1)
-    overlap = np.minimum(new_edges[1:, None], old_edges[None, 1:]) - np.maximum(new_edges[:-1, None], old_edges[None, :-1])
-    return (overlap.clip(min=0.0) * (new_count / count)).astype(np.float32)
+def _area_means(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32 -> `size`, no larger: means over the areas of the new pixels."""
+    for axis, new_count in enumerate(size):
+        count = image.shape[axis]
+        edges = np.arange(new_count + 1) * count  # between new pixels, in shares 1 / new_count of an old one
+        first, shares = edges // new_count, (edges % new_count / new_count).astype(np.float32)
+        old = np.moveaxis(image, axis, 0)
+        cut = shares[:, None] * old[first.clip(max=count - 1)]  # what lies before each edge of the old pixel that it cuts
+        whole = np.add.reduceat(old, first[:-1], axis=0)
+        image = np.moveaxis((whole - cut[:-1] + cut[1:]) * np.float32(new_count / count), 0, axis)
+    return image
 
 
 def resized_beam(beam: Beam, size: tuple[int, int]) -> Beam:

@@ -23,6 +23,8 @@ IF_CROPPED = (
     "(in {height} x {width} pixels)."
 )
 
+_PROFILE_MM = 1.0
+"""Of the pixels whose row profiles are compared: their steps."""
 _MAX_LAG_MM = 60
 _MIN_OVERLAP_MM = 60
 _WINDOW_MM = 90.0
@@ -53,6 +55,7 @@ def check_pair(
             f"The magnifications differ, {first.magnification:.2f} (AP) and {second.magnification:.2f} (lateral): "
             "check the distances."
         )
+    ap, lateral = (r.resized(patient_spacing_mm=_PROFILE_MM) for r in (ap, lateral))
     return found + _axis_warnings(ap, lateral, beams or (first, second), if_cropped)
 
 

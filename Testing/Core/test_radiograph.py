@@ -13,9 +13,18 @@ import pytest
 import SimpleITK as sitk
 
 import phantoms
+from diff2ct import radiograph_pair
 from diff2ct.assumptions import FILM
 from diff2ct.geometry import Beam, ConeBeam, FanBeam, ParallelBeam, View
-from diff2ct.radiograph import Radiograph, check_pair, cranio_caudal_profile, read_radiograph, shared_axis_lag, write_radiograph
+from diff2ct.radiograph import (
+    Radiograph,
+    check_pair,
+    cranio_caudal_profile,
+    read_radiograph,
+    resized_beam,
+    shared_axis_lag,
+    write_radiograph,
+)
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 MARKER_LPS = (45.0, -25.0, 60.0)  # left, anterior, cranial: any flip shows
@@ -105,6 +114,29 @@ def test_resizing_averages_area_and_leaves_out_hidden_pixels() -> None:
     masked = Radiograph(line_integral=np.where(hidden, image, 1e4), geometry=geometry, valid=hidden).resized(max_pixels=45)
     assert masked.line_integral[masked.valid].max() < 10
     assert not masked.valid[:, :9].any() and masked.valid[:, 10:].all()
+
+
+def area_weights(count: int, new_count: int) -> np.ndarray:
+    """(new_count, count): which share of new pixel n is covered by old pixel m, each overlap on its own."""
+    new, old = np.arange(new_count + 1) * (count / new_count), np.arange(count + 1)
+    overlap = np.minimum(new[1:, None], old[None, 1:]) - np.maximum(new[:-1, None], old[None, :-1])
+    return overlap.clip(min=0.0) * (new_count / count)
+
+
+@pytest.mark.parametrize("max_pixels", [2, 7, 41, 89, 90, 96])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_resizing_weighs_each_pixel_by_the_area_it_covers(max_pixels: int, hidden: bool) -> None:
+    geometry = beam(View.AP, (97, 60), detector_spacing_mm=(1.5, 1.5))
+    rng = np.random.default_rng(0)
+    image = rng.normal(2.0, 1.0, (97, 60)).astype(np.float32)
+    valid = rng.random((97, 60)) > 0.4 if hidden else np.ones((97, 60), bool)
+    small = Radiograph(line_integral=image, geometry=geometry, valid=valid).resized(max_pixels=max_pixels)
+    rows, columns = (area_weights(n, m) for n, m in zip(image.shape, small.line_integral.shape, strict=True))
+    share = rows @ valid @ columns.T
+    seen = share > 1e-3
+    expected = np.where(seen, rows @ (valid * image) @ columns.T / np.where(seen, share, 1), rows @ image @ columns.T)
+    np.testing.assert_allclose(small.line_integral, expected, atol=1e-5)
+    np.testing.assert_array_equal(small.valid[abs(share - 0.5) > 1e-6], (share > 0.5)[abs(share - 0.5) > 1e-6])
 
 
 def test_resizing_never_enlarges_and_refuses_nonsense() -> None:
@@ -619,6 +651,26 @@ def test_a_cropped_picture_is_told_its_principal_point(cropped: str, rows: slice
     assert warning.count("cropped") == 1, "the other picture's central ray is known"
     pair[cropped] = replace(pair[cropped], geometry=replace(guess, principal_point=(float(found[1]), 89.5)))
     assert check_pair(*pair.values()) == []
+
+
+def test_many_small_pixels_are_looked_at_coarsely_and_told_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan of the whole body has 40 million, whose profile would take as long as a reconstruction."""
+    ap, lateral = (fine(body(view), 4) for view in (View.AP, View.LL))
+    moved = replace(lateral, line_integral=np.roll(lateral.line_integral, 60, axis=0), assumed=("principal_point",))
+    seen = []
+    profile = radiograph_pair.cranio_caudal_profile
+    monkeypatch.setattr(radiograph_pair, "cranio_caudal_profile", lambda r: seen.append(r.line_integral.size) or profile(r))
+    (warning,) = check_pair(ap, moved)
+    assert len(seen) == 2 and max(seen) < ap.line_integral.size / 2
+    found = re.search(r'"principal_point": \[(.+), 359.5\] for it \(in 880 x 720 pixels\)', warning)
+    assert found and float(found[1]) == pytest.approx(439.5 + 60, abs=12)
+
+
+def fine(radiograph: Radiograph, times: int) -> Radiograph:
+    """Each pixel cut into `times` x `times`."""
+    size = tuple(times * n for n in radiograph.line_integral.shape)
+    image = radiograph.line_integral.repeat(times, axis=0).repeat(times, axis=1)
+    return replace(radiograph, line_integral=image, valid=None, geometry=resized_beam(radiograph.geometry, size))
 
 
 def test_lag_does_not_depend_on_gain_offset_or_pixel_size() -> None:

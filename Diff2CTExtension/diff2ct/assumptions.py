@@ -210,15 +210,16 @@ def resolve_beam(
     setup: fills what is still missing.
     """
     check_detector_size(name, stated, size)
+    kind, distances = stated.get("kind", found.get("kind", "cone")), _REQUIRED["cone"] - _REQUIRED["parallel"]
+    if kind == "parallel" and stated.keys().isdisjoint({"detector_spacing_mm", *distances}):
+        return _resolve_parallel(name, size, stated, found, setup)
     result = Resolution(name, {**found, **stated, "detector_size": size})
     view = _resolve_angles(result, stated, found)
-    kind = result.facts.get("kind", "cone")
     if kind == "fan":
         setup = SLOT_SCANNER
     if kind != "parallel":
         _resolve_distances(result, view, setup)
     else:
-        distances = _REQUIRED["cone"] - _REQUIRED["parallel"]
         result.facts = {k: v for k, v in result.facts.items() if k in stated or k not in distances}
     _resolve_detector(result, size, setup)
     try:
@@ -227,6 +228,22 @@ def resolve_beam(
         raise ValueError(f"{name}: {error}") from error
     warnings = [*result.warnings, *_contradictions(name, beam, stated, found), *_implausible(name, beam)]
     return beam, result.reasons, warnings
+
+
+def _resolve_parallel(
+    name: str, size: tuple[int, int], stated: Mapping[str, Any], found: Mapping[str, Any], setup: AssumedSetup
+) -> tuple[Beam, dict[str, str], list[str]]:
+    """As `resolve_beam`: the rays that meet the plane of the isocentre where those of the cone do that made the image, as what
+    the file tells of its detector is no size in the patient."""
+    cone, reasons, warnings = resolve_beam(name, size, stated={**stated, "kind": "cone"}, found=found, setup=setup)
+    guesses = {fact for fact in ("source_to_detector_mm", "source_to_isocenter_mm") if reasons.pop(fact, None) is not None}
+    if "magnification" in found:
+        guesses.discard("source_to_detector_mm")
+    if "patient_spacing_mm" in found and "detector_spacing_mm" not in found:
+        reasons.pop("detector_spacing_mm", None)
+    elif guesses:
+        reasons.setdefault("detector_spacing_mm", f"of the detector, over the magnification as with {setup.name}; {PROPORTION}")
+    return as_kind(cone, "parallel"), reasons, warnings
 
 
 def with_earlier_assumptions(earlier: list[str], reasons: dict[str, str], argument: Mapping[str, Any]) -> dict[str, str]:

@@ -455,8 +455,33 @@ def test_our_fan_stays_one_after_an_anonymiser(tmp_path: Path) -> None:
     assert bare.KIND == "fan" and bare.detector_spacing_mm == pytest.approx(geometry.detector_spacing_mm)
 
 
-def test_parallel_geometry_ignores_distances(tmp_path: Path) -> None:
-    film = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))), geometry={"kind": "parallel"})
+@pytest.mark.parametrize(
+    ("elements", "is_known"),
+    [
+        ({}, True),
+        ({"DistanceSourceToPatient": None}, False),
+        ({"DistanceSourceToDetector": None}, False),
+        ({"DistanceSourceToDetector": None, "EstimatedRadiographicMagnificationFactor": 1.3}, True),
+        ({"DistanceSourceToPatient": None, "PixelSpacing": [1.6, 1.68]}, True),
+        ({"DistanceSourceToPatient": None, "ImagerPixelSpacing": None, "PixelSpacing": [1.6, 1.68]}, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("calibration", [None, "FIDUCIAL"])
+def test_parallel_rays_keep_the_size_in_the_patient(
+    tmp_path: Path, elements: dict[str, Any], is_known: bool, calibration: str | None
+) -> None:
+    """Pixels of the detector are none of the patient, which is shown larger there."""
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **elements, PixelSpacingCalibrationType=calibration)
+    cone, film = read_radiograph(path), read_radiograph(path, geometry={"kind": "parallel"})
+    assert film.geometry == as_kind(cone.geometry, "parallel") and film.warnings == ()
+    assert ("detector_spacing_mm" not in film.assumed) == (is_known or (calibration is not None and "PixelSpacing" in elements))
+    assert not {"source_to_detector_mm", "source_to_isocenter_mm"} & set(film.assumed)
+
+
+def test_parallel_rays_of_a_stated_spacing_have_no_distances(tmp_path: Path) -> None:
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)))
+    film = read_radiograph(path, geometry={"kind": "parallel", "detector_spacing_mm": [2.0, 2.1]})
     assert film.geometry.KIND == "parallel" and film.geometry.detector_spacing_mm == (2.0, 2.1)
     with pytest.raises(ValueError, match=r"x.dcm: geometry: unknown source_to_detector_mm"):
         read_radiograph(tmp_path / "x.dcm", geometry={"kind": "parallel", "source_to_detector_mm": 1000})

@@ -46,7 +46,8 @@ def check_pair(
     found = examination_warnings(ap.examination, lateral.examination) + _view_warnings(first, second)
     if identical:
         found.append(f"Both views have exactly the same pixels ({ap.source}, {lateral.source}).")
-    distance = math.dist(first.isocenter_lps, second.isocenter_lps)
+    compared = 2 if first.KIND == second.KIND == "fan" else 3  # a fan passes every height, the middle of its way is any of them
+    distance = math.dist(first.isocenter_lps[:compared], second.isocenter_lps[:compared])
     if distance > ISOCENTER_TOLERANCE_MM:
         found.append(f"The isocentres of the two views lie {distance:.1f} mm apart; the cube is centred on one point.")
     larger, smaller = sorted((first.magnification, second.magnification), reverse=True)

@@ -747,6 +747,10 @@ def test_two_views_of_a_scanning_fan_share_their_axis_exactly() -> None:
         pair.append(Radiograph(line_integral=image, geometry=geometry, assumed=("principal_point",)))
     assert check_pair(*pair) == []
     assert shared_axis_lag(*pair)[0] == pytest.approx(0.0, abs=0.3)
+    longer = replace(pair[1].geometry, principal_point=(110.0, 99.5), isocenter_lps=(0.0, 0.0, 60.0))
+    assert check_pair(pair[0], replace(pair[1], geometry=longer)) == [], "the same rays, told from another row"
+    aside = replace(pair[1].geometry, isocenter_lps=(0.0, 3.0, 0.0))
+    assert any("3.0 mm apart" in w for w in check_pair(pair[0], replace(pair[1], geometry=aside)))
     moved = replace(pair[1], geometry=replace(pair[1].geometry, principal_point=(140.0, 99.5)))
     (sentence,) = check_pair(pair[0], moved)
     assert "15 mm" in sentence

@@ -70,10 +70,11 @@ def shows_zero_white(path: Path) -> bool:
 
 
 def _is_grey_with_alpha(path: Path) -> bool:
-    """True for colour type 4 of PNG (ISO/IEC 15948, 11.2.2), the one that SimpleITK does not know."""
-    with path.open("rb") as file:
-        start = file.read(26)
-    return start[:8] == b"\x89PNG\r\n\x1a\n" and start[25:] == b"\x04"
+    """True for colour type 4 of PNG (ISO/IEC 15948, 11.2.2) and for 0 with a grey that is transparent (11.3.2.1), which
+    SimpleITK does not know."""
+    start = path.read_bytes().partition(b"IDAT")[0]
+    is_png, colour_type = start[:8] == b"\x89PNG\r\n\x1a\n", start[25:26]
+    return is_png and (colour_type == b"\x04" or (colour_type == b"\0" and b"tRNS" in start))
 
 
 @contextmanager

@@ -354,10 +354,14 @@ def test_a_side_file_may_begin_with_the_mark_that_windows_puts_there(tmp_path: P
     assert read_radiograph(tmp_path / "film.png").geometry.view is View.LL
 
 
-def test_a_grey_png_with_transparency_is_not_called_damaged(tmp_path: Path) -> None:
-    pixels = np.zeros((4, 6, 2), np.uint8)
+@pytest.mark.parametrize(("colour_type", "transparent"), [(4, {}), (0, {b"tRNS": b"\0\7"})], ids=["alpha", "one grey"])
+def test_a_grey_png_with_transparency_is_not_called_damaged(
+    tmp_path: Path, colour_type: int, transparent: dict[bytes, bytes]
+) -> None:
+    pixels = np.zeros((4, 6, 2 if colour_type == 4 else 1), np.uint8)
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    chunks = {b"IHDR": struct.pack(">IIBBBBB", 6, 4, 8, 4, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    header = struct.pack(">IIBBBBB", 6, 4, 8, colour_type, 0, 0, 0)
+    chunks = {b"IHDR": header, **transparent, b"IDAT": zlib.compress(rows), b"IEND": b""}
     parts = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks.items()]
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
     with pytest.raises(ValueError, match=r"x.png: a grey PNG with transparency; save it without"):

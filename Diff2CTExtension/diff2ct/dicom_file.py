@@ -100,8 +100,21 @@ def stored_frame(dataset: Dataset, path: Path, index: int) -> np.ndarray:
         )
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         return _decompressed(dataset, index)
-    array = dataset.pixel_array
+    array = _uncompressed(dataset)
     return array.reshape(-1, *array.shape[-2:])[index]
+
+
+def _uncompressed(dataset: Dataset) -> np.ndarray:
+    """Also where a value does not begin at the lowest bit, as files from before 2014 may have it and pydicom does not see."""
+    bits = int(dataset.BitsStored)
+    below = int(number(dataset, "HighBit") or 0) + 1 - bits
+    if below <= 0:
+        return dataset.pixel_array
+    dataset.BitsStored = bits + below
+    words = dataset.pixel_array
+    dataset.BitsStored = bits
+    is_shifted = words.max() >= 2**bits or words.min() < -(2**bits)  # else only High Bit is wrong
+    return words >> below if is_shifted else words
 
 
 def _decompressed(dataset: Dataset, index: int) -> np.ndarray:

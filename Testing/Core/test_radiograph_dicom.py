@@ -605,6 +605,18 @@ def test_frames(tmp_path: Path) -> None:
     assert_marker_in_place(film)
 
 
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize("shift", [0, 4])
+def test_values_that_do_not_begin_at_the_lowest_bit(tmp_path: Path, signed: int, shift: int) -> None:
+    """12 bits stored, the highest of 16 among them; without a shift High Bit is just wrong."""
+    codes = (marked_codes(beam(View.AP)).astype(np.int16) - 1500 * signed).astype(np.int16)
+    elements = {"PixelRepresentation": signed, "PixelIntensityRelationship": None}
+    plain = read_radiograph(save_dicom(tmp_path / "x.dcm", codes.view(np.uint16), **elements))
+    words = ((codes << shift) | (shift and 5)).astype(np.int16)  # something else lies below the value
+    path = save_dicom(tmp_path / "y.dcm", words.view(np.uint16), HighBit=15, **elements)
+    np.testing.assert_array_equal(read_radiograph(path).line_integral, plain.line_integral)
+
+
 def compress(dataset: Dataset, codes: np.ndarray, coding: str, scratch: Path) -> None:
     """Puts `codes` (N, H, W) into a dataset that describes them, as RLE, JPEG or JPEG2000 without loss."""
     if coding == "RLE":

@@ -1,24 +1,22 @@
 """One image file through SimpleITK, with the checks ITK leaves out. Radiographs and CTs both start here.
 
-ITK reads a truncated NIfTI or JPEG without complaint, turns a NIfTI spacing of 0 into 1 mm and a TIFF with an orientation tag
-into 8 bits, so these are looked at first.
+ITK reads a truncated NIfTI or JPEG without complaint and turns a TIFF with an orientation tag into 8 bits, so these are looked
+at first; `nifti` says what else it does to NIfTI.
 """
 
 from __future__ import annotations
 
-import gzip
 import re
 import struct
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from diff2ct import exif
+from diff2ct.nifti import at_right_angles, check_nifti_complete
 
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """Of a segment with a length or of the end: neither a byte FF of the pixels, written FF00, nor a restart between them."""
@@ -48,7 +46,7 @@ def read_image(path: Path) -> sitk.Image:
     elif suffix_of(path) in (".jpg", ".jpeg"):
         _check_jpeg_complete(path)
     try:
-        with quiet_itk(), _untagged(path) as file:
+        with quiet_itk(), _as_itk_reads_it(path) as file:
             return sitk.ReadImage(str(file))
     except RuntimeError as error:
         if _is_grey_with_alpha(path):
@@ -78,8 +76,13 @@ def _is_grey_with_alpha(path: Path) -> bool:
 
 
 @contextmanager
-def _untagged(path: Path) -> Iterator[Path]:
-    """The file itself, or for a TIFF that is not upright a temporary copy without its orientation tag."""
+def _as_itk_reads_it(path: Path) -> Iterator[Path]:
+    """The file itself, or a temporary copy: of a TIFF that is not upright without its orientation tag, of a NIfTI as
+    `at_right_angles` says."""
+    if suffix_of(path) in (".nii", ".nii.gz"):
+        with at_right_angles(path) as file:
+            yield file
+        return
     if suffix_of(path) not in (".tif", ".tiff") or orientation_of(path) == exif.UPRIGHT:
         yield path
         return
@@ -98,40 +101,6 @@ def quiet_itk() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-
-
-def nifti_header(path: Path) -> dict[str, tuple[float, ...]]:
-    """dim, bitpix, pixdim, vox_offset, qform_code, sform_code of a NIfTI-1 file (nifti1.h of the NIFTI-1 data format)."""
-    try:
-        with _open_nifti(path) as file:
-            header = file.read(348)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path.name}: damaged gzip data") from error
-    endian = next((e for e in "<>" if header[:4] == struct.pack(e + "i", 348)), None)
-    if endian is None or len(header) < 348:
-        raise ValueError(f"{path.name}: not a NIfTI-1 file")
-    layout = {"dim": ("8h", 40), "bitpix": ("h", 72), "pixdim": ("8f", 76), "vox_offset": ("f", 108), "codes": ("2h", 252)}
-    return {name: struct.unpack_from(endian + form, header, at) for name, (form, at) in layout.items()}
-
-
-def check_nifti_complete(path: Path) -> None:
-    """ValueError if voxels are missing at the end of a NIfTI-1 file."""
-    header = nifti_header(path)
-    rank = int(header["dim"][0])
-    expected = int(header["vox_offset"][0]) + int(np.prod(header["dim"][1 : rank + 1])) * int(header["bitpix"][0]) // 8
-    length = 0
-    try:
-        with _open_nifti(path) as file:
-            while block := file.read(1 << 22):
-                length += len(block)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path.name}: damaged or truncated gzip data") from error
-    if length < expected:
-        raise ValueError(f"{path.name}: truncated, {length} of {expected} bytes are there")
-
-
-def _open_nifti(path: Path):  # type: ignore[no-untyped-def]
-    return gzip.open(path, "rb") if suffix_of(path) == ".nii.gz" else path.open("rb")
 
 
 def _check_jpeg_complete(path: Path) -> None:

@@ -17,9 +17,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from diff2ct.atomic import replacing_file
-from diff2ct.image_file import nifti_header, quiet_itk, read_image, suffix_of
+from diff2ct.image_file import quiet_itk, read_image, suffix_of
 from diff2ct.units import HU_AIR
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_header import check_known_grid
 
 HU_PADDING = -1024.0
 VOLUME_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
@@ -46,9 +47,9 @@ def read_ct(path: str | Path, *, series_uid: str | None = None, files: Sequence[
         raise ValueError(f"series_uid: got {series_uid!r} for {path.name}, accepted only for DICOM")
     else:
         image = read_image(path)
-        _check_known_grid(path, image)
     name = path.name or str(path)
     grid = _grid_of(name, image)
+    check_known_grid(path)
     return CtVolume(_checked_hu(name, sitk.GetArrayFromImage(image)), grid)
 
 
@@ -165,19 +166,6 @@ def _cropped(image: sitk.Image, grid: VolumeGrid, variances: list[float]) -> sit
     low = np.clip(np.floor(indices.min(0) - margin), 0, last).astype(int)
     high = np.clip(np.ceil(indices.max(0) + margin), 0, last).astype(int)
     return sitk.RegionOfInterest(image, [int(n) for n in high - low + 1], [int(n) for n in low])
-
-
-def _check_known_grid(path: Path, image: sitk.Image) -> None:
-    """ValueError where ITK fills in a spacing or an orientation that the file does not state."""
-    if suffix_of(path) not in (".nii", ".nii.gz"):
-        return
-    header = nifti_header(path)
-    if not all(math.isfinite(s) and s > 0 for s in header["pixdim"][1:4]):
-        raise ValueError(f"{path.name}: the voxel spacing is missing, pixdim is {header['pixdim'][1:4]}")
-    if max(header["codes"]) == 0:
-        raise ValueError(f"{path.name}: qform and sform code are 0, so it does not tell where the patient's left is")
-    if image.GetMetaData("xyzt_units") == "0" and np.allclose(image.GetSpacing(), 1.0):
-        raise ValueError(f"{path.name}: the voxel spacing is missing, it is 1 without a unit")
 
 
 def _grid_of(name: str, image: sitk.Image) -> VolumeGrid:

@@ -374,14 +374,11 @@ def test_nifti_without_spacing_or_side_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not tell where the patient's left is"):
         read_ct(patched_nifti(path, {252: bytes(4)}))
     ones = np.ones(3, "<f4").tobytes()
-    rows = {280 + 20 * axis: np.float32(1.0).tobytes() for axis in range(3)}
+    rows = {280 + 20 * axis: np.float32(step).tobytes() for axis, step in enumerate((-1.0, -1.0, 1.0))}
     with pytest.raises(ValueError, match="1 without a unit"):
         read_ct(patched_nifti(path, {80: ones, 123: b"\0", **rows}))
     unitless = read_ct(patched_nifti(path, {123: b"\0"}))
     assert unitless.grid.spacing_mm == pytest.approx((2.0, 2.5, 3.0))  # mm is what NIfTI means where it says nothing
-    shear = np.array([[-2, 0.8, 0, 5], [0, -2.5, 0, 6], [0, 0, 3, 7]], "<f4").tobytes()
-    with pytest.raises(ValueError, match=r"x\.nii"):
-        read_ct(patched_nifti(path, {252: bytes(2), 280: shear}))
 
 
 def test_broken_files_give_one_sentence_with_their_name(tmp_path: Path) -> None:

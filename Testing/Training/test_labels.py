@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from diff2ct.phantom import LABELS
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -49,3 +50,17 @@ def test_a_probability_map_is_refused(tmp_path: Path) -> None:
     write_volume(CtVolume(values, GRID), tmp_path / "soft.nrrd")
     with pytest.raises(ValueError, match=r"soft\.nrrd: numbers such as"):
         read_label_files((LabelFile(tmp_path / "soft.nrrd", scheme="verse"),), GRID)
+
+
+def test_a_label_map_in_an_unknown_place_is_refused(tmp_path: Path) -> None:
+    """It would lie somewhere else than the CT that it belongs to."""
+    path = tmp_path / "a.nii"
+    sitk.WriteImage(sitk.ReadImage(str(write(tmp_path / "a.nrrd", low=24, high=23))), str(path))
+    whole = path.read_bytes()
+    for at, value, message in (
+        (252, bytes(4), "qform and sform code are 0"),
+        (280, np.float32(1.0).tobytes(), "sform and qform contradict each other"),
+    ):
+        path.write_bytes(whole[:at] + value + whole[at + len(value) :])
+        with pytest.raises(ValueError, match=message):
+            read_label_files((LabelFile(path, scheme="verse"),), GRID)

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from diff2ct.image_file import read_image
 from diff2ct.volume import VolumeGrid
+from diff2ct.volume_header import check_known_grid
 
 _CERVICAL, _THORACIC, _LUMBAR = ([f"{part}{n + 1}" for n in range(count)] for part, count in (("C", 7), ("T", 12), ("L", 5)))
 
@@ -92,6 +93,7 @@ def _resampled(path: Path, grid: VolumeGrid) -> np.ndarray:
     image = read_image(path)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise ValueError(f"{path.name}: {image.GetDimension()} dimensions, accepted is a label map with one number per voxel")
+    check_known_grid(path)
     resampler = sitk.ResampleImageFilter()
     resampler.SetInterpolator(sitk.sitkNearestNeighbor)
     resampler.SetSize(grid.size[::-1])

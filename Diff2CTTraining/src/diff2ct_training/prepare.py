@@ -273,14 +273,14 @@ def _prepare_scan(task: ScanTask) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         native = scan.read()
-    whole = resample(native, axis_aligned_grid(native.grid, SPACING_MM))
+        whole = resample(native, axis_aligned_grid(native.grid, SPACING_MM))
+        labels = read_label_files(scan.labels, whole.grid) if scan.labels else None
     unscanned = ~inside_grid(native, whole.grid)
     body = find_body(whole)
     quality = measure(native, whole, body, scan.contrast_agent)
     quality["warnings"] = [str(one.message) for one in caught]
     if options.remove_table:
         whole = without_table(whole, body)
-    labels = read_label_files(scan.labels, whole.grid) if scan.labels else None
     if options.center != BODY:
         if labels is None:
             raise ValueError(f"no {options.center} to centre on: it has no label map, or one without --label-scheme")

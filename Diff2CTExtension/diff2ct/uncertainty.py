@@ -172,6 +172,12 @@ def conformal_radius(errors: Sequence[float], level: float) -> float:
     return math.inf if rank > len(errors) else float(np.sort(np.abs(errors))[max(rank, 1) - 1])
 
 
+def check_num_cases(count: int) -> None:
+    """ValueError if a calibration cannot be made of so few."""
+    if count < 3:
+        raise ValueError(f"cases: got {count}, accepted are 3 or more; bounds at 90 % need 9")
+
+
 class CalibrationFit:
     """Collects held-out cases one by one; `result` makes the calibration."""
 
@@ -204,9 +210,8 @@ class CalibrationFit:
             self._errors.setdefault(name, []).append(value - found[name])
 
     def result(self, *, num_samples: int, num_steps: int, provenance: dict[str, Any]) -> Calibration:
-        """Raises ValueError with fewer than 3 cases."""
-        if len(self._rows) < 3:
-            raise ValueError(f"cases: got {len(self._rows)}, accepted are 3 or more; bounds at 90 % need 9")
+        """Raises ValueError with fewer cases than `check_num_cases` accepts."""
+        check_num_cases(len(self._rows))
         error_hu, quantiles = _tables(self._rows)
         single, truth = np.concatenate(self._singles), np.concatenate(self._rows, axis=1)[2]
         return Calibration(

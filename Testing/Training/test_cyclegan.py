@@ -157,6 +157,8 @@ def test_a_run_can_start_from_a_checkpoint(styles: tuple[Path, Path], tmp_path: 
     train(recipe(films, num_steps=1, seed=1, ema_decay=0.0), drrs, tmp_path / "second", start_from=given)
     first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 0.01, "one small step away"
+    start = load_translator(tmp_path / "second" / "checkpoint_real_to_drr.safetensors").provenance["started_from"]
+    assert start["sha256"] == load_translator(given).sha256 and start["films"] > 0
     with pytest.raises(ValueError, match="start_from"):
         other = recipe(films, generator=ResNet2DConfig(width=8, num_blocks=1))
         train(other, drrs, tmp_path / "third", start_from=given)

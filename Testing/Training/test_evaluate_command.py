@@ -8,19 +8,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from diff2ct.checkpoint import load_checkpoint
+from diff2ct.checkpoint import load_checkpoint, save_checkpoint
 from diff2ct.translator import load_translator, save_translator
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
+from diff2ct_training import evaluate_command
+from diff2ct_training.checksums import sha256_of
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoints, run_evaluation, scored_grid, settings_of
 from diff2ct_training.evaluation import run
 from diff2ct_training.evaluation.cases import describe_grid
 from diff2ct_training.evaluation.methods import CheckpointUse, checkpoint_method, plan_nearest_neighbour
-from tiny import tiny_translator
+from tiny import tiny_calibration, tiny_translator
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -178,6 +181,57 @@ def test_all_methods_are_scored_on_the_finest_grid_in_whatever_order_they_are_na
     assert ("nearest-neighbour", "nearest of 2 training phantoms, seeds from 10000") in lines
 
 
+@pytest.mark.usefixtures("no_report")
+def test_cases_that_a_checkpoint_has_seen_are_told(
+    tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cts").mkdir()
+    for n in (1, 2):
+        write_volume(CtVolume(trunk.hu + n, trunk.grid), tmp_path / "cts" / f"{n}.nrrd")
+    settings: list[tuple[str, str]] = []
+    monkeypatch.setattr(evaluate_command, "evaluate", lambda *cases, **options: settings.extend(options["settings"]))
+    (tmp_path / "summary.md").write_text("")
+    sha256 = sha256_of(tmp_path / "cts" / "1.nrrd")
+    calibration = replace(tiny_calibration(), provenance={"cases": "12 phantoms, seeds 2 to 111; 2 CTs"})
+    checkpoint = replace(
+        load_checkpoint(tiny_checkpoint), calibration=calibration, provenance={"started_from": {"origins": [sha256]}}
+    )
+    save_checkpoint(tmp_path / "seen.safetensors", checkpoint)
+    request = EvaluationRequest(
+        output=tmp_path, num_phantoms=4, cts=(tmp_path / "cts",), methods=("diff2ct",), overwrite=True,
+        checkpoints=(str(tmp_path / "seen.safetensors"),),
+    )  # fmt: skip
+    run_evaluation(request, lambda *p: None)
+    told = {("trained on", "diff2ct: 1"), ("calibrated on", "diff2ct: phantom_002, phantom_003")}
+    assert told <= set(settings) and "diff2ct was trained on 1: its figures" in caplog.text
+    settings.clear()
+    run_evaluation(replace(request, num_phantoms=2, cts=()), lambda *p: None)
+    assert not {"trained on", "calibrated on"} & dict(settings).keys()
+
+
+def test_label_maps_that_match_no_case_are_told(tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path) -> None:
+    for folder in ("cts", "labels"):
+        (tmp_path / folder).mkdir()
+    map_of = CtVolume(np.where(trunk.hu > 100, 31, 0), trunk.grid)
+    for n in range(3):
+        write_volume(trunk, tmp_path / "cts" / f"{n}.nrrd")
+    write_volume(map_of, tmp_path / "labels" / "wrong.nrrd")
+    request = EvaluationRequest(
+        output=tmp_path / "out", num_phantoms=0, cts=(tmp_path / "cts",), methods=("flat-body",), labels=tmp_path / "labels",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"--labels: .* has a label map of none of 3 CTs, accepted are files called CASE"):
+        run_evaluation(request, lambda *p: None)
+    with pytest.raises(ValueError, match=r"--predicted-labels: .* of none of 3 cases"):
+        wrong = replace(request, labels=None, predicted_labels=(f"flat-body={tmp_path / 'labels'}",))
+        run_evaluation(wrong, lambda *p: None)
+    write_volume(map_of, tmp_path / "labels" / "0.nrrd")
+    write_volume(map_of, tmp_path / "cts" / "1_seg.nrrd")  # which `prepare` takes for the label map of 1
+    summary = run_evaluation(replace(request, predicted_labels=(f"flat-body={tmp_path / 'labels'}",)), lambda *p: None)
+    assert "- labels: 2 of 3 CTs" in summary and "- labels of flat-body: 1 of 3 cases" in summary
+    made_by = {row["case"]: row["made_by"] for row in read_csv(tmp_path / "out" / "per_case.csv")}
+    assert ["labels" in made_by[n].partition(" on ")[0] for n in "012"] == [True, True, False]
+
+
 def test_a_checkpoint_that_changes_meanwhile_is_refused(tiny_checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="written anew"):
         checkpoint_method(CheckpointUse(file=tiny_checkpoint), "of another file")
@@ -193,6 +247,7 @@ def test_command_does_not_write_over_foreign_results(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"num_phantoms": 0}, "cases"),
+        ({"num_phantoms": 1001}, "--phantoms: got 1001, accepted are 0 to 1000"),
         ({"methods": ("magic",)}, "magic"),
         ({"cts": (Path("nowhere"),)}, "nowhere"),
         ({"labels": Path("nowhere")}, "nowhere"),
@@ -214,6 +269,14 @@ def test_command_does_not_write_over_foreign_results(tmp_path: Path) -> None:
 def test_command_refuses(changes: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         run_evaluation(EvaluationRequest(**{"output": tmp_path, "num_phantoms": 1, **changes}), lambda *p: None)
+
+
+def test_a_checkpoint_file_with_an_equals_sign_in_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "lr=1e-4" / "checkpoint.safetensors"
+    file.parent.mkdir()
+    file.touch()
+    assert named_checkpoints((str(file),)) == {"diff2ct": file}
+    assert named_checkpoints((str(file), f"b={file}")) == {"checkpoint": file, "b": file}
 
 
 def test_checkpoint_names() -> None:

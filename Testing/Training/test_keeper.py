@@ -77,8 +77,9 @@ class Line(Method[Point, torch.Tensor]):
         save_file(dict(weights["line"]), folder / f"{stem}.safetensors")
         (folder / f"{stem}.json").write_text(json.dumps(provenance))
 
-    def load_checkpoint(self, path: Path) -> None:
-        raise NotImplementedError
+    def load_checkpoint(self, path: Path) -> dict[str, Any]:
+        self.networks["line"].load_state_dict(load_file(path))
+        return json.loads(path.with_suffix(".json").read_text())
 
     def score(self, batch: torch.Tensor) -> float:
         assert not torch.is_grad_enabled() and not bare(self.networks["line"]).training
@@ -105,6 +106,16 @@ def test_a_run_that_goes_on_remembers_the_best_and_its_state(tmp_path: Path) -> 
     train(recipe(num_steps=8, scores=(1.0, 2.0)), tmp_path, output, validation=tmp_path)
     assert json.loads((output / "best.json").read_text())["steps"] == 2
     assert load_file(output / "state.safetensors")["extra/seen"] == 8
+
+
+def test_a_checkpoint_says_what_it_was_started_from_when_the_run_goes_on_too(tmp_path: Path) -> None:
+    first = train(recipe(num_steps=2), tmp_path, tmp_path / "first")
+    for steps, start in ((2, first / "checkpoint.safetensors"), (4, None)):
+        second = train(recipe(num_steps=steps), tmp_path, tmp_path / "second", start_from=start)
+        provenance = json.loads((second / "checkpoint.json").read_text())
+        assert provenance["steps"] == steps and provenance["started_from"]["steps"] == 2
+    train(recipe(num_steps=4), tmp_path, first, start_from=second / "checkpoint.safetensors")
+    assert "started_from" not in json.loads((first / "checkpoint.json").read_text()), "its weights are its own"
 
 
 def test_a_part_is_a_part_of_the_same_batch(tmp_path: Path) -> None:

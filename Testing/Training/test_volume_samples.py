@@ -12,6 +12,7 @@ from diff2ct.networks import NETWORKS
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import acquire_views, write_acquisition
 from diff2ct_training.cases import Case, write_case
+from diff2ct_training.lineage import trained_on
 from diff2ct_training.recipes import debug, recipe_named
 from diff2ct_training.volume_samples import VolumeRecipe
 from tiny import tiny_body
@@ -72,13 +73,18 @@ def test_more_cases_than_a_process_may_open_files(tmp_path: Path) -> None:
 
 def test_stored_xrays_are_found_once_for_all_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, body = debug(), tiny_body(VolumeGrid.centered(40, 8.0))
-    case = Case("ct_tiny", "ct", body.hu.astype("int16"), body.grid, (0.0, 0.0, 0.0), "made here")
+    record = {"source_sha256": "abc"}
+    case = Case("ct_tiny", "ct", body.hu.astype("int16"), body.grid, (0.0, 0.0, 0.0), "made here", record=record)
     write_case(tmp_path, case)
     for n in range(2):
         write_acquisition(tmp_path, n, acquire_views(case, np.random.default_rng(n), recipe.acquisition, recipe.grid))
     method = recipe.method()
     samples = method.samples(tmp_path)
     method.write_checkpoint(tmp_path, "checkpoint", {"network": method.network.state_dict()}, {})
+    again = recipe.method()
+    start = again.load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert start["sha256"] == load_checkpoint(tmp_path / "checkpoint.safetensors").sha256
+    assert trained_on({"teacher": {"started_from": start}, "origins": ["d"]}) == {"abc", "d"}
     provenance = load_checkpoint(tmp_path / "checkpoint.safetensors").provenance
     assert "cube_only" not in provenance and provenance["cts"] == ["made here"], "whoever stored them knows"
 

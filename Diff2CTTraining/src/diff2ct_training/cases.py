@@ -57,6 +57,11 @@ class Case:
         return self.kind == "phantom" and CROPPED not in self.record.get("made_by", "").split(", ")
 
 
+def phantom_origin(seed: int) -> str:
+    """The `source` of a phantom's case."""
+    return f"make_phantom({seed})"
+
+
 def filled(hu: np.ndarray) -> np.ndarray:
     """A case's array as float32 HU, with air where nothing was scanned."""
     return np.where(hu == UNSCANNED, np.float32(HU_AIR), hu).astype(np.float32, copy=False)

@@ -271,6 +271,8 @@ def calibrate(
     phantoms: Annotated[int, typer.Option(help="Held-out phantoms.")] = 12,
     first_seed: Annotated[int, typer.Option(help="Their first seed, 0 to 999; do not evaluate on them.")] = 100,
     cts: Annotated[list[Path] | None, typer.Option(help="Held-out CT, or folder with CTs below; may be repeated.")] = None,
+    cases: Annotated[Path | None, typer.Option(help="Folder that `prepare` wrote, with held-out cases.")] = None,
+    split: Annotated[str, typer.Option(help="Which of these cases: val or test; do not evaluate on them.")] = "val",
     checkpoint: Checkpoint = None,
     output: Annotated[Path | None, typer.Option(help="Calibrated checkpoint to write. Default: in its place.")] = None,
     steps: Steps = None,
@@ -284,7 +286,7 @@ def calibrate(
 
     request = CalibrationRequest(
         checkpoint=checkpoint, output=output, num_phantoms=phantoms, first_seed=first_seed, cts=tuple(cts or ()),
-        num_steps=steps, num_samples=samples, seed=seed, device=device, overwrite=overwrite,
+        cases=cases, split=split, num_steps=steps, num_samples=samples, seed=seed, device=device, overwrite=overwrite,
     )  # fmt: skip
     with one_line_errors(), progress_bar("calibration") as update:
         path, calibration = run_calibration(request, on_progress=update)

@@ -176,9 +176,10 @@ class CycleGan(Method[UnpairedXrays, StyleBatch]):
             translator = Translator(network=network, direction=direction, size=self.recipe.size, provenance=provenance)
             save_translator(folder / f"{stem}_{direction}.safetensors", translator)
 
-    def load_checkpoint(self, path: Path) -> None:
-        """path: one of the two files; the other one must lie beside it."""
-        given = load_translator(path).direction
+    def load_checkpoint(self, path: Path) -> dict[str, Any]:
+        """path: one of the two files, whose provenance is told; the other one must lie beside it."""
+        start = load_translator(path)
+        given = start.direction
         for direction in DIRECTIONS:
             found = load_translator(path.with_name(path.name.replace(given, direction)), direction=direction)
             if (found.network.config, found.size) != (self.recipe.generator, self.recipe.size):
@@ -188,6 +189,7 @@ class CycleGan(Method[UnpairedXrays, StyleBatch]):
                 )
                 raise ValueError(f"start_from: {path} holds {got}, accepted is {accepted}")
             bare(self.networks[direction]).load_state_dict(found.network.state_dict())
+        return {**start.provenance, "sha256": start.sha256}
 
     def picture(self, batch: StyleBatch) -> np.ndarray:
         """Above a DRR, the same as a film, and back; below a film, the same as a DRR, and back."""

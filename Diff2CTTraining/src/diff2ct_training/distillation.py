@@ -18,6 +18,7 @@ from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.condition import Condition
 from diff2ct.diffusion import Diffusion, Sampling, network_input, trailing_timesteps, x0_from
 from diff2ct_training.denoiser import DenoiserMethod, DenoiserRecipe, denoising_loss, draw_noise
+from diff2ct_training.lineage import TEACHER
 from diff2ct_training.method import Backward, Weights
 from diff2ct_training.volume_method import VolumeBatch
 
@@ -90,7 +91,7 @@ class DistillationMethod(DenoiserMethod):
         return self.samples_of(batch, self.recipe.sampling)
 
     def write_checkpoint(self, folder: Path, stem: str, weights: Mapping[str, Weights], provenance: dict[str, Any]) -> None:
-        super().write_checkpoint(folder, stem, weights, {**provenance, "teacher": self._lineage})
+        super().write_checkpoint(folder, stem, weights, {**provenance, TEACHER: self._lineage})
 
 
 class Teacher(nn.Module):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,16 @@ from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import CUBE_ONLY
 from diff2ct_training.cases import list_cases
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation.cases import PlannedCase, describe_grid, plan_cts, plan_phantom, plan_prepared
+from diff2ct_training.evaluation.cases import (
+    EVALUATION_SEEDS,
+    REAL_CTS,
+    PlannedCase,
+    describe_grid,
+    plan_cts,
+    plan_phantom,
+    plan_prepared,
+)
+from diff2ct_training.evaluation.labels import LABEL_NAMES
 from diff2ct_training.evaluation.methods import (
     BASELINES,
     CheckpointUse,
@@ -29,12 +39,14 @@ from diff2ct_training.evaluation.methods import (
     training_patients,
 )
 from diff2ct_training.evaluation.run import evaluate
+from diff2ct_training.evaluation.seen import seen_by
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
 from diff2ct_training.outputs import output_folder
 from diff2ct_training.scans import Rejected
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
 
+_log = logging.getLogger(__name__)
 DIFFUSION = "diff2ct"
 TRAIN_MEAN, NEAREST = "train-mean", "nearest-neighbour"
 SAMPLES = 4
@@ -46,12 +58,12 @@ class EvaluationRequest:
     """num_phantoms: seeds 0, 1, ... cts: what `plan_cts` takes. cases: a folder that `diff2ct prepare` wrote; split: which of
     them, None for all. checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all.
     steps, samplers, samples: VALUE for all checkpoints, NAME=VALUE for one, none for what each checkpoint says and `SAMPLES`.
-    translator: real-to-DRR
-    translator that the X-rays go through before checkpoints see them.
-    labels: folder with label maps of the CTs. predicted_labels: METHOD=FOLDER with label maps of its reconstructions.
-    label_scheme: the numbers in both. compat, lpips, inception: `ScoringOptions`. num_mean_phantoms: how many training phantoms
-    make the train-mean and are neighbours, where `cases` has no training cases. overwrite: keep nothing of an earlier
-    evaluation in the same folder. keep_volumes: write every reconstruction. workers: processes; several may share a GPU.
+    translator: real-to-DRR translator that the X-rays go through before checkpoints see them.
+    labels: folder with label maps of the CTs; for one that has none there, those that `prepare` would find. predicted_labels:
+    METHOD=FOLDER with label maps of its reconstructions. label_scheme: the numbers in both.
+    compat, lpips, inception: `ScoringOptions`. num_mean_phantoms: how many training phantoms make the train-mean and are
+    neighbours, where `cases` has no training cases. overwrite: keep nothing of an earlier evaluation in the same folder.
+    keep_volumes: write every reconstruction. workers: processes; several may share a GPU.
     Others: `diff2ct.reconstruct`.
     """
 
@@ -111,6 +123,11 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         on_progress(done, total, f"{case}, {method}")
 
     settings = settings_of(request, checkpoints, uses, translator, setup, grid, methods)
+    settings += labels_found(request, cases, scoring)
+    for name, checkpoint in checkpoints.items():
+        for use, names in seen_by(checkpoint, cases):
+            _log.warning("%s was %s %s: its figures there are not those on other patients", name, use, names)
+            settings.append((use, f"{name}: {names}"))
     settings += [("left out", f"{one.source}: {one.reason}") for one in rejected]
     evaluate(
         cases, methods, request.output, scoring=scoring, settings=settings, afresh=request.overwrite,
@@ -128,6 +145,8 @@ def scored_grid(checkpoints: Mapping[str, Checkpoint]) -> VolumeGrid:
 
 def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetup) -> tuple[list[PlannedCase], list[Rejected]]:
     """All cases of a request, phantoms first, and what looked like a CT and is none."""
+    if not 0 <= request.num_phantoms <= len(EVALUATION_SEEDS):
+        raise ValueError(f"--phantoms: got {request.num_phantoms}, accepted are 0 to {len(EVALUATION_SEEDS)}")
     missing = [str(path) for path in (*request.cts, request.labels) if path is not None and not path.exists()]
     if missing:
         raise ValueError(f"--cts, --labels: {', '.join(missing)}: no such file or folder")
@@ -139,6 +158,24 @@ def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetu
     if not cases:
         raise ValueError("cases: got none, accepted is at least one phantom, CT or prepared case")
     return cases, rejected
+
+
+def labels_found(request: EvaluationRequest, cases: Sequence[PlannedCase], scoring: ScoringOptions) -> list[tuple[str, str]]:
+    """How many cases have the label maps that were asked for; ValueError if none has."""
+    lines = []
+    if request.labels is not None:
+        labelled = [case.has_labels for case in cases if case.dataset == REAL_CTS]
+        lines.append(("labels", _share(labelled, "CTs", "--labels", request.labels)))
+    for method, folder in scoring.predicted_labels.items():
+        labelled = [scoring.labels_of(method, case.name) is not None for case in cases]
+        lines.append((f"labels of {method}", _share(labelled, "cases", "--predicted-labels", folder)))
+    return lines
+
+
+def _share(labelled: Sequence[bool], what: str, option: str, folder: Path) -> str:
+    if not any(labelled):
+        raise ValueError(f"{option}: {folder} has a label map of none of {len(labelled)} {what}, {LABEL_NAMES}")
+    return f"{sum(labelled)} of {len(labelled)} {what}"
 
 
 def checkpoint_uses(files: Mapping[str, Path | None], request: EvaluationRequest) -> dict[str, CheckpointUse]:
@@ -232,8 +269,9 @@ def named_checkpoints(options: tuple[str, ...]) -> dict[str, Path | None]:
     """Method name -> checkpoint file; None is the embedded one. A plain FILE is called diff2ct if it is the only one."""
     files: dict[str, Path | None] = {}
     for option in options:
-        name, separator, file = option.rpartition("=")
-        name = name if separator else DIFFUSION if len(options) == 1 else Path(file).stem
+        name, separator, file = option.partition("=")
+        if not separator or Path(option).is_file():
+            name, file = DIFFUSION if len(options) == 1 else Path(option).stem, option
         if name in files:
             raise ValueError(f"--checkpoint: got the name {name!r} twice, accepted are NAME=FILE with different names")
         files[name] = Path(file)

@@ -22,7 +22,8 @@ LAST, BEST = "checkpoint", "best"
 
 class Keeper:
     """validation: samples to find the best checkpoint by, none to keep only the last. extra: tensors of the run that are saved
-    with it and put back in place, beside the method's own.
+    with it and put back in place, beside the method's own. lineage: what a checkpoint says of those before it; a run that goes
+    on keeps its own.
 
     Every process calls every function, as their networks may be shared out among them; only the first one writes.
     """
@@ -35,13 +36,15 @@ class Keeper:
         output: Path,
         validation: Sequence[Sample] = (),
         extra: Mapping[str, torch.Tensor] | None = None,
+        lineage: Mapping[str, Any] | None = None,
     ) -> None:
         self._recipe, self._method, self._output, self._validation = recipe, method, output, validation
         self._networks = {name: bare(network) for name, network in method.networks.items()}
         self._emas = {name: Ema(self._networks[name], recipe.ema_decay) for name in method.averaged}
         self._best_score = torch.tensor(math.inf)
         also = {**method.state, "best_score": self._best_score, **(extra or {})}
-        self._state = TrainingState(recipe, self._networks, self._emas, optimizers, also)
+        self._lineage = dict(lineage or {})
+        self._state = TrainingState(recipe, self._networks, self._emas, optimizers, also, self._lineage)
         self._state_file = output / "state.safetensors"
 
     @property
@@ -63,6 +66,7 @@ class Keeper:
             "steps": step,
             "batch_size": self._recipe.batch_size,
             "seconds_per_step": round(seconds_per_step, 3),
+            **self._lineage,
         }
         stems, scores = [LAST], {}
         if self._validation:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diff2ct.atomic import replacing_file
 from diff2ct_training.keeper import Keeper
+from diff2ct_training.lineage import STARTED_FROM
 from diff2ct_training.method import Method, Sample, bare
 from diff2ct_training.pace import Pace
 from diff2ct_training.recipe import Recipe
@@ -61,8 +62,7 @@ def train(
     method = recipe.method()
     samples = method.samples(data)
     judges = method.validation_samples(validation) if validation is not None else ()
-    if start_from is not None:
-        method.load_checkpoint(start_from)
+    lineage = {} if start_from is None else {STARTED_FROM: method.load_checkpoint(start_from)}
     if isinstance(fabric.strategy, ModelParallelStrategy) and len(method.networks) > 1:
         raise ValueError(f"strategy: got 'fsdp', accepted is 'ddp' for the {len(method.networks)} networks of {recipe.name!r}")
     method.fabric = fabric
@@ -70,7 +70,7 @@ def train(
     networks = [bare(network) for network in method.networks.values()]
     optimizers = method.configure_optimizers()
     pace = Pace(recipe, fabric)
-    keeper = Keeper(recipe, method, optimizers, output, judges, {"spent": pace.spent})
+    keeper = Keeper(recipe, method, optimizers, output, judges, {"spent": pace.spent}, lineage)
     first = keeper.resume()
     if fabric.is_global_zero:
         with replacing_file(output / "recipe.json", overwrite=True) as temporary:

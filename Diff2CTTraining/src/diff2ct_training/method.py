@@ -73,8 +73,8 @@ class Method(ABC, Generic[SampleT, BatchT]):
         `stem`."""
 
     @abstractmethod
-    def load_checkpoint(self, path: Path) -> None:
-        """Start from the weights of a checkpoint. Raises ValueError if they do not fit."""
+    def load_checkpoint(self, path: Path) -> dict[str, Any]:
+        """Start from the weights of a checkpoint; returns its provenance and SHA-256. Raises ValueError if they do not fit."""
 
     def score(self, batch: BatchT) -> float:
         """How far from the truth the networks are on a batch; least is best. Called without gradients."""

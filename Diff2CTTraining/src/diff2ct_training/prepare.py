@@ -19,7 +19,17 @@ from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import inside_grid, resample
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
 from diff2ct_training.case_origin import Source, Wanted, is_made
-from diff2ct_training.cases import BODY, CROPPED, UNSCANNED, Case, describe_case, list_cases, read_case, write_case
+from diff2ct_training.cases import (
+    BODY,
+    CROPPED,
+    UNSCANNED,
+    Case,
+    describe_case,
+    list_cases,
+    phantom_origin,
+    read_case,
+    write_case,
+)
 from diff2ct_training.ct_screws import insert_screws
 from diff2ct_training.film_style import FilmStyle, acquire_styled_views
 from diff2ct_training.framing import SPACING_MM, acquired_spacing, axis_aligned_grid, body_center, cube_around, cut_grid
@@ -257,7 +267,7 @@ def _prepare_phantom(task: PhantomTask) -> None:
         hu=image.hu.hu.clip(*options.clip_hu).round(),
         grid=image.hu.grid,
         center_lps=center,
-        source=f"make_phantom({task.seed})",
+        source=phantom_origin(task.seed),
         screws=tuple(screw.to_dict() for screw in phantom.screws),
         patient=name,
         split=phantom_split(task.seed),

@@ -3,11 +3,13 @@ safetensors file. No pickle."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -50,13 +52,14 @@ class Ema:
 @dataclass(frozen=True, eq=False)
 class TrainingState:
     """All that a run changes. recipe: of which it is. networks: without wrappers. emas: of some of them, by the same names.
-    extra: a method's own."""
+    extra: a method's own. lineage: plain JSON, which goes with the run too."""
 
     recipe: Recipe
     networks: Mapping[str, nn.Module]
     emas: Mapping[str, Ema]
     optimizers: Sequence[torch.optim.Optimizer]
     extra: Mapping[str, torch.Tensor]
+    lineage: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path, step: int, *, write: bool = True) -> None:
         """Atomic: a kill at any moment leaves the previous state. Every process must call it; those that do not `write` only
@@ -67,7 +70,7 @@ class TrainingState:
                 tensors |= {f"optimizer/{n}/{index}/{k}": whole(torch.as_tensor(v)) for k, v in moments.items()}
         if write:
             partial = path.with_suffix(".partial")
-            metadata = {"step": str(step), "recipe": self.recipe.to_json()}
+            metadata = {"step": str(step), "recipe": self.recipe.to_json(), "lineage": json.dumps(self.lineage)}
             save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, metadata=metadata)
             partial.replace(path)
 
@@ -81,6 +84,10 @@ class TrainingState:
                 step = int(metadata["step"])
                 if "recipe" in metadata:
                     self.recipe.check_goes_on(metadata["recipe"])
+                if "lineage" in metadata:
+                    lineage = json.loads(metadata["lineage"])
+                    self.lineage.clear()
+                    self.lineage.update(lineage)
                 found = {name: file.get_tensor(name) for name in file.keys()}
             for name, tensor in self._tensors().items():
                 tensor.copy_(like(found.pop(name), tensor))

@@ -18,6 +18,7 @@ from diff2ct.networks import NETWORKS
 from diff2ct_training.acquisitions import CUBE_ONLY
 from diff2ct_training.activations import recompute
 from diff2ct_training.cases import describe_case, list_cases
+from diff2ct_training.lineage import ORIGINS
 from diff2ct_training.method import Method, Weights, bare
 from diff2ct_training.pairs import Pair, batch_of
 from diff2ct_training.pictures import mid_planes
@@ -61,9 +62,11 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
     def samples(self, folder: Path) -> VolumeSamples:
         samples = VolumeSamples(self.volume_recipe, folder)
         cases = [describe_case(file) for file in list_cases(folder, "train")]
+        cts = [case for case in cases if case["kind"] == "ct"]
         self._sources = {
             "phantoms": sum(case["kind"] == "phantom" for case in cases),
-            "cts": sorted({case["source"] for case in cases if case["kind"] == "ct"}),
+            "cts": sorted({case["source"] for case in cts}),
+            ORIGINS: sorted({case["record"]["source_sha256"] for case in cts if "source_sha256" in case.get("record", {})}),
         }
         if samples.renders:
             self._sources[CUBE_ONLY] = self.volume_recipe.acquisition.cube_only
@@ -92,7 +95,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
         )
         save_checkpoint(folder / f"{stem}.safetensors", checkpoint)
 
-    def load_checkpoint(self, path: Path) -> None:
+    def load_checkpoint(self, path: Path) -> dict[str, Any]:
         found = load_checkpoint(path)
         if (found.network_name, found.network.config) != (self._network_name, self._config):
             raise ValueError(
@@ -100,6 +103,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
                 f"accepted is {self._network_name} {self._config}"
             )
         bare(self.network).load_state_dict(found.network.state_dict())
+        return {**found.provenance, "sha256": found.sha256}
 
     def score(self, batch: VolumeBatch) -> float:
         """Mean absolute error [HU] where the truth is known."""

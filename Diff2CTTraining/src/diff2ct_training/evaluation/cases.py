@@ -19,11 +19,12 @@ from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import grid_around_isocenter
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.acquisitions import coarsened
-from diff2ct_training.cases import UNSCANNED, describe_case, filled, labels_file, read_case, read_labels
+from diff2ct_training.case_origin import Source
+from diff2ct_training.cases import UNSCANNED, describe_case, filled, labels_file, phantom_origin, read_case, read_labels
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
-from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae, vertebrae_of
+from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, vertebrae_of
 from diff2ct_training.framing import acquired_spacing, body_center, on_voxels
-from diff2ct_training.labels import TOTALSEGMENTATOR
+from diff2ct_training.labels import TOTALSEGMENTATOR, LabelFile, read_label_files
 from diff2ct_training.parallel import Caught, Failed
 from diff2ct_training.scans import Rejected, Scan, find_cts
 
@@ -60,13 +61,17 @@ Make = Callable[[], EvaluationCase]
 @dataclass(frozen=True, eq=False)
 class PlannedCase:
     """A case that is rendered when it is needed. identity: everything that decides what it is, as text. patient: whose it is,
-    empty for one of whom there is nothing else."""
+    empty for one of whom there is nothing else. origin: what tells it from others wherever it lies, SHA-256 or
+    `phantom_origin`; empty for a CT of these `files`, or where nobody knows. has_labels: of a CT."""
 
     dataset: str
     name: str
     identity: str
     make: Make
     patient: str = ""
+    origin: str = ""
+    files: tuple[Path, ...] = ()
+    has_labels: bool = False
 
 
 def made(make: Make) -> EvaluationCase | Failed:
@@ -80,8 +85,9 @@ def _call(make: Make) -> EvaluationCase:
 
 def plan_phantom(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
     """`phantom_case`, later."""
-    identity = f"make_phantom({seed}) on {describe_grid(model_grid)}, X-rays {setup.describe()}"
-    return PlannedCase(PHANTOMS, phantom_name(seed), identity, partial(phantom_case, seed, model_grid, setup))
+    identity = f"{phantom_origin(seed)} on {describe_grid(model_grid)}, X-rays {setup.describe()}"
+    make = partial(phantom_case, seed, model_grid, setup)
+    return PlannedCase(PHANTOMS, phantom_name(seed), identity, make, origin=phantom_origin(seed))
 
 
 def plan_cts(
@@ -91,7 +97,8 @@ def plan_cts(
     label_folder: Path | None = None,
     scheme: str = TOTALSEGMENTATOR,
 ) -> tuple[list[PlannedCase], list[Rejected]]:
-    """All CTs that `diff2ct prepare` would find in files and folders, and what is not taken.
+    """All CTs that `diff2ct prepare` would find in files and folders, and what is not taken. label_folder: with their label
+    maps, None for no labels; of one that has none there those count that `prepare` would find.
 
     A case has the name of its file, or of the folder that is one DICOM series, if that is what was given or lies directly in
     it; else the name that it would be prepared under.
@@ -118,15 +125,27 @@ def plan_ct(
     name: str = "",
     scan: Scan | None = None,
 ) -> PlannedCase:
-    """`ct_case`, later. Files count by what is in them, not by where they are. scheme: the labels' numbers. name: default the
-    file's. scan: what is known of it, for one of several DICOM series in a folder."""
+    """`ct_case`, later. Files count by what is in them, not by where they are. scheme: of the numbers in `label_folder`. name:
+    default the file's. scan: what is known of it, for one of several DICOM series in a folder."""
     name = name or ct_name(path)
     files = () if scan is None or scan.series_uid is None else scan.files
-    labels = None if label_folder is None else find_labels(label_folder, name)
-    known = "" if labels is None else f", {scheme} labels {fingerprint(labels)}"
+    labels: tuple[LabelFile, ...] = ()
+    known = ""
+    if label_folder is not None and (file := find_labels(label_folder, name)) is not None:
+        labels, known = (LabelFile(file, scheme),), f", {scheme} labels {fingerprint(file)}"
+    elif label_folder is not None and scan is not None and scan.labels:
+        labels, known = scan.labels, f", its own labels {Source(scan.files, scan.labels).labels_sha256[:16]}"
     identity = f"CT {fingerprint(path, files)}{known} on {describe_grid(model_grid)}, X-rays {setup.describe()}"
-    make = partial(ct_case, path, model_grid, setup, labels, scheme, name=name, scan=scan)
-    return PlannedCase(REAL_CTS, name, identity, make, "" if scan is None else scan.patient)
+    make = partial(ct_case, path, model_grid, setup, labels, name=name, scan=scan)
+    return PlannedCase(
+        REAL_CTS,
+        name,
+        identity,
+        make,
+        patient="" if scan is None else scan.patient,
+        files=scan.files if scan is not None else (path,) if path.is_file() else (),
+        has_labels=bool(labels),
+    )
 
 
 def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
@@ -141,6 +160,7 @@ def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup)
         identity,
         partial(prepared_case, json_file, model_grid, setup),
         description["patient"],
+        description["source"] if description["kind"] == "phantom" else description.get("record", {}).get("source_sha256", ""),
     )
 
 
@@ -163,13 +183,12 @@ def ct_case(
     path: Path,
     model_grid: VolumeGrid,
     setup: BiplanarSetup,
-    labels: Path | None = None,
-    scheme: str = TOTALSEGMENTATOR,
+    labels: tuple[LabelFile, ...] = (),
     *,
     name: str = "",
     scan: Scan | None = None,
 ) -> EvaluationCase:
-    """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label map. Others: as in
+    """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label maps. Others: as in
     `plan_ct`."""
     from diff2ct.volume_io import read_ct
 
@@ -178,7 +197,7 @@ def ct_case(
     spacing = acquired_spacing(ct.grid)
     return replace(
         case,
-        labels=None if labels is None else read_vertebrae(labels, case.grid, scheme),
+        labels=vertebrae_of(read_label_files(labels, case.grid)) if labels else None,
         spacing_mm=(spacing["pixel_spacing_mm"], spacing["slice_spacing_mm"]),
     )
 

@@ -10,6 +10,7 @@ from diff2ct.volume import VolumeGrid
 from diff2ct.volume_io import VOLUME_SUFFIXES
 from diff2ct_training.labels import NUMBERS, TOTALSEGMENTATOR, LabelFile, read_label_files
 
+LABEL_NAMES = "accepted are files called CASE or CASE_vertebrae, such as CASE.nii.gz"
 _NO_VERTEBRAE = ("sacrum", "hip", "lumbar", "coccyx")
 
 

@@ -62,6 +62,19 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def test_a_ct_that_stands_in_two_splits_under_two_names_is_told(tmp_path: Path) -> None:
+    source = ct_folder(tmp_path / "in", "a.nii.gz", "b.nii.gz", "c.nrrd")
+    (source / "a again.nii.gz").write_bytes((source / "a.nii.gz").read_bytes())
+    write_volume(trunk(1), source / "b again.nrrd")  # other files, the same voxels
+    splits = {"a": "train", "a again": "test", "b": "val", "b again": "train", "c": "test"}
+    (tmp_path / "split.csv").write_text("patient,split\n" + "".join(f"{name},{split}\n" for name, split in splits.items()))
+    request = PrepareRequest(output=tmp_path / "out", cts=(source,), split=str(tmp_path / "split.csv"))
+    text = run_preparation(request, on_progress=lambda *_, **__: None).text
+    assert text.count("the same CT in several splits: ") == 2
+    assert "a again.nii.gz (test), a.nii.gz (train)" in text and "b again.nrrd (train), b.nii.gz (val)" in text
+    assert (tmp_path / "out" / "report.md").read_text().count("the same CT in several splits") == 2
+
+
 def test_cts_become_cases_with_bent_copies(tmp_path: Path) -> None:
     done = prepared(tmp_path / "cases", ct_folder(tmp_path / "in", "scan.nii.gz"), num_variants=3, screw_share=0)
     assert done.cases == ["ct_scan_000", "ct_scan_001", "ct_scan_002"]

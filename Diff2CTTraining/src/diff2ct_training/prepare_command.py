@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diff2ct.process import tune_allocator
-from diff2ct_training.cases import list_cases
+from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.cyclegan import CycleGanRecipe
 from diff2ct_training.film_style import FilmStyle
 from diff2ct_training.prepare import CaseOptions, prepare, prepare_xrays
-from diff2ct_training.prepare_report import SUMMARY, verify
+from diff2ct_training.prepare_report import SUMMARY, in_several_splits, verify
 from diff2ct_training.recipes import recipe_named
 from diff2ct_training.reference import check_reference, reference_seeds
 from diff2ct_training.scans import AUTO, Rejected, Scan, find_cts
@@ -87,6 +87,8 @@ def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -
         reasons = "; ".join(f"{one.source}: {one.reason}" for one in done.rejected[:3])
         raise ValueError(f"prepare: none of {len(scans)} CTs could be prepared ({reasons})")
     lines = [f"{len(done.cases)} cases in {request.output}, {len(done.rejected)} not prepared: {request.output / SUMMARY}"]
+    cases = {file.stem: describe_case(file) for file in list_cases(request.output)}
+    lines += [f"warning: {leak}; see --patient-pattern and --split" for leak in in_several_splits(cases)]
     if request.reference:
         lines.append(check_reference(request.reference, request.output))
     if isinstance(recipe, VolumeRecipe | CycleGanRecipe) and request.num_xrays:

@@ -64,6 +64,20 @@ def write_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     return cases
 
 
+def in_several_splits(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each CT that stands in more than one split under different names: the same files, or the same voxels."""
+    found: dict[str, dict[str, str]] = {}
+    for case in cases.values():
+        record = case.get("record", {})
+        if case["kind"] == "ct" and not record.get("variant"):
+            for digest in {record.get("source_sha256"), record.get("sha256")} - {None}:
+                found.setdefault(digest, {})[case["split"]] = case["source"]
+    several = [
+        ", ".join(sorted(f"{source} ({split})" for split, source in one.items())) for one in found.values() if len(one) > 1
+    ]
+    return [f"the same CT in several splits: {sources}" for sources in dict.fromkeys(several)]
+
+
 def verify(folder: Path) -> list[str]:
     """What is not as manifest.csv says, one sentence each. ValueError without a manifest. One of an earlier version does not
     tell of JSON files and X-rays."""
@@ -107,6 +121,8 @@ def summary(cases: Mapping[str, Mapping[str, Any]], rows: Sequence[Row]) -> str:
         if members:
             patients, screwed = len({case["patient"] for case in members}), sum(bool(case["screws"]) for case in members)
             lines.append(f"| {split} | {patients} | {len(members)} | {screwed} |")
+    if leaks := in_several_splits(cases):
+        lines += ["", "## Test and training are not apart", "", *(f"- {leak}" for leak in leaks)]
     if scans:
         lines += ["", "## What is unusual", "", "| | CTs |", "| --- | --- |"]
         counts = Counter(flag for row in scans for flag in row["flags"].split("; ") if flag)

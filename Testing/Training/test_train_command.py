@@ -85,6 +85,19 @@ def test_what_cannot_be_is_said_in_one_line(options: list[object], said: str, ca
     assert result.exit_code != 0 and said in result.output.replace("\n", " ")
 
 
+@pytest.mark.parametrize(("accelerator", "gpus"), [("cuda", 0), ("gpu", 0), ("cuda", 2)])
+def test_gpus_that_are_not_there_are_said_in_one_line(
+    accelerator: str, gpus: int, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_fabric.accelerators.cuda.num_cuda_devices", lambda: gpus)
+    result = train(
+        "--recipe", "debug", "--accelerator", accelerator, "--devices", 4, "--cases", cases, "--output", tmp_path / "run",
+        "--precision", "32-true",
+    )  # fmt: skip
+    assert result.exit_code == 2 and f"got {accelerator} and 4, accepted is what there is here (" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("accelerator", "found", "fastest", "trains_in"),
     [

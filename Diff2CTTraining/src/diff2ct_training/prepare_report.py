@@ -72,10 +72,8 @@ def in_several_splits(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if case["kind"] == "ct" and not record.get("variant"):
             for digest in {record.get("source_sha256"), record.get("sha256")} - {None}:
                 found.setdefault(digest, {})[case["split"]] = case["source"]
-    several = [
-        ", ".join(sorted(f"{source} ({split})" for split, source in one.items())) for one in found.values() if len(one) > 1
-    ]
-    return [f"the same CT in several splits: {sources}" for sources in dict.fromkeys(several)]
+    several = (sorted(f"{source} ({split})" for split, source in one.items()) for one in found.values() if len(one) > 1)
+    return [f"the same CT in several splits: {sources}" for sources in dict.fromkeys(", ".join(one) for one in several)]
 
 
 def verify(folder: Path) -> list[str]:

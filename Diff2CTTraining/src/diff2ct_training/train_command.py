@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from diff2ct.process import tune_allocator
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from diff2ct_training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
     """Train, or go on with the run that `output` holds; returns `output`."""
     tune_allocator()
     from diff2ct_training.distillation import DistillationRecipe, taught_by
-    from diff2ct_training.loop import make_fabric, train
+    from diff2ct_training.loop import train
     from diff2ct_training.recipes import recipe_named
 
     changes: dict[str, Any] = {name: getattr(request, name) for name in RECIPE_OPTIONS}
@@ -80,7 +82,7 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
     recipe = replace(recipe, **wanted)
     if request.precision is None:
         recipe = suited_to_gpu(recipe, request.accelerator)
-    fabric = make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes, request.strategy)
+    fabric = fabric_for(request, recipe)
     fabric.launch()
     return train(
         recipe,
@@ -92,6 +94,19 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
         num_workers=request.num_workers,
         on_step=on_step,
     )
+
+
+def fabric_for(request: TrainingRequest, recipe: Recipe) -> Fabric:
+    """Where the run takes place; ValueError if this machine has no such place."""
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from diff2ct_training.loop import make_fabric
+
+    try:
+        return make_fabric(recipe, request.output, request.accelerator, request.devices, request.num_nodes, request.strategy)
+    except (RuntimeError, TypeError, MisconfigurationException) as error:
+        got = f"--accelerator, --devices: got {request.accelerator} and {request.devices}"
+        raise ValueError(f"{got}, accepted is what there is here ({' '.join(str(error).split())})") from error
 
 
 def coarser(recipe: Recipe, spacing_mm: float) -> Recipe:

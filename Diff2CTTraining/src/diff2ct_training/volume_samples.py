@@ -35,7 +35,8 @@ class VolumeRecipe(Recipe):
 
     acquisition: how training X-rays vary. slab: axial planes trained at a time, None for the whole cube. uses: samples made of
         one acquisition in a row, where X-rays are rendered while training (none are stored): that costs a CPU as much as a
-        step. ct_share: share of samples from CTs where both CTs and phantoms are given.
+        step. As many worker processes, which take turns, render it once each and save nothing. ct_share: share of samples from
+        CTs where both CTs and phantoms are given.
     """
 
     network: Any

@@ -176,7 +176,7 @@ def plan_train_mean(
 ) -> PlannedMethod:
     """`train_mean_method`, later. case_files: training cases, of which the CTs count."""
     cts = tuple(file for file in case_files if describe_case(file)["kind"] == "ct")
-    identity = f"mean of {_phantoms(num_phantoms)}" + (f", for CTs of {_who(cts)}" if cts else "")
+    identity = f"mean of {num_phantoms} training phantoms" + (f", for CTs of {_who(cts)}" if cts else "")
     return PlannedMethod(identity, partial(train_mean_method, num_phantoms, model_grid, cts, workers), shared=True)
 
 
@@ -194,7 +194,7 @@ def _mean_of_kind(phantoms: np.ndarray, cts: np.ndarray, case: EvaluationCase) -
 
 def plan_nearest_neighbour(num_phantoms: int, case_files: Sequence[Path] = (), *, workers: int = 1) -> PlannedMethod:
     """`nearest_neighbour_method`, later."""
-    identity = f"nearest of {_who(case_files) if case_files else _phantoms(num_phantoms)}"
+    identity = f"nearest of {_who(case_files) if case_files else f'{num_phantoms} training phantoms'}"
     build = partial(nearest_neighbour_method, num_phantoms, tuple(case_files), workers)
     return PlannedMethod(identity, build, shared=True)
 
@@ -215,10 +215,6 @@ def _who(case_files: Sequence[Path]) -> str:
     described = [describe_case(file) for file in case_files]
     content = [(case.get("record", {}).get("sha256"), case["center_lps"]) for case in described]
     return f"{len(case_files)} training cases {hash_of([(f.stem, *c) for f, c in zip(case_files, content, strict=True)])}"
-
-
-def _phantoms(count: int) -> str:
-    return f"{count} training phantoms, seeds from {FIRST_TRAINING_SEED}"
 
 
 def _training_seeds(count: int) -> range:

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 try:
     from pydicom.encaps import get_frame
@@ -129,9 +129,12 @@ def _decompressed(dataset: Dataset, index: int) -> np.ndarray:
             bare.add(dataset[keyword])
     bare.PhotometricInterpretation = "MONOCHROME2"
     count = count_frames(dataset)
+    frame = get_frame(dataset.PixelData, index, number_of_frames=count)
+    if dataset.file_meta.TransferSyntaxUID == RLELossless and not 1 <= int.from_bytes(frame[:4], "little") <= 15:
+        raise ValueError("an RLE frame without segments")  # of which GDCM takes down the whole process
     if count > 1:
         bare.NumberOfFrames = 1
-        bare.PixelData = encapsulate([get_frame(dataset.PixelData, index, number_of_frames=count)])
+        bare.PixelData = encapsulate([frame])
         bare["PixelData"].VR, bare["PixelData"].is_undefined_length = "OB", True
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")

@@ -655,6 +655,16 @@ def test_of_a_compressed_run_one_frame_is_decoded(tmp_path: Path, coding: str) -
         read_radiograph(tmp_path / "short.dcm", frame=4)
 
 
+def test_an_empty_rle_frame_is_damage_and_takes_nothing_down(tmp_path: Path) -> None:
+    codes = marked_codes(beam(View.AP))
+    dataset = pydicom.dcmread(save_dicom(tmp_path / "x.dcm", codes))
+    compress(dataset, codes[None], "RLE", tmp_path)
+    dataset.PixelData = pydicom.encaps.encapsulate([b"\0" * 70])
+    dataset.save_as(tmp_path / "coded.dcm")
+    with pytest.raises(ValueError, match=r"coded.dcm: damaged DICOM file \(an RLE frame without segments\)"):
+        read_radiograph(tmp_path / "coded.dcm")
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("coding", ["RLE", "JPEG", "JPEG2000"])
 @pytest.mark.parametrize(("bits", "signed"), [(16, 0), (16, 1), (12, 1)])

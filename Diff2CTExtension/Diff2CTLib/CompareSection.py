@@ -121,6 +121,8 @@ class CompareSection:
         state = _("no reconstruction yet")
         if has:
             state = _("with {name}").format(name=truth.GetName()) if truth is not None else _("no ground truth chosen")
+        if has and self._comparison is not None and self._comparison.doubts():
+            state = _("{state}; does not explain its X-rays").format(state=state)
         self.ui.compareSection.text = _("Compare: {state}").format(state=state)
 
     def _fillViews(self, parameterNode):
@@ -204,9 +206,10 @@ class CompareSection:
         """What there is to say about the figures of the chosen reconstruction."""
         if self._comparison is None:
             return _("Computing the figures...") if self._isComputing() else self._failed[1]
+        said = [_("Warning: {sentence}").format(sentence=sentence) for sentence in self._comparison.doubts()]
         if self._comparison.key not in ("", self._key):
-            return _("Computed before the volumes or the X-rays were changed; new figures need PyTorch.")
-        return ""
+            said.append(_("Computed before the volumes or the X-rays were changed; new figures need PyTorch."))
+        return "\n".join(said)
 
     def _fillTable(self, parameterNode):
         table = self.ui.metricsTable

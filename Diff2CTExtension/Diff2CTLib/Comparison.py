@@ -64,6 +64,14 @@ class Comparison:
             )
         return rows
 
+    def doubts(self):
+        """Sentences about X-rays that the reconstruction does not explain."""
+        from diff2ct.geometry import View
+        from diff2ct.told import unexplained
+
+        names = ["lateral" if View(view["view"]).is_lateral else "frontal" for view in self.reprojection]
+        return unexplained(self.reprojection, names)
+
     def asText(self, separator="\t"):
         """Every figure, one per line, for a clipboard or a .csv file."""
         lines = [["figure", "value"]]

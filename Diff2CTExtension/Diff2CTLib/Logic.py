@@ -146,6 +146,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
         steps: denoising steps, None for the default. samples: the mean of so many volumes, and their standard deviation.
         The outcome's mapNodes has the deviation, and of a calibrated checkpoint the expected error and what the X-rays settle.
+        Its warnings, also logged, say what may have spoiled it, such as X-rays that the volume does not explain.
         consistency: True or False, whether the volume is moved toward the X-rays; None is where that was measured to help; a
         dict with fields of diff2ct.consistency.Consistency, such as {"when": "steps", "tv": 0.1}, also says how.
         checkpoint: path of a .safetensors file, None for the embedded one. device: auto, cuda, mps or cpu.
@@ -182,7 +183,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """One CT for each sub-folder of `folder` that holds two X-ray files; written to outputFolder/<name>.nrrd.
 
         Returns {name of the sub-folder: path of the CT, or the error that kept it from being made}. Volumes that exist are not
-        made again. onCase(name, path or error) is called after each. The scene is left as it was. options: of `reconstruct`.
+        made again. onCase(name, path or error) is called after each. Warnings are logged with the path of the frontal X-ray.
+        The scene is left as it was. options: of `reconstruct`.
         """
         outputFolder = Path(outputFolder)
         outputFolder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """One reconstruction: two X-rays of the scene -> files -> child process -> a new volume of the scene."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 
@@ -58,8 +59,9 @@ class Outcome:
     """How a reconstruction ended. status: done, cancelled or failed. message: one sentence for the user.
 
     mapNodes: volumes beside it, by the names of `diff2ct.maps.MAPS`. reprojection: per view, how well the volume explains the
-    X-ray ({"relative_l2", "ncc"}); reprojectionBefore: the same before data consistency, None without it. seconds: as `Timing`
-    needs it.
+    X-ray ({"relative_l2", "ncc"}); reprojectionBefore: the same before data consistency, None without it. warnings: sentences
+    about what may spoil it: of the files, of what is assumed, and of X-rays that the volume does not explain. seconds: as
+    `Timing` needs it.
     """
 
     status: str
@@ -68,6 +70,7 @@ class Outcome:
     mapNodes: dict = field(default_factory=dict)
     reprojection: list = field(default_factory=list)
     reprojectionBefore: list | None = None
+    warnings: list = field(default_factory=list)
     provenance: dict = field(default_factory=dict)
     device: str = ""
     checkpoint: str = ""
@@ -89,6 +92,7 @@ class Reconstruction:
         self._onProgress, self._onFinished = onProgress, onFinished
         self._name = pair[0].radiograph.source.rpartition(".")[0] or pair[0].radiograph.source or ap.GetName()
         self._sources = ", ".join(xray.radiograph.source for xray in pair)
+        self._origin = pair[0].path or self._name  # tells the cases of a batch apart
         self._samples, self._isDefaultSteps = options.get("samples", 1), not options.get("steps")
         self._checkpoint = options.get("checkpoint") or ""
         self._answer, self._stopReason = {}, ""
@@ -229,6 +233,8 @@ class Reconstruction:
             values, words = found[name][0], MAP_NAMES[name]().format(name=self._name)
             mapNodes[name] = SceneBridge.addVolume(values.hu, values.grid, words)
             node.SetNodeReferenceID(mapReference(name), mapNodes[name].GetID())
+        for sentence in answer["warnings"]:
+            logging.warning(f"Diff2CT, {self._origin}: {sentence}")
         return Outcome(
             "done",
             _("{name} is there, after {seconds:.1f} s.").format(name=node.GetName(), seconds=self._elapsed()),
@@ -236,6 +242,7 @@ class Reconstruction:
             mapNodes=mapNodes,
             reprojection=answer["reprojection"],
             reprojectionBefore=answer["reprojection_before"],
+            warnings=answer["warnings"],
             provenance=provenance,
             device=answer["device"],
             checkpoint=self._checkpoint,

@@ -103,6 +103,7 @@ class ReconstructionSection:
         self._message = outcome.message
         self.ui.logTextEdit.appendPlainText(outcome.message)
         if outcome.status == "done":
+            self._message = "\n".join([outcome.message, *_doubts(outcome)])
             Timing.remember(outcome)
             self._tellDetails(outcome)
             self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
@@ -112,7 +113,10 @@ class ReconstructionSection:
         self._panel.updateSoon()
 
     def _tellDetails(self, outcome):
-        """Into the log: the style of the X-rays, how well the volume explains each, and what data consistency changed."""
+        """Into the log: the warnings, the style of the X-rays, how well the volume explains each, and what data consistency
+        changed."""
+        for sentence in outcome.warnings:
+            self.ui.logTextEdit.appendPlainText(sentence)
         if "Style" in outcome.provenance:
             self.ui.logTextEdit.appendPlainText(_("X-rays: {style}").format(style=outcome.provenance["Style"]))
         before = outcome.reprojectionBefore or [None] * len(outcome.reprojection)
@@ -294,6 +298,13 @@ class ReconstructionSection:
         else:
             self._message = _("Everything that is needed is installed.")
         self._panel.updateSoon()
+
+
+def _doubts(outcome):
+    """Those warnings of a run that could not be told before it, as all others are by the section X-rays."""
+    from diff2ct.told import unexplained
+
+    return [_("Warning: {sentence}").format(sentence=sentence) for sentence in unexplained(outcome.reprojection)]
 
 
 def _checkpointWords(facts):

@@ -56,11 +56,12 @@ def told(radiographs: Sequence[Radiograph]) -> Told:
     return result
 
 
-def unexplained(reprojection: Sequence[Mapping[str, float]]) -> list[str]:
-    """Sentences about X-rays, frontal first, that the volume made from them does not explain; `Reconstruction.reprojection`."""
+def unexplained(reprojection: Sequence[Mapping[str, Any]], names: Sequence[str] = ("frontal", "lateral")) -> list[str]:
+    """Sentences about X-rays of these names that the volume made from them does not explain; `Reconstruction.reprojection`,
+    where a correlation that there is none of may also be None."""
     sentences = []
-    for name, view in zip(("frontal", "lateral"), reprojection, strict=True):
-        if math.isnan(view["ncc"]):
+    for name, view in zip(names, reprojection, strict=True):
+        if view["ncc"] is None or math.isnan(view["ncc"]):
             sentences.append(f"Nothing of the volume shows in the {name} X-ray: does the central ray meet it where stated?")
         elif view["ncc"] < USUAL_NCC:
             found = f"correlation {view['ncc']:.2f} when projected, usual is {USUAL_NCC:g} or more"

@@ -100,6 +100,8 @@ def test_a_volume_that_does_not_explain_an_x_ray_is_said() -> None:
     (sentence,) = unexplained([{"ncc": 0.7}, {"ncc": -0.6}])
     assert "explain the lateral X-ray" in sentence and "-0.60" in sentence
     assert len(unexplained([{"ncc": math.nan}, {"ncc": 0.3}])) == 2
+    (sentence,) = unexplained([{"ncc": None}], ["lateral"])  # a figure of a scene that was saved
+    assert sentence.startswith("Nothing of the volume shows in the lateral X-ray")
 
 
 def test_assumed_values_are_plain_json(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Stand-ins for the two child processes, without torch: they speak the same JSON lines and fail on demand.
 
-python children.py worker done|slow|hang|crash|error|silent|garbage
+python children.py worker done|doubtful|slow|hang|crash|error|silent|garbage
 python children.py service [broken]
 """
 
@@ -68,10 +68,10 @@ def worker(mode):
         device="cpu",
         seconds=0.06,
         peak_memory_mb=1.0,
-        reprojection=[{"relative_l2": 0.1, "ncc": 0.9}] * 2,
+        reprojection=[{"relative_l2": 0.1, "ncc": 0.9}, {"relative_l2": 0.1, "ncc": -0.35 if mode == "doubtful" else 0.9}],
         reprojection_before=[{"relative_l2": 0.2, "ncc": 0.8}] * 2,
         maps=maps,
-        warnings=[],
+        warnings=["The volume does not explain the lateral X-ray"] if mode == "doubtful" else [],
         provenance={},
     )
     return 0

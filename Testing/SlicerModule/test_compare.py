@@ -346,6 +346,17 @@ def test_the_agreement_with_the_xrays_is_in_the_table(panel, xrays, pair):
     assert panel.ui.metricsTable.item(5, 3).text() == "error 12.3 %, corr. 0.900"
 
 
+@pytest.mark.parametrize(("ncc", "said"), [(-0.35, "correlation -0.35"), (None, "Nothing of the volume shows"), (0.9, "")])
+def test_figures_of_a_saved_scene_still_tell_an_xray_that_is_not_explained(panel, pair, ncc, said):
+    facts = json.loads(pair[0].GetAttribute("Diff2CT.comparison"))
+    facts["reprojection"] = [{"view": "LL", "relative_l2": 0.5, "ncc": ncc}]
+    pair[0].SetAttribute("Diff2CT.comparison", json.dumps(facts))
+    settle(panel)
+    words = panel.ui.figuresLabel.text
+    assert (words.startswith("Warning: ") and said in words and "lateral X-ray" in words) if said else words == ""
+    assert panel.ui.compareSection.text.endswith("does not explain its X-rays") == bool(said)
+
+
 def test_a_comparison_that_fails_says_why_once(panel, pair):
     panel.logic.service._command = child("service", "broken")
     panel.logic.service.stop()

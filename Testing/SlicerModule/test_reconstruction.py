@@ -408,6 +408,34 @@ def test_the_log_tells_what_data_consistency_changed(panel, xrays):
     assert "X-ray AP: re-projection error 10.0 %, 20.0 % before data consistency" in panel.ui.logTextEdit.plainText
 
 
+UNEXPLAINED = "The volume does not explain the lateral X-ray"
+
+
+def test_a_volume_that_does_not_explain_its_xrays_is_told(panel, xrays):
+    start(panel, "doubtful")
+    finish(panel)
+    assert f"\nWarning: {UNEXPLAINED} (correlation -0.35" in panel.ui.statusLabel.text and panel.messages == []
+    assert UNEXPLAINED in panel.ui.logTextEdit.plainText
+    start(panel, "done")
+    finish(panel)
+    assert "is there, after" in panel.ui.statusLabel.text and "Warning" not in panel.ui.statusLabel.text
+
+
+def test_the_console_gets_the_warnings_of_a_run_and_a_batch_logs_them_with_their_case(panel, xrays, tmp_path, caplog):
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct.radiograph import write_radiograph
+
+    panel.logic.workerCommand = child("worker", "doubtful")
+    assert panel.logic.reconstruct(*xrays).warnings == [UNEXPLAINED]
+    (tmp_path / "in" / "one").mkdir(parents=True)
+    for node, name in zip(xrays, ("ap", "lateral"), strict=True):
+        write_radiograph(SceneBridge.xrayFromNode(node).radiograph, tmp_path / "in" / "one" / f"{name}.dcm")
+    panel.logic.reconstructFolders(tmp_path / "in", tmp_path / "out")
+    logged = [record.message for record in caplog.records if UNEXPLAINED in record.message]
+    assert logged == [f"Diff2CT, {origin}: {UNEXPLAINED}" for origin in ("AP", tmp_path / "in" / "one" / "ap.dcm")]
+
+
 def test_a_torch_that_does_not_start_is_told_until_it_does(panel, xrays):
     section, service = panel.reconstructionSection, panel.logic.service
     wait_until(lambda: section._deviceNames())

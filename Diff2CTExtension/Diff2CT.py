@@ -22,13 +22,14 @@ class Diff2CT(ScriptedLoadableModule):
             'See the <a href="https://github.com/Diff2CT/SlicerDiff2CT/blob/main/Diff2CTExtension/README.md">tutorial</a>.'
         )
         self.parent.acknowledgementText = _('Method: <a href="https://arxiv.org/abs/2408.09731">arXiv 2408.09731</a>')
-        slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", register)
 
 
-def registerSampleData():
-    from Diff2CTLib import SampleCase
+def register():
+    from Diff2CTLib import Layout, SampleCase
 
     SampleCase.register()
+    Layout.register()
 
 
 class Diff2CTLogic(Logic):

@@ -27,6 +27,9 @@ def show(layoutId):
     if manager is None:
         return False
     register()
+    node = manager.layoutLogic().GetLayoutNode()
+    if manager.layout == layoutId and not node.GetCurrentLayoutDescription():  # of a scene that was opened before `register`
+        node.SetViewArrangement(layoutId)
     manager.setLayout(layoutId)
     for viewName in (*XRAY_VIEWS.values(), *RECONSTRUCTION_VIEWS.values(), *TRUTH_VIEWS.values()):
         logic = sliceLogic(viewName)
@@ -48,8 +51,12 @@ def isShown(layoutId):
 
 
 def register():
-    """Add the layouts to the scene's layout node, which forgets them when the scene is closed."""
-    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    """Add the layouts to the scene's layout node, if there is a main window: early, as a scene that was saved in one of them
+    opens without views while its number is unknown."""
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return
+    node = manager.layoutLogic().GetLayoutNode()
     for layoutId, description in (
         (ALIGNMENT_LAYOUT, alignmentXml()),
         (COMPARE_LAYOUT, compareXml()),

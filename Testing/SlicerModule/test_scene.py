@@ -61,6 +61,41 @@ def test_a_saved_scene_opens_with_everything_as_it_was(panel, xrays, tmp_path):
     assert len([name for name in names if name == "Diff2CT cube"]) == 1
 
 
+@pytest.fixture
+def new_session(panel, monkeypatch, tmp_path):
+    """The layout node of a layout manager as Slicer has it after its start."""
+    import slicer
+
+    from host import app, layout
+    from host.pythonqt import alive
+
+    manager = layout.qSlicerLayoutManager(None, *app._make_scene_and_logic(str(tmp_path)))
+    monkeypatch.setattr(alive(slicer.app), "_layouts", manager)
+    return manager.layoutLogic().GetLayoutNode()
+
+
+def test_a_scene_saved_in_a_layout_of_the_module_opens_with_its_views(new_session):
+    import slicer
+    from Diff2CTLib import Layout
+
+    from host.pythonqt import alive
+
+    alive(slicer.app).startupCompleted.emit()
+    for number in (Layout.ALIGNMENT_LAYOUT, Layout.COMPARE_LAYOUT, Layout.REVIEW_LAYOUT):
+        new_session.SetViewArrangement(number)  # what the saved node does
+        assert "<view" in new_session.GetCurrentLayoutDescription()
+
+
+def test_a_layout_that_came_without_views_gets_them_when_it_is_asked_for(new_session):
+    from Diff2CTLib import Layout
+
+    new_session.SetViewArrangement(Layout.ALIGNMENT_LAYOUT)
+    assert new_session.GetCurrentLayoutDescription() == ""
+    Layout.show(Layout.ALIGNMENT_LAYOUT)
+    assert Layout.isShown(Layout.ALIGNMENT_LAYOUT) and "<view" in new_session.GetCurrentLayoutDescription()
+    assert Layout.sliceLogic(Layout.XRAY_VIEWS["ap"]) is not None
+
+
 def test_a_closed_scene_leaves_an_empty_panel(panel, xrays):
     import slicer
 

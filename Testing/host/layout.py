@@ -27,7 +27,7 @@ class qSlicerLayoutManager(QObject):
         self._node = self._logic.GetLayoutNode()
         self._observers = Observers(self)
         self._observers.add(self._node, vtk.vtkCommand.ModifiedEvent, self._update)
-        self._shown: int | None = None
+        self._shown: tuple[int, str] | None = None  # number and description
         self._viewport: QWidget | None = None
         self._node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
@@ -38,8 +38,11 @@ class qSlicerLayoutManager(QObject):
 
     @slot("setLayout(int)")
     def setLayout(self, number: int) -> None:
+        """As Slicer: nothing happens for the number that is set, even if it has no views; unknown ones are Conventional."""
+        if number == self._node.GetViewArrangement():
+            return
         if not self._node.IsLayoutDescription(number):
-            raise ValueError(f"no layout with number {number}")
+            number = slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
         self._node.SetViewArrangement(number)
 
     @invokable("layoutLogic()")
@@ -117,11 +120,11 @@ class qSlicerLayoutManager(QObject):
         """A slice node without a logic would have no composite node and show nothing."""
         for node in self._of_class("vtkMRMLSliceNode"):
             self.widget_of(node)
-        number = self._node.GetViewArrangement()
-        if number != self._shown:
-            self._shown = number
+        shown = self._node.GetViewArrangement(), self._node.GetCurrentLayoutDescription()
+        if shown != self._shown:
+            self._shown = shown
             self._compose()
-            self.layoutChanged.emit(number)
+            self.layoutChanged.emit(shown[0])
 
     def _compose(self) -> None:
         description = self._node.GetCurrentLayoutDescription()
@@ -164,7 +167,7 @@ class qSlicerLayoutManager(QObject):
         class_name, tag = element.get("class"), element.get("singletontag")
         node = self._scene.GetSingletonNode(tag, class_name)
         if node is None:
-            raise ValueError(f"layout {self._shown}: no {class_name} with singletontag {tag!r}")
+            raise ValueError(f"layout {self._node.GetViewArrangement()}: no {class_name} with singletontag {tag!r}")
         return node
 
 

@@ -70,9 +70,20 @@ def test_layout_makes_its_views(layout_manager: Any) -> None:
     assert layout_manager.threeDWidget(count) is None
 
 
-def test_unknown_layout(layout_manager: Any) -> None:
-    with pytest.raises(ValueError, match="no layout"):
-        layout_manager.setLayout(12345)
+def test_unknown_layout_is_conventional(layout_manager: Any) -> None:
+    import slicer
+
+    layout_manager.setLayout(12345)
+    assert layout_manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
+
+
+def test_a_layout_that_is_set_already_is_not_set_again(layout_manager: Any) -> None:
+    """So one that was unknown when a scene brought its number stays without views."""
+    node = layout_manager.layoutLogic().GetLayoutNode()
+    node.SetViewArrangement(LAYOUT + 1)
+    node.AddLayoutDescription(LAYOUT + 1, "<layout/>")
+    layout_manager.setLayout(LAYOUT + 1)
+    assert (layout_manager.layout, node.GetCurrentLayoutDescription()) == (LAYOUT + 1, "")
 
 
 def test_offsets_are_mm_along_the_normal(layout_manager: Any, volume: Any) -> None:

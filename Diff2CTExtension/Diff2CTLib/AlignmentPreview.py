@@ -7,7 +7,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import Colors, SceneBridge
+from Diff2CTLib import Colors, HiddenNode, SceneBridge
 from Diff2CTLib.ParameterNode import PreviewMode
 
 SLOTS = ("ap", "lateral")
@@ -59,14 +59,8 @@ class AlignmentPreview:
 
     def foreground(self, slot, create=True, clear=False):
         """The hidden volume node that lies over the X-ray of `slot`; None if it does not exist and is not to be created."""
-        name = f"Diff2CT {slot} DRR"
-        node = slicer.mrmlScene.GetFirstNodeByName(name)
-        if node is None and create:
-            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-            node.HideFromEditorsOn()
-            node.SetSaveWithScene(False)
-            node.CreateDefaultDisplayNodes()
-            node.GetDisplayNode().SetSaveWithScene(False)
+        which = "vtkMRMLScalarVolumeNode", f"Diff2CT {slot} DRR"
+        node = HiddenNode.findOrAdd(*which)[0] if create else HiddenNode.find(*which)
         if node is not None and clear:
             slicer.mrmlScene.RemoveNode(node)
             return None

@@ -9,7 +9,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
-from Diff2CTLib import Colors, Layout, SceneBridge
+from Diff2CTLib import Colors, HiddenNode, Layout, SceneBridge
 
 TEXTURE_PIXELS = 512
 CUBE_MM = 256.0
@@ -166,15 +166,10 @@ def _texture(node):
 
 
 def _showModel(name, polyData, color, opacity, isWire=False):
-    node = slicer.mrmlScene.GetFirstNodeByName(name)
-    if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", name)
-        node.HideFromEditorsOn()
+    node, isNew = HiddenNode.findOrAdd("vtkMRMLModelNode", name)
+    if isNew:
         node.SetSelectable(False)
-        node.SetSaveWithScene(False)
-        node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
-        display.SetSaveWithScene(False)
         display.SetColor(*color)
         display.SetOpacity(opacity)
         display.SetBackfaceCulling(False)
@@ -194,6 +189,6 @@ def _showModel(name, polyData, color, opacity, isWire=False):
 
 
 def _hide(name):
-    node = slicer.mrmlScene.GetFirstNodeByName(name)
+    node = HiddenNode.find("vtkMRMLModelNode", name)
     if node is not None and node.GetDisplayNode():
         node.GetDisplayNode().SetVisibility(False)

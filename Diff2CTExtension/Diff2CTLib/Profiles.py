@@ -6,7 +6,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import Colors
+from Diff2CTLib import Colors, HiddenNode
 
 _TABLE, _CHART = "Diff2CT profiles", "Diff2CT shared axis"
 
@@ -32,7 +32,7 @@ def plot(ap, lateral):
     low, high = min(z[0] for z, _profile in profiles), max(z[-1] for z, _profile in profiles)
     height = np.arange(low, high + 1, dtype=np.float64)
     columns = [np.interp(height, z, _unit(profile), left=np.nan, right=np.nan) for z, profile in profiles]
-    table = _node("vtkMRMLTableNode", _TABLE)
+    table, _isNew = HiddenNode.findOrAdd("vtkMRMLTableNode", _TABLE)
     names = [_("height [mm]"), _("AP"), _("lateral")]
     with slicer.util.NodeModify(table):
         slicer.util.updateTableFromArray(table, [height, *columns], names)
@@ -48,24 +48,15 @@ def _unit(profile):
     return (profile - np.mean(profile)) / deviation if deviation > 0 else profile * 0.0
 
 
-def _node(className, name):
-    node = slicer.mrmlScene.GetFirstNodeByName(name)
-    if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass(className, name)
-        node.HideFromEditorsOn()
-        node.SetSaveWithScene(False)
-    return node
-
-
 def _chart(table, names):
-    chart = _node("vtkMRMLPlotChartNode", _CHART)
+    chart, _isNew = HiddenNode.findOrAdd("vtkMRMLPlotChartNode", _CHART)
     if chart.GetNumberOfPlotSeriesNodes() == 2:
         return chart
     chart.SetTitle(_("Attenuation along the body"))
     chart.SetXAxisTitle(_("height, toward the head [mm]"))
     chart.SetYAxisTitle(_("row mean, normalised"))
     for name, color in ((names[1], Colors.AP_COLOR), (names[2], Colors.LATERAL_COLOR)):
-        series = _node("vtkMRMLPlotSeriesNode", f"Diff2CT {name}")
+        series, _isNew = HiddenNode.findOrAdd("vtkMRMLPlotSeriesNode", f"Diff2CT {name}")
         series.SetName(name)
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetXColumnName(names[0])

@@ -39,6 +39,20 @@ def test_a_drr_lies_on_the_detector_of_its_xray(panel, xrays, ct):
     assert "AP" in panel.ui.agreementLabel.text and "agreement" in panel.ui.alignmentSection.text
 
 
+def test_what_the_module_draws_is_in_no_list_and_not_saved(panel, xrays, ct):
+    """From the start: the host fails a test in which a node is hidden only after it was added."""
+    import slicer
+
+    click(panel.ui.alignmentLayoutButton)
+    settle(panel)
+    drawn = [node for node in slicer.util.getNodesByClass("vtkMRMLNode") if node.GetName().startswith("Diff2CT ")]
+    for part in ("ap image", "lateral rays", "cube", "ap DRR", "profiles", "shared axis"):
+        (node,) = [node for node in drawn if node.GetName() == f"Diff2CT {part}"]
+        assert node.GetHideFromEditors() and not node.GetSaveWithScene()
+        display = node.GetDisplayNode() if node.IsA("vtkMRMLDisplayableNode") else None
+        assert display is None or not display.GetSaveWithScene()
+
+
 def test_a_drr_follows_the_central_ray(panel, xrays, ct):
     import vtk
 

@@ -12,10 +12,16 @@ import vtk
 from PySide6.QtCore import Property, QSettings, Signal
 from PySide6.QtWidgets import QApplication
 
+from . import error_log
 from .file_access import qSlicerCoreIOManager
 from .layout import qSlicerLayoutManager
 from .modules import qSlicerModuleManager
 from .standin import invokable, slot
+
+_IN_DATA_MODULE = tuple(
+    f"vtkMRML{kind}Node"
+    for kind in ("Model", "ScalarVolume", "Table", "PlotChart", "PlotSeries", "Transform", "Markups", "Segmentation", "Text")
+)
 
 
 class qSlicerApplication(QApplication):
@@ -35,6 +41,7 @@ class qSlicerApplication(QApplication):
         self._settings = QSettings(str(Path(self._folder.name) / "Slicer.ini"), QSettings.Format.IniFormat)
         self._render_paused = 0
         self._scene, self._logic = _make_scene_and_logic(self._folder.name)
+        self._scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, _watch_hiding)
         self._modules = qSlicerModuleManager(self)
         self._files = qSlicerCoreIOManager(self)
         self._layouts: qSlicerLayoutManager | None = None
@@ -130,6 +137,21 @@ def _make_scene_and_logic(folder: str) -> tuple[slicer.vtkMRMLScene, slicer.vtkS
     data_logic.SetAndObserveDataIOManager(io_logic.GetDataIOManager())
     scene._host_io = (io_logic, data_logic) if hasattr(scene, "__dict__") else None
     return scene, logic
+
+
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def _watch_hiding(scene: slicer.vtkMRMLScene, _event: str, node: slicer.vtkMRMLNode) -> None:
+    """A node that is hidden after it was added is an error: Slicer's Data module looks only when it is added, and what is not
+    saved leaves a dead entry there once the scene is opened again (qSlicerSubjectHierarchyPluginLogic::onNodeAdded)."""
+    if scene.IsImporting() or node.GetHideFromEditors() or not any(map(node.IsA, _IN_DATA_MODULE)):
+        return
+
+    def hidden(node: slicer.vtkMRMLNode, _event: str) -> None:
+        if node.GetHideFromEditors():
+            node.RemoveObserver(tag)
+            error_log.record(f"{node.GetName()} ({node.GetClassName()}) was hidden after it was added to the scene")
+
+    tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, hidden)
 
 
 def module_logics(scene: slicer.vtkMRMLScene, application_logic: slicer.vtkSlicerApplicationLogic) -> dict[str, Any]:

@@ -98,6 +98,20 @@ def test_a_cleared_scene_keeps_the_singleton_without_its_contents() -> None:
     assert (node.GetParameter("steps"), node.GetModuleName()) == ("", "Example")
 
 
+def test_a_node_that_is_hidden_after_it_was_added_is_an_error() -> None:
+    import slicer
+
+    hidden = slicer.vtkMRMLModelNode()
+    hidden.HideFromEditorsOn()
+    slicer.mrmlScene.AddNode(hidden)
+    late = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "Late")
+    late.SetSelectable(False)
+    assert host.errors == []
+    late.HideFromEditorsOn()
+    assert host.errors == ["Late (vtkMRMLModelNode) was hidden after it was added to the scene"]
+    host.errors.clear()
+
+
 def test_packaging_installs_nothing() -> None:
     from slicer.packaging import pip_check, pip_ensure, pip_install
 

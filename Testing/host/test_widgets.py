@@ -172,8 +172,9 @@ def test_node_selector_filters(node_selector: Any) -> None:
 
     node_selector.setMRMLScene(slicer.mrmlScene)
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
-    hidden = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hidden")
+    hidden = slicer.vtkMRMLScalarVolumeNode()
     hidden.SetHideFromEditors(True)
+    slicer.mrmlScene.AddNode(hidden)
     node_selector.showChildNodeTypes = False
     assert node_selector.nodeCount() == 0
     node_selector.showChildNodeTypes, node_selector.showHidden = True, True

@@ -2,7 +2,8 @@
 
 Slicer's process stays free of torch, and survives a crash or an out-of-memory of the child. The child is told to stop by the
 end of its standard input, which also happens if Slicer itself goes away; `PythonSlicer` is a launcher, so killing it might not
-reach the child.
+reach the child, and of a child that crashes it says "... exit abnormally ..." on standard error and ends with code 1
+(ctkAppLauncher.cpp).
 """
 
 import json
@@ -16,6 +17,7 @@ from slicer.i18n import tr as _
 
 MODULE_FOLDER = Path(__file__).resolve().parents[1]  # where `-m` finds the diff2ct beside this file
 KEPT_LINES = 40
+_LAUNCHER_SAW_CRASH = "exit abnormally"
 GRACE_MS = 5000
 
 
@@ -131,7 +133,11 @@ class JsonProcess:
     def _cause(self, exitCode, exitStatus):
         if self._wasKilled:
             return _("it did not stop in time and was ended")
+        hasCrashed = exitStatus == qt.QProcess.CrashExit
+        if exitCode and self._errors and _LAUNCHER_SAW_CRASH in self._errors[-1]:
+            hasCrashed = True
+            self._errors.pop()
         last = f": {self._errors[-1]}" if self._errors else ""
-        if exitStatus == qt.QProcess.CrashExit:
+        if hasCrashed:
             return _("it was ended by the system, which often means that memory ran out{last}").format(last=last)
         return _("exit code {code}{last}").format(code=exitCode, last=last) if exitCode else ""

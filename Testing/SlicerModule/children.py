@@ -2,12 +2,14 @@
 
 python children.py worker done|doubtful|slow|hang|crash|error|silent|garbage
 python children.py service [broken]
+python children.py launcher worker|service MODE: in a child of its own, as PythonSlicer does.
 """
 
 import base64
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -91,6 +93,15 @@ def write_nrrd(path, hu, **attributes):
     path.write_bytes(header.encode("ascii") + hu.tobytes())
 
 
+def launcher(*arguments):
+    """Its end is that of its child, but for a crash."""
+    code = subprocess.run([sys.executable, "-u", __file__, *arguments], check=False).returncode
+    if code < 0:
+        say(sys.stderr, f"error: [{sys.executable}] exit abnormally - Report the problem.")
+        return 1
+    return code
+
+
 def service(mode):
     for line in sys.stdin:
         request = json.loads(line)
@@ -148,4 +159,4 @@ def compare(request):
 
 
 if __name__ == "__main__":
-    sys.exit({"worker": worker, "service": service}[sys.argv[1]](*(sys.argv[2:] or [""])))
+    sys.exit({"worker": worker, "service": service, "launcher": launcher}[sys.argv[1]](*(sys.argv[2:] or [""])))

@@ -150,6 +150,14 @@ def test_a_failure_is_one_message_with_its_cause(panel, xrays, mode, cause):
     assert panel.ui.reconstructButton.text == "Reconstruct" and panel.ui.reconstructButton.enabled
 
 
+def test_a_crash_behind_the_launcher_of_slicer_is_told_alike(panel, xrays):
+    panel.logic.workerCommand = child("launcher", "worker", "crash")
+    click(panel.ui.reconstructButton)
+    finish(panel)
+    (message,) = panel.messages
+    assert message.endswith("ended by the system, which often means that memory ran out: terminate called: no memory left.")
+
+
 def test_a_child_that_somebody_kills_is_one_message(panel, xrays):
     start(panel, "slow", lambda: step_is_shown(panel))
     os.kill(panel.logic.run.processId, signal.SIGKILL)

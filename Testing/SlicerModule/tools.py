@@ -9,9 +9,9 @@ import numpy as np
 CHILDREN = Path(__file__).with_name("children.py")
 
 
-def child(kind, mode=""):
+def child(*arguments):
     """The command of a stand-in of `children.py`."""
-    return [sys.executable, "-u", str(CHILDREN), kind, mode]
+    return [sys.executable, "-u", str(CHILDREN), *arguments]
 
 
 def click(button):

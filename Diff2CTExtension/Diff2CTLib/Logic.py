@@ -112,6 +112,16 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Change facts of the geometry (view, kind, source_to_detector_mm, ... see `diff2ct.geometry`) of an X-ray node."""
         SceneBridge.editGeometry(node, **fields)
 
+    def restoreXray(self, node):
+        """Take back what was typed over facts that the file of an X-ray node tells; what it does not tell stays."""
+        xray = SceneBridge.xrayFromNode(node)
+        told = Xray.overtyped(xray.geometry, xray)
+        if "kind" in told:
+            SceneBridge.editGeometry(node, kind=told["kind"])
+            told = Xray.overtyped(SceneBridge.geometryOf(node), xray)
+        if told:
+            SceneBridge.editGeometry(node, **told)
+
     def flipXray(self, node, leftRight):
         SceneBridge.updateXray(node, Xray.flipped(SceneBridge.xrayFromNode(node), leftRight))
 

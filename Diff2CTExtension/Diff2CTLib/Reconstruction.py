@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import Dependencies, SceneBridge, TemporaryFolder
+from Diff2CTLib import Dependencies, SceneBridge, TemporaryFolder, XrayChecks
 from Diff2CTLib.Process import JsonProcess
 
 MAP_NAMES = {
@@ -92,6 +92,11 @@ class Reconstruction:
         self._onProgress, self._onFinished = onProgress, onFinished
         self._name = pair[0].radiograph.source.rpartition(".")[0] or pair[0].radiograph.source or ap.GetName()
         self._sources = ", ".join(xray.radiograph.source for xray in pair)
+        self._overtyped = [
+            f"{word}: {words}"
+            for word, xray in zip((_("AP"), _("lateral")), pair, strict=True)
+            for words in XrayChecks.overtypedWords(xray.geometry, xray)
+        ]
         self._origin = pair[0].path or self._name  # tells the cases of a batch apart
         self._samples, self._isDefaultSteps = options.get("samples", 1), not options.get("steps")
         self._checkpoint = options.get("checkpoint") or ""
@@ -224,6 +229,8 @@ class Reconstruction:
         answer = self._answer
         (volume, provenance), *_maps = found.values()
         provenance["Sources"] = self._sources
+        if self._overtyped:
+            provenance["Overtyped"] = "; ".join(self._overtyped)
         node = SceneBridge.addHuVolume(
             volume.hu, volume.grid, _("{name} CT (synthetic, not for diagnosis)").format(name=self._name), provenance
         )

@@ -182,7 +182,8 @@ def _xray(facts, image, valid, beam):
         warnings=tuple(facts["warnings"]),
         examination=Examination(**facts.get("examination", {})),  # scenes of earlier versions have none
     )
-    return Xray(radiograph, beam_from_dict(facts["read_geometry"]), **facts["reading"])
+    readAssumed = facts.get("read_assumed", ("view", *facts["read_geometry"]))  # scenes of earlier versions do not tell
+    return Xray(radiograph, beam_from_dict(facts["read_geometry"]), readAssumed=tuple(readAssumed), **facts["reading"])
 
 
 def xrayFromPixels(node, view):
@@ -235,6 +236,7 @@ def _setFacts(node, xray):
     facts = {
         "geometry": radiograph.geometry.to_dict(),
         "read_geometry": xray.readGeometry.to_dict(),
+        "read_assumed": xray.readAssumed,
         "invalid_value": _invalidValue(radiograph),
         "scale_known": radiograph.scale_known,
         "assumed": radiograph.assumed,

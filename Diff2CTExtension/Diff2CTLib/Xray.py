@@ -9,11 +9,13 @@ from slicer.i18n import tr as _
 ANGLES = ("primary_angle_deg", "secondary_angle_deg", "mirrored")
 SIZES = ("source_to_detector_mm", "source_to_isocenter_mm", "detector_spacing_mm")
 """What a file tells depends on the frame, and on the kind of beam."""
+_FACTS = (*SIZES, *ANGLES, "roll_deg", "principal_point", "isocenter_lps")
 
 
 @dataclass(frozen=True, eq=False)
 class Xray:
-    """radiograph: as used now, after edits and flips. readGeometry: as the file gave it.
+    """radiograph: as used now, after edits and flips. readGeometry: as the file gave it; readAssumed: which facts of it the
+    file did not tell, those of `radiograph` by default.
 
     path, frame, frames, polarity: what it was read from and how; path is "" for pixels that came from the scene.
     flippedLeftRight, flippedUpDown: how often the user turned it over, modulo 2.
@@ -27,6 +29,11 @@ class Xray:
     polarity: str = "auto"
     flippedLeftRight: bool = False
     flippedUpDown: bool = False
+    readAssumed: tuple | None = None
+
+    def __post_init__(self):
+        if self.readAssumed is None:
+            object.__setattr__(self, "readAssumed", self.radiograph.assumed)
 
     @property
     def geometry(self):
@@ -84,23 +91,26 @@ def readAgain(xray, frame=None, polarity=None):
     frame = xray.frame if frame is None else frame
     polarity = xray.polarity if polarity is None else polarity
     view, angles, updated = xray.geometry.view.value, _anglesOf(xray.geometry), ["polarity", "intensity"]
-    if frame == xray.frame or angles != _anglesOf(xray.readGeometry):
+    readUpdated = updated
+    if frame == xray.frame:
         new = readXray(xray.path, view=view, frame=frame, polarity=polarity)
         new = replace(new, readGeometry=xray.readGeometry)
     else:
         new = readXray(xray.path, fallbackView=view, frame=frame, polarity=polarity)
-        if angles != _anglesOf(new.geometry):
-            angles = _anglesOf(new.geometry)
-            updated.append("mirrored")
-        new = replace(new, readGeometry=replace(xray.readGeometry, **angles))
+        readAngles, readUpdated = _anglesOf(new.geometry), [*updated, "mirrored"]
+        if angles == _anglesOf(xray.readGeometry) and angles != readAngles:
+            angles, updated = readAngles, readUpdated
+        new = replace(new, readGeometry=replace(xray.readGeometry, **readAngles))
     if xray.flippedLeftRight:
         new = flipped(new, leftRight=True)
     if xray.flippedUpDown:
         new = flipped(new, leftRight=False)
-    assumed = [fact for fact in xray.radiograph.assumed if fact not in updated]
-    assumed += [fact for fact in new.radiograph.assumed if fact in updated]
-    radiograph = replace(new.radiograph, geometry=replace(xray.geometry, **angles), assumed=tuple(assumed))
-    return replace(new, radiograph=radiograph)
+    assumed, readAssumed = (
+        tuple(fact for fact in before if fact not in anew) + tuple(fact for fact in new.radiograph.assumed if fact in anew)
+        for before, anew in ((xray.radiograph.assumed, updated), (xray.readAssumed, readUpdated))
+    )
+    radiograph = replace(new.radiograph, geometry=replace(xray.geometry, **angles), assumed=assumed)
+    return replace(new, radiograph=radiograph, readAssumed=readAssumed)
 
 
 def _anglesOf(beam):
@@ -144,6 +154,34 @@ def _ofKind(kind, beam, assumed, path, frame):
     sizes = {fact: getattr(after.geometry, fact) for fact in SIZES}
     assumed = [fact for fact in assumed if fact not in SIZES] + [fact for fact in after.assumed if fact in SIZES]
     return beam_from_dict({**beam.to_dict(), "kind": kind, **sizes}), tuple(assumed)
+
+
+def overtyped(beam, xray):
+    """{fact: as the file tells it} of the facts that are others in `beam`, the X-ray's geometry with all its pixels. What no
+    file told is none of them, nor a default that it left alone, nor are sizes while "kind" is one: they go with it."""
+    assumed, told = xray.readAssumed, _hungAlike(xray)
+    now, expected, facts, found = beam.to_dict(), told.to_dict(), _FACTS, {}
+    if beam.KIND != told.KIND:
+        facts = [fact for fact in facts if fact not in SIZES]
+        if told.KIND != "cone" or "source_to_detector_mm" not in assumed:
+            found["kind"] = told.KIND
+    for fact in facts:
+        isDefault = fact in ("secondary_angle_deg", "roll_deg") and expected[fact] == 0
+        isOfView = fact in ("primary_angle_deg", "mirrored") and "view" in assumed
+        if fact in assumed or isDefault or isOfView or fact not in expected:
+            continue
+        if not np.allclose(now[fact], expected[fact], rtol=1e-9, atol=1e-9):
+            found[fact] = getattr(told, fact)
+    return found
+
+
+def _hungAlike(xray):
+    """The geometry that the file gave, of its picture turned over as it is now."""
+    beam = xray.readGeometry
+    (height, width), (row, column) = beam.detector_size, beam.principal_point
+    row = height - 1 - row if xray.flippedUpDown else row
+    column = width - 1 - column if xray.flippedLeftRight else column
+    return replace(beam, principal_point=(row, column))
 
 
 def _withoutAngles(beam):

@@ -3,12 +3,14 @@
 import numpy as np
 from slicer.i18n import tr as _
 
+from Diff2CTLib.Xray import overtyped
+
 _COLLIMATED_SHARE = 0.03
 
 
-def assumedWords(xray):
-    """The names, in words, of what nobody measured about this X-ray."""
-    words = {
+def _words():
+    """Facts of an X-ray by their names in the code."""
+    return {
         "view": _("view"),
         "source_to_detector_mm": _("source-detector distance"),
         "source_to_isocenter_mm": _("source-patient distance"),
@@ -20,13 +22,46 @@ def assumedWords(xray):
         "intensity": _("how grey values follow the X-ray intensity"),
         "primary_angle_deg": _("primary angle"),
         "secondary_angle_deg": _("secondary angle"),
-        "kind": _("shape of the beam"),  # in scenes of earlier versions
+        "roll_deg": _("roll"),
+        "kind": _("shape of the beam"),
     }
+
+
+def assumedWords(xray):
+    """The names, in words, of what nobody measured about this X-ray."""
+    words = _words()
     return [words.get(fact, fact) for fact in xray.radiograph.assumed]
 
 
-def checkOne(xray, slot):
-    """Sentences about one X-ray; slot is the word for its place, AP or lateral."""
+def overtypedWords(beam, xray):
+    """Of each fact that is another in `beam` than in its file: what it is, and what the file says."""
+    words, found = _words(), []
+    for fact, told in overtyped(beam, xray).items():
+        now = beam.KIND if fact == "kind" else getattr(beam, fact)
+        if fact == "primary_angle_deg" and beam.view != xray.readGeometry.view:
+            fact, now, told = "view", beam.view.value, xray.readGeometry.view.value
+        if fact != "mirrored":  # which `checkOne` tells
+            now, told = inUnits(fact, now), inUnits(fact, told)
+            found.append(_("{fact} {now}, the file says {told}").format(fact=words[fact], now=now, told=told))
+    return found
+
+
+def inUnits(fact, value):
+    """A fact of the geometry with its unit."""
+    if isinstance(value, str):
+        return value
+    unit = unitOf(fact)
+    between = ", " if fact in ("principal_point", "isocenter_lps") else " x "
+    return between.join(f"{number:.6g}" for number in np.atleast_1d(value)) + f" {unit}"
+
+
+def unitOf(fact):
+    return _("px") if fact == "principal_point" else _("deg") if fact.endswith("deg") else _("mm")
+
+
+def checkOne(xray, slot, beam):
+    """Sentences about one X-ray, a small copy for speed; slot is the word for its place, AP or lateral; beam is that of the
+    picture itself."""
     radiograph = xray.radiograph
     found = [sentence for sentence in radiograph.warnings if "assumed" not in sentence]
     hidden = 1.0 - float(np.mean(radiograph.valid))
@@ -44,6 +79,7 @@ def checkOne(xray, slot):
         )
     elif xray.geometry.mirrored != xray.readGeometry.mirrored and xray.geometry.view == xray.readGeometry.view:
         found.append(_("{slot}: the side marker is opposite to what the file states.").format(slot=slot))
+    found += [f"{slot}: {words}." for words in overtypedWords(beam, xray)]
     if xray.frames > 1:
         found.append(
             _("{slot}: frame {frame} of {frames} is used; choose another one under Geometry.").format(

@@ -6,7 +6,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import Dependencies, SceneBridge, XrayChecks
+from Diff2CTLib import Dependencies, SceneBridge, Xray, XrayChecks
 
 SLOTS = ("ap", "lateral")
 POLARITIES = ("auto", "bright_dense", "dark_dense")
@@ -36,6 +36,7 @@ class XraySection:
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
         self._isUpdating = False
+        self._toolTips = {}  # (slot, name of a widget) -> what its fact means
         self.reset()
         self.ui.loadButton.connect("clicked(bool)", self.onLoad)
         self.ui.sampleButton.connect("clicked(bool)", self.onSample)
@@ -134,10 +135,10 @@ class XraySection:
     def _showChecks(self, xrays):
         words = {"ap": _("AP"), "lateral": _("Lateral")}
         present = [slot for slot in SLOTS if xrays[slot] is not None]
-        found = [sentence for slot in present for sentence in XrayChecks.checkOne(xrays[slot], words[slot])]
+        beams = {slot: SceneBridge.geometryOf(self._node(slot)) for slot in present}
+        found = [sentence for slot in present for sentence in XrayChecks.checkOne(xrays[slot], words[slot], beams[slot])]
         if len(present) == 2:
-            beams = tuple(SceneBridge.geometryOf(self._node(slot)) for slot in SLOTS)
-            found += XrayChecks.checkPair(*(xrays[slot].radiograph for slot in SLOTS), beams)
+            found += XrayChecks.checkPair(*(xrays[slot].radiograph for slot in SLOTS), tuple(beams.values()))
         lines = [self._errors[slot] for slot in ("", *SLOTS) if slot in self._errors] + found
         remarks = len(lines)
         if not lines:
@@ -180,6 +181,9 @@ class XraySection:
         self._widget(slot, "Frame").connect("valueChanged(int)", lambda value: self._reread(slot, frame=value - 1))
         for name, leftRight in (("FlipLeftRight", True), ("FlipUpDown", False)):
             self._widget(slot, name).connect("clicked(bool)", self._onFlip(slot, leftRight))
+        self._widget(slot, "AsInFile").connect("clicked(bool)", lambda _checked: self._change(self.logic.restoreXray, slot))
+        for name in (*NUMBERS, "View", "Beam"):
+            self._toolTips[slot, name] = self._widget(slot, name).toolTip
 
     def _onNumber(self, slot, field, index):
         def onNumber(value):
@@ -238,25 +242,34 @@ class XraySection:
         return getattr(self._panel.parameterNode, f"{slot}Node")
 
     def _fill(self, slot, xray):
-        names = (*NUMBERS, "View", "Beam", "Polarity", "Frame", "FlipLeftRight", "FlipUpDown")
+        names = (*NUMBERS, "View", "Beam", "Polarity", "Frame", "FlipLeftRight", "FlipUpDown", "AsInFile")
         for name in names:
             self._widget(slot, name).enabled = xray is not None
         if xray is None:
             return
         beam, assumed = SceneBridge.geometryOf(self._node(slot)), xray.radiograph.assumed
+        told = Xray.overtyped(beam, xray)
+        self._widget(slot, "AsInFile").enabled = bool(told)
         for name, (field, index) in NUMBERS.items():
             widget = self._widget(slot, name)
             value = getattr(beam, field, None)
             widget.enabled = value is not None and not (beam.KIND == "fan" and field in ("secondary_angle_deg", "roll_deg"))
+            read = told.get(field, value)
+            if value is not None and index is not None:
+                value, read = value[index], read[index]
             if value is not None:
-                widget.value = value if index is None else value[index]
-            unit = _("px") if field == "principal_point" else _("deg") if field.endswith("deg") else _("mm")
+                widget.value = value
+            unit = XrayChecks.unitOf(field)
             widget.suffix = f" {unit} *" if field in assumed else f" {unit}"
+            self._tellFile(slot, name, f"{read:.{widget.decimals}f} {unit}" if read != value else None)
         view = self._widget(slot, "View")
         view.currentIndex = VIEWS[slot].index(beam.view.value)
         for index, word in enumerate(VIEWS[slot]):
             isAssumed = index == view.currentIndex and "view" in assumed
             view.setItemText(index, f"{word} *" if isAssumed else word)
+        readView = xray.readGeometry.view
+        self._tellFile(slot, "View", readView.value if "primary_angle_deg" in told and readView != beam.view else None)
+        self._tellFile(slot, "Beam", told.get("kind"))
         kind = self._widget(slot, "Beam")
         kind.enabled = beam.KIND in BEAMS
         kind.currentIndex = BEAMS.index(beam.KIND) if kind.enabled else -1
@@ -271,3 +284,10 @@ class XraySection:
         frame.enabled = xray.frames > 1
         self._widget(slot, "FlipLeftRight").checked = xray.flippedLeftRight
         self._widget(slot, "FlipUpDown").checked = xray.flippedUpDown
+
+    def _tellFile(self, slot, name, said):
+        """Add to the tooltip of a field what the file says there, unless that is None."""
+        toolTip = self._toolTips[slot, name]
+        if said is not None:
+            toolTip = _("{toolTip}\nFile: {said}").format(toolTip=toolTip, said=said)
+        self._widget(slot, name).toolTip = toolTip

@@ -69,6 +69,84 @@ def test_two_files_of_any_order_find_their_places(panel, tmp_path, answer_dialog
     assert panel.ui.apFrame.enabled is False and panel.ui.apPolarity.enabled is False
 
 
+def load_pair(panel, tmp_path, **changes):
+    """Both X-rays of `add_xrays` through DICOM files; their nodes."""
+    nodes = zip(("ap.dcm", "lateral.dcm"), add_xrays(), strict=True)
+    panel.xraySection.load([save(tmp_path, name, node, **changes) for name, node in nodes])
+    settle(panel)
+    return panel.parameterNode.apNode, panel.parameterNode.lateralNode
+
+
+def test_what_is_typed_over_the_file_is_told_and_can_be_taken_back(panel, tmp_path):
+    load_pair(panel, tmp_path)
+    ui, meaning = panel.ui, panel.ui.apSourceToDetector.toolTip
+    assert not ui.apAsInFile.enabled and ui.xraySection.text == "X-rays: fit"
+    ui.apSourceToDetector.value = 1500.0
+    ui.apPixelWidth.value = 4.0
+    settle(panel)
+    said = ui.checksTextEdit.plainText
+    assert "AP: source-detector distance 1500 mm, the file says 1000 mm." in said
+    assert "AP: pixel spacing 4 x 4 mm, the file says 4 x 4.5 mm." in said
+    assert ui.apSourceToDetector.toolTip == f"{meaning}\nFile: 1000.0 mm"
+    assert "File: 4.5000 mm" in ui.apPixelWidth.toolTip and "File:" not in ui.apPixelHeight.toolTip
+    assert ui.apAsInFile.enabled and not ui.lateralAsInFile.enabled
+    outcome = panel.logic.reconstruct(panel.parameterNode.apNode, panel.parameterNode.lateralNode)
+    assert outcome.provenance["Overtyped"].startswith("AP: source-detector distance 1500 mm, the file says 1000 mm; AP: pixel")
+    click(ui.apAsInFile)
+    settle(panel)
+    assert (ui.apSourceToDetector.value, ui.apPixelWidth.value) == (1000.0, 4.5)
+    assert ui.xraySection.text == "X-rays: fit" and ui.apSourceToDetector.toolTip == meaning and not ui.apAsInFile.enabled
+    assert "Overtyped" not in panel.logic.reconstruct(panel.parameterNode.apNode, panel.parameterNode.lateralNode).provenance
+
+
+def test_view_beam_and_central_ray_are_as_in_the_file_again_and_flips_and_what_it_did_not_tell_stay(panel, tmp_path):
+    from dataclasses import replace
+
+    from Diff2CTLib import SceneBridge
+
+    ap, _lateral = load_pair(panel, tmp_path, assumed=("source_to_isocenter_mm",))
+    read = SceneBridge.geometryOf(ap)
+    panel.logic.flipXray(ap, leftRight=False)
+    panel.logic.editXray(ap, source_to_isocenter_mm=777.0)
+    panel.updateSoon()
+    settle(panel)
+    assert not panel.ui.apAsInFile.enabled  # the file told neither
+    panel.logic.editXray(ap, view="PA", kind="fan", principal_point=(1.0, 2.0))
+    panel.updateSoon()
+    settle(panel)
+    said = panel.ui.checksTextEdit.plainText
+    assert "AP: view PA, the file says AP." in said and "AP: shape of the beam fan, the file says cone." in said
+    assert "AP: where the central ray meets the image 1, 2 px, the file says 49.5, 44.5 px." in said
+    assert "pixel spacing" not in said  # sizes go with the kind of beam
+    assert "File: AP" in panel.ui.apView.toolTip and "File: cone" in panel.ui.apBeam.toolTip
+    click(panel.ui.apAsInFile)
+    settle(panel)
+    found, wanted = SceneBridge.geometryOf(ap).to_dict(), replace(read, source_to_isocenter_mm=777.0).to_dict()
+    assert found.pop("kind") == wanted.pop("kind")
+    for fact, value in wanted.items():
+        assert found[fact] == pytest.approx(value), fact
+    assert panel.ui.apFlipUpDown.checked and not panel.ui.apAsInFile.enabled
+
+
+def test_what_no_file_told_is_not_typed_over(panel, tmp_path):
+    """A bare picture, and an X-ray of a scene of an earlier version, which does not know what its file told."""
+    from Diff2CTLib import SceneBridge
+
+    _ap, lateral = load_pair(panel, tmp_path)
+    facts = json.loads(lateral.GetAttribute(SceneBridge.XRAY_ATTRIBUTE))
+    del facts["read_assumed"]
+    lateral.SetAttribute(SceneBridge.XRAY_ATTRIBUTE, json.dumps(facts))
+    panel.parameterNode.apNode = panel.logic.loadXray(plain_picture(tmp_path), fallbackView="AP")
+    settle(panel)
+    for slot in ("ap", "lateral"):
+        for name, value in (("SourceToDetector", 1300.0), ("CentralRayRow", 12.0), ("PixelWidth", 3.0), ("Roll", 1.0)):
+            getattr(panel.ui, f"{slot}{name}").value = value
+        getattr(panel.ui, f"{slot}View").currentIndex = 1
+    settle(panel)
+    assert "the file says" not in panel.ui.checksTextEdit.plainText
+    assert not panel.ui.apAsInFile.enabled and not panel.ui.lateralAsInFile.enabled
+
+
 def test_a_picture_of_a_scanning_fan(panel, xrays):
     """Heights are not magnified: the same picture, with other rows, seen by a source that moves along."""
     from Diff2CTLib import SceneBridge
@@ -454,6 +532,9 @@ def test_another_frame_of_a_turning_c_arm_has_its_own_angle_until_the_user_says_
     panel.logic.editXray(node, primary_angle_deg=-3.0)
     panel.logic.rereadXray(node, frame=2)
     assert SceneBridge.geometryOf(node).primary_angle_deg == -3
+    panel.logic.restoreXray(node)
+    beam = SceneBridge.geometryOf(node)
+    assert (beam.primary_angle_deg, beam.source_to_detector_mm) == (80, 1234), "as this frame says, which has no distance"
 
 
 def test_a_volume_of_another_module_becomes_an_xray_and_stays_as_it_was(panel):

@@ -122,7 +122,7 @@ class CompareSection:
         if has:
             state = _("with {name}").format(name=truth.GetName()) if truth is not None else _("no ground truth chosen")
         if has and self._comparison is not None and self._comparison.doubts():
-            state = _("{state}; does not explain its X-rays").format(state=state)
+            state = _("does not explain its X-rays")
         self.ui.compareSection.text = _("Compare: {state}").format(state=state)
 
     def _fillViews(self, parameterNode):

@@ -25,6 +25,18 @@ def test_no_name_is_used_twice():
     assert sorted(set(names)) == sorted(names)
 
 
+@pytest.mark.parametrize("name", ["status", "device", "overlay", "figures"])
+def test_a_long_sentence_does_not_widen_the_panel(panel, name):
+    """A label with more than four lines asks for eighty columns."""
+    label = getattr(panel.ui, f"{name}Label")
+    section = panel.ui.reconstructionSection if name in ("status", "device") else panel.ui.compareSection
+    section.collapsed = False
+    before = section._qt.minimumSizeHint().width()
+    label.text, label.visible = "is the view right, do the distances hold? " * 20, True
+    section._qt.layout().activate()
+    assert section._qt.minimumSizeHint().width() == before
+
+
 def test_every_binding_is_a_field_and_every_field_is_bound(module):
     from Diff2CTLib.ParameterNode import Diff2CTParameterNode
 

@@ -25,7 +25,9 @@ def ask(parent):
 
 
 def target(name, suffix):
-    """The path for what was typed, with a filter of `suffix`, "" for a DICOM folder."""
+    """The path for what was typed, with a filter of `suffix`, "" for a DICOM folder. A dot in a name makes no suffix."""
     if not suffix:
         return name if name.endswith("/") else name + "/"
-    return name if Path(name).suffix else name + suffix
+    from diff2ct.volume_io import VOLUME_SUFFIXES
+
+    return name if name.lower().endswith(VOLUME_SUFFIXES) else name + suffix

@@ -431,11 +431,12 @@ def test_an_export_into_a_folder_that_is_not_there_says_so(panel, pair, tmp_path
     assert len(panel.messages) == 1 and "folder does not exist" in panel.messages[0]
 
 
+@pytest.mark.parametrize("name", ["out", "Mr. Smith", "case 2024.11.28"])
 @pytest.mark.parametrize(("word", "suffix"), [("NRRD", ".nrrd"), ("NIfTI", ".nii.gz"), ("MetaImage", ".mha")])
-def test_a_name_without_suffix_gets_that_of_the_filter(panel, pair, tmp_path, export, word, suffix):
-    export(tmp_path / "out", word)
-    assert panel.messages == [] and (tmp_path / f"out{suffix}").is_file() and not (tmp_path / "out").exists()
-    export(tmp_path / "out", word)  # the dialog has asked about "out" only
+def test_a_name_without_suffix_gets_that_of_the_filter(panel, pair, tmp_path, export, word, suffix, name):
+    export(tmp_path / name, word)
+    assert panel.messages == [] and (tmp_path / f"{name}{suffix}").is_file() and not (tmp_path / name).exists()
+    export(tmp_path / name, word)  # the dialog has asked about the name without suffix only
     assert len(panel.messages) == 1 and "exists already" in panel.messages[0]
 
 

@@ -412,3 +412,19 @@ def test_a_full_disk_keeps_the_drr_away_and_says_so(panel, xrays, monkeypatch):
     monkeypatch.setattr(TemporaryFolder, "make", fail)
     panel.ui.previewSelector.setCurrentNode(add_ct())
     wait_until(lambda: "No space left on device" in panel.ui.agreementLabel.text)
+
+
+@pytest.mark.parametrize("kind", ["cone", "fan"])
+def test_lengths_in_the_xray_views_are_what_the_tooltip_says(panel, xrays, kind):
+    """Of 100 mm across the patient at the isocentre."""
+    import vtk
+    from Diff2CTLib import SceneBridge
+
+    node = xrays[0]
+    panel.logic.editXray(node, kind=kind)
+    beam, matrix = SceneBridge.geometryOf(node), vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    ends = [matrix.MultiplyPoint((column, row, 0, 1))[:3] for row, column in beam.project_points([[-50.0, 0, 0], [50.0, 0, 0]])]
+    length = np.linalg.norm(np.subtract(*ends))
+    assert "divide them by source to detector over source to isocentre" in panel.ui.alignmentLayoutButton.toolTip
+    assert length == pytest.approx(100.0 if kind == "fan" else 100.0 * beam.source_to_detector_mm / beam.source_to_isocenter_mm)

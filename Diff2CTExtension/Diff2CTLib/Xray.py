@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from slicer.i18n import tr as _
 
+_TOGETHER = ("primary_angle_deg", "mirrored"), ("secondary_angle_deg",)
+"""Angles that the user states together, by choosing a view; a picture of it hangs mirrored or not."""
 ANGLES = ("primary_angle_deg", "secondary_angle_deg", "mirrored")
 SIZES = ("source_to_detector_mm", "source_to_isocenter_mm", "detector_spacing_mm")
 """What a file tells depends on the frame, and on the kind of beam."""
@@ -83,24 +85,26 @@ def countFrames(path):
 
 def readAgain(xray, frame=None, polarity=None):
     """The same file with another frame or polarity; the user's geometry and flips stay. A C-arm that turned stands elsewhere in
-    another frame: it is put there unless the user has said where it stood."""
+    another frame: each of its angles is that one's unless the user has stated it."""
     if not xray.path:
         raise ValueError(_("This X-ray did not come from a file, so its frame and polarity cannot be changed."))
     if not Path(xray.path).is_file():
         raise ValueError(_("{path} is not there any more. Load the X-ray again.").format(path=xray.path))
     frame = xray.frame if frame is None else frame
     polarity = xray.polarity if polarity is None else polarity
-    view, angles, updated = xray.geometry.view.value, _anglesOf(xray.geometry), ["polarity", "intensity"]
-    readUpdated = updated
+    view, stated, updated = xray.geometry.view.value, _anglesOf(xray.geometry), ["polarity", "intensity"]
+    angles, readUpdated = stated, updated
     if frame == xray.frame:
         new = readXray(xray.path, view=view, frame=frame, polarity=polarity)
         new = replace(new, readGeometry=xray.readGeometry)
     else:
         new = readXray(xray.path, fallbackView=view, frame=frame, polarity=polarity)
-        readAngles, readUpdated = _anglesOf(new.geometry), [*updated, "mirrored"]
-        if angles == _anglesOf(xray.readGeometry) and angles != readAngles:
-            angles, updated = readAngles, readUpdated
-        new = replace(new, readGeometry=replace(xray.readGeometry, **readAngles))
+        before, after, readUpdated = _anglesOf(xray.readGeometry), _anglesOf(new.geometry), [*updated, "mirrored"]
+        for facts in _TOGETHER[: 1 if xray.geometry.KIND == "fan" else None]:  # a fan is not tilted
+            if all(stated[fact] == before[fact] for fact in facts):
+                angles = {**angles, **{fact: after[fact] for fact in facts}}
+        updated = readUpdated if angles != stated else updated
+        new = replace(new, readGeometry=replace(xray.readGeometry, **_anglesOf(new.geometry)))
     if xray.flippedLeftRight:
         new = flipped(new, leftRight=True)
     if xray.flippedUpDown:
@@ -137,14 +141,17 @@ def editedGeometry(beam, assumed, path="", frame=None, **fields):
 
 def _ofKind(kind, beam, assumed, path, frame):
     """(beam, assumed) of the same picture made by another kind of beam: sizes are what its file tells of such a beam, where the
-    user has not stated them. Without the file they follow from those of `beam`."""
+    user has not stated them. They follow from those of `beam` without the file, and where it states all of one kind, as our own
+    files do."""
     from diff2ct.assumptions import beam_of_kind
     from diff2ct.geometry import beam_from_dict
     from diff2ct.radiograph import read_radiograph
 
     if "parallel" in (beam.KIND, kind) or not Path(path).is_file():
         return beam_of_kind(beam, assumed, kind), assumed
-    before = read_radiograph(path, view=beam.view, frame=frame, geometry={"kind": beam.KIND})
+    before, plain = (read_radiograph(path, view=beam.view, frame=frame, geometry={"kind": name}) for name in (beam.KIND, kind))
+    if not {*before.assumed, *plain.assumed} & {*SIZES}:
+        return beam_of_kind(beam, assumed, kind), assumed
     stated = {
         fact: getattr(beam, fact)
         for fact in SIZES

@@ -34,16 +34,24 @@ def assumedWords(xray):
 
 
 def overtypedWords(beam, xray):
-    """Of each fact that is another in `beam` than in its file: what it is, and what the file says."""
-    words, found = _words(), []
+    """Of each fact that is another in `beam` than in its file: what it is, and what the file says; patient's sides first."""
+    words, found = _words(), _sideWords(xray)
     for fact, told in overtyped(beam, xray).items():
         now = beam.KIND if fact == "kind" else getattr(beam, fact)
         if fact == "primary_angle_deg" and beam.view != xray.readGeometry.view:
             fact, now, told = "view", beam.view.value, xray.readGeometry.view.value
-        if fact != "mirrored":  # which `checkOne` tells
+        if fact != "mirrored":  # which `_sideWords` tell
             now, told = inUnits(fact, now), inUnits(fact, told)
             found.append(_("{fact} {now}, the file says {told}").format(fact=words[fact], now=now, told=told))
     return found
+
+
+def _sideWords(xray):
+    if xray.flippedLeftRight and "mirrored" not in xray.radiograph.assumed:
+        return [_("flipped left-right against what the file states; left and right of the patient are exchanged")]
+    if xray.geometry.mirrored != xray.readGeometry.mirrored and xray.geometry.view == xray.readGeometry.view:
+        return [_("the side marker is opposite to what the file states")]
+    return []
 
 
 def inUnits(fact, value):
@@ -71,14 +79,6 @@ def checkOne(xray, slot, beam):
                 slot=slot, percent=100 * hidden
             )
         )
-    if xray.flippedLeftRight and "mirrored" not in radiograph.assumed:
-        found.append(
-            _("{slot}: flipped left-right against what the file states; left and right of the patient are exchanged.").format(
-                slot=slot
-            )
-        )
-    elif xray.geometry.mirrored != xray.readGeometry.mirrored and xray.geometry.view == xray.readGeometry.view:
-        found.append(_("{slot}: the side marker is opposite to what the file states.").format(slot=slot))
     found += [f"{slot}: {words}." for words in overtypedWords(beam, xray)]
     if xray.frames > 1:
         found.append(

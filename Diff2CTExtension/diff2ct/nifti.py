@@ -71,7 +71,8 @@ def at_right_angles(path: Path) -> Iterator[Path]:
     """The file itself, or for a volume whose sform, alone, is slightly off right angles a temporary copy with the nearest ones,
     and a warning. ValueError if it is sheared, or contradicts the qform or pixdim."""
     header = nifti_header(path)
-    if header["codes"][1] <= 0 or header["dim"][0] < 3 or min(header["dim"][1:4]) < 2 or not min(header["pixdim"][1:4]) > 0:
+    has_sform = header["codes"][1] > 0 and (any(header["sform"]) or header["codes"][0] <= 0)
+    if not has_sform or header["dim"][0] < 3 or min(header["dim"][1:4]) < 2 or not min(header["pixdim"][1:4]) > 0:
         yield path  # an X-ray, or what is no CT for another reason
         return
     sform = np.array(header["sform"], np.float64).reshape(3, 4)

@@ -68,6 +68,8 @@ _C_ARM_MODALITIES = ("XA", "RF")
 _MODALITIES = ("CR", "DX", "RG", *_C_ARM_MODALITIES)
 _TO_TABLE_MODALITIES = ("DX", "RG")  # RG has no module of its own that says where the distance ends
 _MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
+_SAME_DISTANCE = 0.03
+"""Relative; distances are rounded to cm."""
 _VIEW_CODES = {  # CID 4010 DX View: SNOMED CT, and SNOMED RT of older files
     "AP": ("399348003", "R-10206"),
     "PA": ("272479007", "399066004", "R-10214"),
@@ -271,8 +273,7 @@ def _read_spacing(dataset: Dataset, header: _Header, is_of_fan: bool) -> None:
         facts["patient_spacing_mm"] = in_patient
         if _has_ball(dataset) and not fan and dataset.Modality not in _C_ARM_MODALITIES:
             facts.pop("magnification", None)
-            if "source_to_detector_mm" in facts:
-                facts.pop("source_to_isocenter_mm", None)
+            _drop_distance(header, ratio)
         facts.setdefault("magnification", ratio)
     if fan and in_patient:
         facts["patient_spacing_mm"] = in_patient
@@ -285,6 +286,16 @@ def _read_spacing(dataset: Dataset, header: _Header, is_of_fan: bool) -> None:
     elif in_patient:
         facts["detector_spacing_mm"] = in_patient
         header.reasons["detector_spacing_mm"] = f"Pixel Spacing, taken as at the detector as it does not tell; {PROPORTION}"
+
+
+def _drop_distance(header: _Header, magnification: float) -> None:
+    """Forget how far the source is from the isocentre, which a measured magnification tells better; both agree as a rule."""
+    facts = header.facts
+    if "source_to_detector_mm" not in facts or "source_to_isocenter_mm" not in facts:
+        return
+    told, used = facts.pop("source_to_isocenter_mm"), facts["source_to_detector_mm"] / magnification
+    if abs(told / used - 1) > _SAME_DISTANCE:
+        header.warn(f"source_to_isocenter_mm is {told:g} in the file, {used:.0f} by its ball calibration, which is used")
 
 
 def _ends_at_table(dataset: Dataset, header: _Header) -> bool:

@@ -96,5 +96,6 @@ def test_two_places_for_one_voxel_are_refused(tmp_path: Path) -> None:
     ras_of(write_nifti(path, STRAIGHT, (1, 1), turned_deg=0.5))  # less than half a voxel
     with pytest.raises(ValueError, match="sform and pixdim contradict"):
         read_ct(write_nifti(path, STRAIGHT * (2, 2, 1, 1), (0, 1)))
+    ras_of(write_nifti(path, STRAIGHT * 0, (1, 1)))  # no sform, whatever its code says
     with pytest.raises(ValueError, match="accepted are three axes and a place"):
         read_ct(write_nifti(path, STRAIGHT * (0, 1, 1, 1), (0, 1)))

@@ -325,7 +325,7 @@ def test_distance_rules(tmp_path: Path) -> None:
 
 
 def test_a_ball_in_the_patient_decides_against_less_certain_numbers(tmp_path: Path) -> None:
-    """And what decides against Pixel Spacing without a ball is said."""
+    """A distance that loses is said, and so is what decides against Pixel Spacing without a ball."""
 
     def read(**elements: Any) -> Radiograph:
         spacing = {"ImagerPixelSpacing": [1.2, 1.2], "PixelSpacing": [0.9, 0.9], "PixelSpacingCalibrationType": "FIDUCIAL"}
@@ -333,7 +333,10 @@ def test_a_ball_in_the_patient_decides_against_less_certain_numbers(tmp_path: Pa
 
     for elements in ({}, {"EstimatedRadiographicMagnificationFactor": 1.05}, {"DistanceSourceToDetector": None}):
         film = read(**elements)
-        assert film.geometry.patient_spacing_mm == pytest.approx((0.9, 0.9)) and film.warnings == ()
+        assert film.geometry.patient_spacing_mm == pytest.approx((0.9, 0.9))
+        lost = ["x.dcm: source_to_isocenter_mm is 900 in the file, 825 by its ball calibration, which is used"]
+        assert list(film.warnings) == ([] if "DistanceSourceToDetector" in elements else lost)
+    assert read(DistanceSourceToPatient=825).warnings == ()
     for elements in ({"PixelSpacingCalibrationType": "GEOMETRY"}, {"Modality": "XA", "PositionerPrimaryAngle": 180}):
         film = read(**elements)
         assert film.geometry.patient_spacing_mm == pytest.approx((1.2 * 9 / 11, 1.2 * 9 / 11))

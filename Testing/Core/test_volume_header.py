@@ -28,6 +28,7 @@ def test_nrrd_states_spacing_and_side_or_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.nrrd"
     for space, side in (("left-posterior-superior", 3.0), ("RAS", -3.0), ("left-anterior-superior", 3.0)):
         assert read_ct(nrrd(path, f"space: {space}", DIRECTIONS, ORIGIN)).grid.ijk_to_lps[0, 0] == side
+    assert read_ct(nrrd(path, "Space: LPS", DIRECTIONS.title(), ORIGIN)).grid.spacing_mm == (3, 3, 5)
     for lines, message in (
         ((), "spacing is missing, it has no space directions"),
         (("spacings: 3 3 5",), "it has no space, so it does not tell where the patient's left is"),
@@ -40,7 +41,8 @@ def test_nrrd_states_spacing_and_side_or_is_refused(tmp_path: Path) -> None:
 
 def test_meta_image_states_its_spacing_or_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.mha"
-    assert read_ct(meta(path, "ElementSpacing = 3 3 5", MATRIX)).grid.spacing_mm == (3, 3, 5)
+    for line in ("ElementSpacing = 3 3 5", "ElementSpacing: 3 3 5", "ElementSize = 3 3 5"):
+        assert read_ct(meta(path, line, MATRIX)).grid.spacing_mm == (3, 3, 5)
     with pytest.raises(ValueError, match=r"x\.mha: the voxel spacing is missing, it has no ElementSpacing"):
         read_ct(meta(path, MATRIX))
     with pytest.warns(UserWarning, match=r"x\.mha: it has no TransformMatrix"):

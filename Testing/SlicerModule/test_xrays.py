@@ -78,6 +78,8 @@ def load_pair(panel, tmp_path, **changes):
 
 
 def test_what_is_typed_over_the_file_is_told_and_can_be_taken_back(panel, tmp_path):
+    from Diff2CTLib import SceneBridge
+
     load_pair(panel, tmp_path)
     ui, meaning = panel.ui, panel.ui.apSourceToDetector.toolTip
     assert not ui.apAsInFile.enabled and ui.xraySection.text == "X-rays: fit"
@@ -93,6 +95,16 @@ def test_what_is_typed_over_the_file_is_told_and_can_be_taken_back(panel, tmp_pa
     outcome = panel.logic.reconstruct(panel.parameterNode.apNode, panel.parameterNode.lateralNode)
     assert outcome.provenance["Overtyped"].startswith("AP: source-detector distance 1500 mm, the file says 1000 mm; AP: pixel")
     click(ui.apAsInFile)
+    settle(panel)
+    panel.logic.editXray(panel.parameterNode.apNode, mirrored=not SceneBridge.geometryOf(panel.parameterNode.apNode).mirrored)
+    panel.logic.flipXray(panel.parameterNode.lateralNode, leftRight=True)
+    outcome = panel.logic.reconstruct(panel.parameterNode.apNode, panel.parameterNode.lateralNode)
+    assert outcome.provenance["Overtyped"].startswith(
+        "AP: the side marker is opposite to what the file states; lateral: flipped"
+    )
+    panel.logic.flipXray(panel.parameterNode.lateralNode, leftRight=True)
+    panel.logic.restoreXray(panel.parameterNode.apNode)
+    panel.updateSoon()
     settle(panel)
     assert (ui.apSourceToDetector.value, ui.apPixelWidth.value) == (1000.0, 4.5)
     assert ui.xraySection.text == "X-rays: fit" and ui.apSourceToDetector.toolTip == meaning and not ui.apAsInFile.enabled
@@ -238,6 +250,18 @@ def test_a_picture_said_to_be_of_another_beam_is_read_as_such(panel, tmp_path, a
             assert SceneBridge.geometryOf(node) == expected.geometry
             assumed = set(SceneBridge.assumedOf(node)) - {"view"}
             assert assumed == set(expected.assumed)
+
+
+def test_an_xray_of_our_own_keeps_its_size_when_said_to_be_of_another_beam(panel, tmp_path):
+    """Its file states the sizes of one kind, which are not those of the other."""
+    from Diff2CTLib import SceneBridge
+
+    ap, _lateral = load_pair(panel, tmp_path)
+    read = SceneBridge.geometryOf(ap)
+    for kind in ("fan", "cone"):
+        panel.logic.editXray(ap, kind=kind)
+        assert SceneBridge.geometryOf(ap).KIND == kind
+        assert SceneBridge.geometryOf(ap).patient_spacing_mm == pytest.approx(read.patient_spacing_mm)
 
 
 def test_a_value_that_was_confirmed_is_kept_by_another_beam(panel, tmp_path):
@@ -529,6 +553,15 @@ def test_another_frame_of_a_turning_c_arm_has_its_own_angle_until_the_user_says_
         assert xray.geometry.primary_angle_deg == xray.readGeometry.primary_angle_deg == angle
         assert xray.geometry.source_to_detector_mm == 1234 and xray.radiograph.warnings == ()
         assert xray.geometry.mirrored == xray.readGeometry.mirrored == (frame == 0), "hung as one hangs this view"
+    panel.logic.editXray(node, secondary_angle_deg=4.0)
+    panel.logic.rereadXray(node, frame=2)
+    beam = SceneBridge.geometryOf(node)
+    assert (beam.primary_angle_deg, beam.secondary_angle_deg) == (80, 4), "each angle by itself"
+    panel.logic.editXray(node, secondary_angle_deg=0.0)
+    panel.logic.editXray(node, kind="fan")
+    panel.logic.rereadXray(node, frame=1)
+    assert SceneBridge.geometryOf(node).primary_angle_deg == -5
+    panel.logic.editXray(node, kind="cone")
     panel.logic.editXray(node, primary_angle_deg=-3.0)
     panel.logic.rereadXray(node, frame=2)
     assert SceneBridge.geometryOf(node).primary_angle_deg == -3

@@ -39,6 +39,17 @@ def test_masks_of_single_structures(tmp_path: Path) -> None:
     assert structures_in(read_label_files((file,), GRID)) == ["L3"]
 
 
+def test_a_millimetre_that_a_matrix_states_needs_no_unit(tmp_path: Path) -> None:
+    """As programs write it that save an array with its matrix: sform code 2, no qform, no unit."""
+    path = tmp_path / "vertebrae_L3.nii"
+    sitk.WriteImage(sitk.ReadImage(str(write(tmp_path / "a.nrrd", low=0, high=1))), str(path))
+    header = bytearray(path.read_bytes())
+    header[123], header[252:256] = 0, b"\0\0\2\0"
+    path.write_bytes(header)
+    labels = read_label_files((LabelFile(path, structure="L3"),), GRID)
+    np.testing.assert_allclose(center_of(labels, GRID, "L3"), (0, 0, 6), atol=0.01)
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     labels = read_label_files((LabelFile(write(tmp_path / "a.nrrd", low=26, high=27), scheme="totalsegmentator"),), GRID)
     with pytest.raises(ValueError, match="no L3 in its labels, which have S1, L5"):

@@ -93,7 +93,7 @@ def _resampled(path: Path, grid: VolumeGrid) -> np.ndarray:
     image = read_image(path)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise ValueError(f"{path.name}: {image.GetDimension()} dimensions, accepted is a label map with one number per voxel")
-    check_known_grid(path)
+    check_known_grid(path, is_label_map=True)
     resampler = sitk.ResampleImageFilter()
     resampler.SetInterpolator(sitk.sitkNearestNeighbor)
     resampler.SetSize(grid.size[::-1])

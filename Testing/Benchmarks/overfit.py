@@ -6,7 +6,12 @@ A denoiser must sample it with every sampler, a network that reconstructs in one
 dB. One that predicts eps is not renoised: its error at the first step counts by 1 / sqrt(alpha_bar), and fresh noise at each
 step gives none of it time to fade. Training ends as soon as it does, or at the limit. A wrong alpha_bar, a wrong sign or a
 sampler that does not fit its training gives a beautiful loss and garbage here; so do axes that are swapped or a loss that
-misses its voxels. One line per method is printed at the end; exit status 1 if one stays below the target.
+misses its voxels.
+
+A schedule that does not end in pure noise has shown the network the mean of x_0 in every x_t, and sampling starts without it.
+`--start mean` adds sqrt(alpha_bar_T) times that one number to the first noise: what is better then is not the network.
+
+One line per method is printed at the end; exit status 1 if one stays below the target.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ from diff2ct_training.volume_samples import VolumeRecipe, VolumeSample
 SAMPLE_STEPS = 25
 CHECK_EVERY = 50
 """Steps."""
+STARTS = ("noise", "mean")
 METHODS = tuple(
     name for name, make in RECIPES.items() if isinstance(make(), VolumeRecipe) and name not in ("debug", "distilled")
 )
@@ -78,6 +84,7 @@ def main() -> int:
     parser.add_argument("--target", type=float, default=30.0, help="PSNR [dB]")
     parser.add_argument("--spacing", type=float, default=4.0, help="voxels [mm]; 8 for the large networks on a CPU")
     parser.add_argument("--learning-rate", type=float, help="at its highest; that of the recipe if left out")
+    parser.add_argument("--start", choices=STARTS, default="noise", help="of sampling: noise, or noise about the mean of x_0")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     tune_allocator()
@@ -88,7 +95,7 @@ def main() -> int:
         if options.learning_rate is not None:
             recipe = replace(recipe, learning_rate=options.learning_rate)
         recipe = suited_to_gpu(recipe, torch.device(options.device).type)
-        outcomes[name] = overfit(recipe, options.device, limits)
+        outcomes[name] = overfit(recipe, options.device, limits, options.start)
     for name, outcome in outcomes.items():
         verdict = "reached" if outcome.worst > limits.target else "NOT REACHED"
         print(f"{name}: target {limits.target:g} dB {verdict}, {outcome}")
@@ -96,14 +103,15 @@ def main() -> int:
 
 
 def small_recipe(name: str, num_steps: int, spacing_mm: float) -> VolumeRecipe:
-    """The recipe in larger voxels of the same cube, 64^3 of 4 mm, with a rate that falls toward the limit and without dropout,
-    which is there against learning by heart."""
+    """The recipe in larger voxels of the same cube, 64^3 of 4 mm, without dropout, which is there against learning by heart. A
+    constant rate, made for weights that are averaged, rises over 50 steps and falls toward the limit instead."""
     recipe = recipe_named(name)
     assert isinstance(recipe, VolumeRecipe)
     recipe = recipe.at_spacing(spacing_mm)
     network = replace(recipe.network, dropout=0.0) if hasattr(recipe.network, "dropout") else recipe.network
-    warmup_steps = min(recipe.warmup_steps, num_steps // 10)
-    return replace(recipe, network=network, num_steps=num_steps, warmup_steps=warmup_steps, learning_rate_decay="cosine")
+    if recipe.learning_rate_decay == "constant":
+        recipe = replace(recipe, learning_rate_decay="cosine", warmup_steps=50)
+    return replace(recipe, network=network, num_steps=num_steps, warmup_steps=min(recipe.warmup_steps, num_steps // 10))
 
 
 def one_sample(recipe: VolumeRecipe) -> VolumeSample:
@@ -115,7 +123,7 @@ def one_sample(recipe: VolumeRecipe) -> VolumeSample:
     return VolumeSample(pair, case.name, 0)
 
 
-def overfit(recipe: VolumeRecipe, device: str, limits: Limits) -> Outcome:
+def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str = "noise") -> Outcome:
     """Train on one sample alone, with new noise in each step, until it is given back or a limit is reached."""
     torch.manual_seed(0)
     where, precision = torch.device(device), recipe.precision
@@ -146,7 +154,7 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits) -> Outcome:
             optimizer.step()
             optimizer.zero_grad()
         if step % CHECK_EVERY == 0 or done == 1.0:
-            outcome = Outcome(scores_of(method, batch, limits.target), step, time.monotonic() - start)
+            outcome = Outcome(scores_of(method, batch, limits.target, start_from), step, time.monotonic() - start)
             found = ", ".join(f"{name} {float(term.detach()):.5f}" for name, term in terms.items())
             print(f"{recipe.name}: {outcome}; {found}", flush=True)
             if outcome.worst > limits.target or done == 1.0:
@@ -154,13 +162,13 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits) -> Outcome:
     return outcome
 
 
-def scores_of(method: VolumeMethod, batch: VolumeBatch, target: float) -> dict[str, float]:
+def scores_of(method: VolumeMethod, batch: VolumeBatch, target: float, start_from: str = "noise") -> dict[str, float]:
     """PSNR [dB] of what the method makes of its sample, up to the first that is below the target."""
     to_hu, scores = method.volume_recipe.hu_map.to_hu, {}
     truth, network = to_hu(batch.x_0[0, 0]), bare(method.network)
     network.eval()
     with torch.no_grad(), method.fabric.autocast():
-        for name, x_0 in estimates(method, batch):
+        for name, x_0 in estimates(method, batch, start_from):
             scores[name] = psnr(to_hu(x_0[0, 0].float()), truth, WIDE)
             if scores[name] <= target:
                 break
@@ -168,19 +176,32 @@ def scores_of(method: VolumeMethod, batch: VolumeBatch, target: float) -> dict[s
     return scores
 
 
-def estimates(method: VolumeMethod, batch: VolumeBatch) -> Iterator[tuple[str, torch.Tensor]]:
-    """x_0 (1, 1, D, H, W) of every sampler, the one of fewest steps first, or of the one pass."""
+class NoiseAboutMean:
+    """Draws as `noise` does, the first one about `mean`."""
+
+    def __init__(self, noise: SampleNoise, mean: float) -> None:
+        self._noise, self._mean = noise, mean
+
+    def __call__(self) -> torch.Tensor:
+        mean, self._mean = self._mean, 0.0
+        return self._noise() + mean
+
+
+def estimates(method: VolumeMethod, batch: VolumeBatch, start_from: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """x_0 (1, 1, D, H, W) of every sampler, the one of fewest steps first, or of the one pass. start_from: of `STARTS`."""
     if not isinstance(method, DenoiserMethod):
         yield "one pass", method.estimates(batch)[-1]
         return
     diffusion, network = method.recipe.diffusion, bare(method.network)
     denoiser = predict_x0(lambda x, t: network(x, t, batch.condition), diffusion)
-    for name, sampler in reversed(SAMPLERS.items()):
+    for name, sampler in sorted(SAMPLERS.items(), key=lambda item: item[0] != "renoise"):
         if name == "renoise" and diffusion.prediction == "eps":
             continue
         num_steps = RENOISE_STEPS if name == "renoise" else SAMPLE_STEPS
         times = trailing_timesteps(diffusion.num_timesteps, num_steps)
         noise = SampleNoise([5], tuple(batch.x_0.shape[1:]), batch.x_0.device)
+        if start_from == "mean":
+            noise = NoiseAboutMean(noise, float(diffusion.alpha_bar[times[0]].sqrt() * batch.x_0.mean()))
         yield f"{name} in {num_steps} steps", sampler(denoiser, diffusion.alpha_bar, times, noise)
 
 

@@ -157,7 +157,9 @@ def _ofKind(kind, beam, assumed, path, frame):
         for fact in SIZES
         if fact not in assumed and (fact in before.assumed or getattr(beam, fact) != getattr(before.geometry, fact))
     }
-    after = read_radiograph(path, view=beam.view, frame=frame, geometry={"kind": kind, **stated})
+    after = plain  # as the file is large, it is not read once more for nothing
+    if stated:
+        after = read_radiograph(path, view=beam.view, frame=frame, geometry={"kind": kind, **stated})
     sizes = {fact: getattr(after.geometry, fact) for fact in SIZES}
     assumed = [fact for fact in assumed if fact not in SIZES] + [fact for fact in after.assumed if fact in SIZES]
     return beam_from_dict({**beam.to_dict(), "kind": kind, **sizes}), tuple(assumed)

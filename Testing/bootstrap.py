@@ -8,7 +8,10 @@ import sys
 if sys.version_info < (3, 11):
     sys.exit("Diff2CT needs Python 3.11 or newer, this is " + sys.version.split()[0])
 if not sys.platform.startswith("linux"):
-    sys.exit("This script is for Linux. Elsewhere: pip install -e ./Diff2CTTraining[test], then run diff2ct or pytest")
+    sys.exit(
+        'This script is for Linux. Elsewhere: pip install -e "./Diff2CTTraining[test]" in a virtual environment, '
+        "then run diff2ct or pytest"
+    )
 
 import contextlib
 import ctypes

@@ -157,5 +157,5 @@ class AlignmentPreview:
 
 def agreementInWords(correlation):
     if math.isnan(correlation):
-        return _("the CT does not reach into the X-ray")
+        return _("the CT lies outside the X-ray")
     return f"{correlation:.2f}"

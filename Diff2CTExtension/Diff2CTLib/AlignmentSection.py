@@ -152,7 +152,7 @@ class AlignmentSection:
         isMoved = ct is not None and node is not None and not np.allclose(Pose.matrixOf(node), self._taken, rtol=0, atol=1e-6)
         self.ui.resetPoseButton.enabled = isMoved
         own = ct.GetParentTransformNode() if ct is not None else None
-        words = _("{name} is not a plain shift and turn, so only the module Transforms can change it.")
+        words = _("{name} is not a rigid transform, so only the module Transforms can change it.")
         self.ui.poseLabel.text = words.format(name=own.GetName()) if own is not None and not isMovable else ""
         self.ui.poseLabel.visible = bool(self.ui.poseLabel.text)
 

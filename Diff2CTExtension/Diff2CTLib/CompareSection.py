@@ -35,7 +35,7 @@ class CompareSection:
         self.ui.reconstructionSelector.addAttribute("vtkMRMLScalarVolumeNode", SceneBridge.PROVENANCE_ATTRIBUTE)
         table = self.ui.metricsTable
         table.setColumnCount(4)
-        table.setHorizontalHeaderLabels([_("Region"), _("MAE [HU]"), _("Bias [HU]"), _("Further")])
+        table.setHorizontalHeaderLabels([_("Region"), _("MAE [HU]"), _("Bias [HU]"), _("Score")])
         table.verticalHeader().hide()
         table.horizontalHeader().setStretchLastSection(True)
 
@@ -149,8 +149,8 @@ class CompareSection:
             words = {
                 Overlay.DIFFERENCE: _("Blue: below the CT, red: above it, by 40 to 600 HU."),
                 Overlay.UNCERTAINTY: _("Yellow to red: the samples differ by 40 to 400 HU (standard deviation)."),
-                Overlay.ERROR: _("Yellow to red: errors of 80 to 800 HU are to be expected (root mean square)."),
-                Overlay.SUPPORT: _("Green: the X-rays settle what is there; elsewhere it is what is usual."),
+                Overlay.ERROR: _("Yellow to red: expected errors of 80 to 800 HU (root mean square)."),
+                Overlay.SUPPORT: _("Green: settled by the X-rays; elsewhere the volume shows what is usual."),
             }[overlay]
             return _("{words} This may not hold here: {limits}.").format(words=words, limits=limits) if limits else words
         if overlay is Overlay.DIFFERENCE:
@@ -160,7 +160,7 @@ class CompareSection:
                 return _("The difference needs PyTorch, see the section Reconstruction.")
             return _("Computing the difference...") if self._isComputing() else _("The difference could not be computed.")
         if overlay is Overlay.UNCERTAINTY:
-            return _("There is a standard deviation only if two samples or more are drawn.")
+            return _("A standard deviation needs two samples or more.")
         return _("The checkpoint of this reconstruction is not calibrated.")
 
     def _askForFigures(self, parameterNode):

@@ -24,6 +24,16 @@ FALLBACK_VIEWS = {"ap": "AP", "lateral": "LL"}
 XRAY_SUFFIXES = (".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
 
 
+def _isXrayFile(path):
+    """By its suffix; files of a CD have none, but DICOM's magic word."""
+    if path.suffix:
+        return path.name.lower().endswith(XRAY_SUFFIXES)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     """Needs no widget and no main window. Errors are ValueError (bad input) or RuntimeError (could not be done), in words."""
 
@@ -86,7 +96,9 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         for path in unstated:
             if not free:
                 raise ValueError(
-                    _("{path} does not tell its view, and both places are taken. Empty one first.").format(path=path)
+                    _("{path} does not state its view, and both places are taken. Set one of the lists to none first.").format(
+                        path=path
+                    )
                 )
             slot = free.pop(0)
             nodes[slot] = (path, Xray.readXray(path, fallbackView=FALLBACK_VIEWS[slot]))
@@ -107,6 +119,14 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             except ValueError as error:
                 logging.info(f"Diff2CT reads {node.GetName()} from its pixels: {error}")
         return SceneBridge.addXray(SceneBridge.xrayFromPixels(node, fallbackView), node.GetName())
+
+    def placeXrays(self, ap, lateral):
+        """An assumed view follows the place that the user gave the X-ray node, which says more than the order of two files."""
+        for slot, node in (("ap", ap), ("lateral", lateral)):
+            if ap is lateral or not SceneBridge.isXray(node) or "view" not in SceneBridge.assumedOf(node):
+                continue
+            if SceneBridge.geometryOf(node).view.is_lateral != (slot == "lateral"):
+                SceneBridge.assumeView(node, FALLBACK_VIEWS[slot])
 
     def editXray(self, node, **fields):
         """Change facts of the geometry (view, kind, source_to_detector_mm, ... see `diff2ct.geometry`) of an X-ray node."""
@@ -167,6 +187,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """
         if self.run is not None:
             raise RuntimeError(_("A reconstruction is running already."))
+        self.placeXrays(ap, lateral)
         options = {
             "steps": steps,
             "samples": samples,
@@ -190,7 +211,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             self.run.cancel()
 
     def reconstructFolders(self, folder, outputFolder, onCase=None, **options):
-        """One CT for each sub-folder of `folder` that holds two X-ray files; written to outputFolder/<name>.nrrd.
+        """One CT for each sub-folder of `folder` that holds two X-ray files, written to
+        outputFolder/<name>.nrrd. Pictures without a view are AP and lateral in the order of their names.
 
         Returns {name of the sub-folder: path of the CT, or the error that kept it from being made}. Volumes that exist are not
         made again. onCase(name, path or error) is called after each. Warnings are logged with the path of the frontal X-ray.
@@ -204,9 +226,9 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             nodes = []
             try:
                 if not target.exists():
-                    files = sorted(path for path in case.iterdir() if path.name.lower().endswith(XRAY_SUFFIXES))
+                    files = sorted(path for path in case.iterdir() if _isXrayFile(path))
                     if len(files) != 2:
-                        raise ValueError(_("{count} X-ray files, accepted are two").format(count=len(files)))
+                        raise ValueError(_("found {count} X-ray files, two are needed").format(count=len(files)))
                     nodes += self.loadXrays(files)
                     if None in nodes:
                         raise ValueError(_("an AP and a lateral X-ray are needed"))

@@ -110,7 +110,9 @@ class Reconstruction:
         except OSError as error:
             if self._folder is not None:
                 TemporaryFolder.remove(self._folder)
-            raise RuntimeError(_("The X-rays could not be handed over: {error}").format(error=error)) from error
+            raise RuntimeError(
+                _("The X-rays could not be passed to the reconstruction: {error}").format(error=error)
+            ) from error
         self._process = JsonProcess("diff2ct.worker", self._handleEvent, self._ended, onLog, command)
         self._process.start()
         if self.outcome is None:
@@ -196,7 +198,7 @@ class Reconstruction:
             self._finish(Outcome("failed", _("The reconstruction failed. {cause}").format(cause=self._answer["message"])))
         else:
             cause = cause or _("it ended without a result")
-            words = _("The reconstruction failed, as its process broke off: {cause}.")
+            words = _("The reconstruction failed because its process stopped: {cause}.")
             self._finish(Outcome("failed", words.format(cause=cause)))
 
     def _readNext(self, found, paths):
@@ -244,7 +246,7 @@ class Reconstruction:
             logging.warning(f"Diff2CT, {self._origin}: {sentence}")
         return Outcome(
             "done",
-            _("{name} is there, after {seconds:.1f} s.").format(name=node.GetName(), seconds=self._elapsed()),
+            _("{name} is ready, after {seconds:.1f} s.").format(name=node.GetName(), seconds=self._elapsed()),
             volumeNode=node,
             mapNodes=mapNodes,
             reprojection=answer["reprojection"],

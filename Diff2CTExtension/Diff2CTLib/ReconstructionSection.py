@@ -201,7 +201,7 @@ class ReconstructionSection:
     def _whyNot(self, parameterNode, missing):
         """Why a reconstruction cannot be started, "" if it can."""
         if Dependencies.isInstalling():
-            return _("Packages are being installed, the Python console shows how far it is.")
+            return _("Packages are being installed; the Python console shows the progress.")
         if missing:
             return _("PyTorch must be installed first.")
         nodes = (parameterNode.apNode, parameterNode.lateralNode)
@@ -215,7 +215,7 @@ class ReconstructionSection:
                 return facts["error"]
         device = parameterNode.device
         if self._deviceNames() and device is not Device.AUTO and device.value not in self._deviceNames():
-            return _("{device} is not there on this computer.").format(device=device.label())
+            return _("{device} is not available on this computer.").format(device=device.label())
         return ""
 
     def _fillCheckpoints(self, parameterNode):
@@ -266,10 +266,10 @@ class ReconstructionSection:
         if self._deviceError():
             return self._deviceError()
         if not self._devices:
-            return _("Looking which devices there are...")
+            return _("Looking for devices...")
         name = self._devices["auto"] if parameterNode.device is Device.AUTO else parameterNode.device.value
         if name not in self._deviceNames():
-            return _("Not there on this computer; PyTorch finds {names}.").format(names=", ".join(self._deviceNames()))
+            return _("Not available on this computer; PyTorch finds {names}.").format(names=", ".join(self._deviceNames()))
         described = {device["name"]: device["description"] for device in self._devices["devices"]}[name]
         if name == "cpu":
             described = _("the processor, {threads} threads").format(threads=self._devices["threads"])

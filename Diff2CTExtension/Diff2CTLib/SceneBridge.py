@@ -15,7 +15,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from Diff2CTLib import TemporaryFolder
-from Diff2CTLib.Xray import Xray, editedGeometry
+from Diff2CTLib.Xray import Xray, editedGeometry, ofAssumedView
 
 XRAY_ATTRIBUTE = "Diff2CT.xray"
 SYNTHETIC_ATTRIBUTE = "Diff2CT.synthetic"
@@ -156,6 +156,15 @@ def editGeometry(node, **fields):
     frame = reading["frame"] if reading["frames"] > 1 else None
     beam, assumed = editedGeometry(geometryOf(node), facts["assumed"], reading["path"], frame, **fields)
     facts.update(geometry=beam.to_dict(), assumed=assumed)
+    with slicer.util.NodeModify(node):
+        _place(node, facts, beam)
+
+
+def assumeView(node, view):
+    """Another view (AP, PA, LL, RL) of an X-ray node whose view is assumed, which it stays."""
+    facts = _facts(node)
+    beam = ofAssumedView(geometryOf(node), facts["assumed"], view)
+    facts.update(geometry=beam.to_dict())
     with slicer.util.NodeModify(node):
         _place(node, facts, beam)
 

@@ -123,7 +123,8 @@ def _anglesOf(beam):
 
 def editedGeometry(beam, assumed, path="", frame=None, **fields):
     """(beam, assumed) with other facts, which are then no longer assumed. view stands for its angle and hanging, kind ("cone",
-    "fan") for another kind of beam: path and frame (None of a file with one) are where that is read."""
+    "fan") for another kind of beam: path and frame (None of a file with one) are where that is read. A distance that is
+    assumed goes with the view and the other distance."""
     from diff2ct.geometry import View
 
     facts = dict(fields)
@@ -136,7 +137,30 @@ def editedGeometry(beam, assumed, path="", frame=None, **fields):
     known = {*fields, *facts}
     if "primary_angle_deg" in known:
         known.add("view")
-    return replace(beam, **facts), tuple(fact for fact in assumed if fact not in known)
+    assumed = tuple(fact for fact in assumed if fact not in known)
+    return replace(beam, **facts, **_following(beam, facts, assumed)), assumed
+
+
+def _following(beam, facts, assumed):
+    """{distance: mm} that is assumed and so goes with the `facts` that are stated: the body stays as far from the detector
+    as it usually is in such a view."""
+    from diff2ct.assumptions import assumed_isocenter_to_detector_mm
+
+    distances = ("source_to_detector_mm", "source_to_isocenter_mm")
+    if not {*distances} & {*assumed} or not {*distances, "primary_angle_deg"} & {*facts}:
+        return {}
+    view = replace(beam, primary_angle_deg=facts.get("primary_angle_deg", beam.primary_angle_deg)).view
+    toDetector, isocenter = (facts.get(fact, getattr(beam, fact)) for fact in distances)
+    behind = assumed_isocenter_to_detector_mm(beam, view)
+    if "source_to_isocenter_mm" in assumed:
+        return {"source_to_isocenter_mm": toDetector - behind}
+    return {"source_to_detector_mm": isocenter + behind} if "source_to_isocenter_mm" in facts else {}
+
+
+def ofAssumedView(beam, assumed, view):
+    """The beam of an X-ray whose view is assumed, if that is another one. Whether the picture is mirrored stays, if stated."""
+    hanging = {} if "mirrored" in assumed else {"mirrored": beam.mirrored}
+    return editedGeometry(beam, assumed, view=view, **hanging)[0]
 
 
 def _ofKind(kind, beam, assumed, path, frame):

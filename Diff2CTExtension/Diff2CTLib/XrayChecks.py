@@ -12,12 +12,12 @@ def _words():
     """Facts of an X-ray by their names in the code."""
     return {
         "view": _("view"),
-        "source_to_detector_mm": _("source-detector distance"),
-        "source_to_isocenter_mm": _("source-patient distance"),
+        "source_to_detector_mm": _("source to detector"),
+        "source_to_isocenter_mm": _("source to isocentre"),
         "detector_spacing_mm": _("pixel spacing"),
         "principal_point": _("where the central ray meets the image"),
         "isocenter_lps": _("where the patient's coordinates begin"),
-        "mirrored": _("which side of the patient is left in the image"),
+        "mirrored": _("whether the image is mirrored"),
         "polarity": _("whether bone is bright"),
         "intensity": _("how grey values follow the X-ray intensity"),
         "primary_angle_deg": _("primary angle"),
@@ -75,7 +75,7 @@ def checkOne(xray, slot, beam):
     hidden = 1.0 - float(np.mean(radiograph.valid))
     if hidden > _COLLIMATED_SHARE:
         found.append(
-            _("{slot}: collimated, {percent:.0f} % of the image does not see the patient.").format(
+            _("{slot}: collimated, {percent:.0f} % of the image does not show the patient.").format(
                 slot=slot, percent=100 * hidden
             )
         )

@@ -101,6 +101,7 @@ class XraySection:
         left with those that are.
         """
         xrays = {}
+        self.logic.placeXrays(parameterNode.apNode, parameterNode.lateralNode)
         self._isUpdating = True
         try:
             for slot in SLOTS:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diff2ct.geometry import BEAMS, Beam, View, as_kind, beam_from_dict
+from diff2ct.geometry import BEAMS, Beam, ConeBeam, FanBeam, View, as_kind, beam_from_dict
 
 
 class ViewNotStatedError(ValueError):
@@ -80,6 +80,8 @@ PLAUSIBLE_MM = (300.0, 5000.0)
 """From the source to patient or detector: less is no X-ray of a trunk, or no mm."""
 _PLAUSIBLE_LENGTH_MM = (100.0, 2500.0)
 """Longer side of an image at the detector: from two vertebrae to a whole body."""
+_COARSE_MM = 4.0
+"""Wider pixels in the patient do not show a vertebra: two of the voxels of most checkpoints."""
 _COUNTS = {"detector_spacing_mm": 2, "detector_size": 2, "principal_point": 2, "isocenter_lps": 3}
 """How many numbers a field takes, if not one."""
 HEADER_ONLY = {"patient_spacing_mm", "pixel_aspect", "magnification", "source_to_table_mm", "column_direction", "row_direction"}
@@ -148,6 +150,15 @@ def beam_of_kind(beam: Beam, assumed: Collection[str], kind: str) -> Beam:
             changed, detector_spacing_mm=(row_mm / column_mm * column_at_detector_mm / larger, column_at_detector_mm)
         )
     return changed
+
+
+def assumed_isocenter_to_detector_mm(beam: ConeBeam | FanBeam, view: View) -> float:
+    """From the isocentre, which was assumed for `beam`, to the detector if the X-ray is of that view: from the side the middle
+    of the body is farther from it than from the front."""
+    to_detector_mm = beam.source_to_detector_mm - beam.source_to_isocenter_mm
+    setups = (SLOT_SCANNER,) if beam.KIND == "fan" else (FILM, C_ARM)
+    setup = min(setups, key=lambda setup: abs(setup.isocenter_to_detector_mm(beam.view) - to_detector_mm))
+    return to_detector_mm + setup.isocenter_to_detector_mm(view) - setup.isocenter_to_detector_mm(beam.view)
 
 
 def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: View | str | None) -> dict[str, Any]:
@@ -318,6 +329,11 @@ def _implausible(name: str, beam: Beam) -> list[str]:
         sentences.append(
             f"{name}: detector_spacing_mm is {row_mm:g}, {column_mm:g}, an image of {height:.0f} x {width:.0f} mm, "
             f"not plausible (longer side {low:g} to {high:g} mm); is it in mm, and was the image resized since it was measured?"
+        )
+    elif max(beam.patient_spacing_mm) > _COARSE_MM:
+        sentences.append(
+            f"{name}: a pixel is {max(beam.patient_spacing_mm):.3g} mm wide in the patient, too coarse to show a vertebra; "
+            "is it a preview of a larger picture?"
         )
     return sentences
 

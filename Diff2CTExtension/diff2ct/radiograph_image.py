@@ -168,6 +168,8 @@ def _read_side_file(path: Path) -> dict[str, Any]:
 
 def _side_geometry(path: Path, side: Mapping[str, Any]) -> dict[str, Any]:
     geometry = {key: value for key, value in side.items() if key not in _BESIDE_GEOMETRY}
+    for slot in {"ap", "lateral"} & geometry.keys():
+        raise ValueError(f"{path.name}.json: has {slot!r}, accepted beside a picture are the fields of that picture alone")
     return stated_geometry(f"{path.name}.json", geometry, None)
 
 

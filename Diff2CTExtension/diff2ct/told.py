@@ -66,8 +66,8 @@ def unexplained(reprojection: Sequence[Mapping[str, Any]], names: Sequence[str] 
         elif view["ncc"] < USUAL_NCC:
             found = f"correlation {view['ncc']:.2f} when projected, usual is {USUAL_NCC:g} or more"
             sentences.append(
-                f"The volume does not explain the {name} X-ray ({found}): is bone bright as stated or assumed, is the view "
-                "right, do the distances hold, is it a lumbar spine?"
+                f"The volume does not explain the {name} X-ray ({found}): is bone bright as stated or assumed, are the view "
+                "and the distances right, is it a lumbar spine?"
             )
     return sentences
 

@@ -74,7 +74,7 @@ def test_clicks_while_pip_works_do_not_start_it_again(without_torch, monkeypatch
     click(without_torch.ui.installFolderButton)
     settle(without_torch)
     assert len(installed) == 1 and not Dependencies.isInstalling()
-    assert seen == [(False, "Packages are being installed, the Python console shows how far it is.")]
+    assert seen == [(False, "Packages are being installed; the Python console shows the progress.")]
     assert "Packages are being installed already." in without_torch.ui.checksTextEdit.plainText
     assert without_torch.ui.installButton.enabled
 

@@ -55,7 +55,7 @@ def test_a_click_makes_a_volume_with_the_exact_geometry(panel, xrays):
     assert Reconstruction.xraysOf(node) == list(xrays)
     assert node.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
     assert panel.ui.reconstructButton.text == "Reconstruct" and panel.ui.progressBar.isHidden()
-    assert "is there, after" in panel.ui.statusLabel.text and panel.messages == []
+    assert "is ready, after" in panel.ui.statusLabel.text and panel.messages == []
     wait_until(lambda: panel.compareSection._comparison is not None)
     assert leftovers() == []
 
@@ -426,7 +426,7 @@ def test_a_volume_that_does_not_explain_its_xrays_is_told(panel, xrays):
     assert UNEXPLAINED in panel.ui.logTextEdit.plainText
     start(panel, "done")
     finish(panel)
-    assert "is there, after" in panel.ui.statusLabel.text and "Warning" not in panel.ui.statusLabel.text
+    assert "is ready, after" in panel.ui.statusLabel.text and "Warning" not in panel.ui.statusLabel.text
 
 
 def test_the_console_gets_the_warnings_of_a_run_and_a_batch_logs_them_with_their_case(panel, xrays, tmp_path, caplog):

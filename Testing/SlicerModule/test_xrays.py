@@ -87,13 +87,13 @@ def test_what_is_typed_over_the_file_is_told_and_can_be_taken_back(panel, tmp_pa
     ui.apPixelWidth.value = 4.0
     settle(panel)
     said = ui.checksTextEdit.plainText
-    assert "AP: source-detector distance 1500 mm, the file says 1000 mm." in said
+    assert "AP: source to detector 1500 mm, the file says 1000 mm." in said
     assert "AP: pixel spacing 4 x 4 mm, the file says 4 x 4.5 mm." in said
     assert ui.apSourceToDetector.toolTip == f"{meaning}\nFile: 1000.0 mm"
     assert "File: 4.5000 mm" in ui.apPixelWidth.toolTip and "File:" not in ui.apPixelHeight.toolTip
     assert ui.apAsInFile.enabled and not ui.lateralAsInFile.enabled
     outcome = panel.logic.reconstruct(panel.parameterNode.apNode, panel.parameterNode.lateralNode)
-    assert outcome.provenance["Overtyped"].startswith("AP: source-detector distance 1500 mm, the file says 1000 mm; AP: pixel")
+    assert outcome.provenance["Overtyped"].startswith("AP: source to detector 1500 mm, the file says 1000 mm; AP: pixel")
     click(ui.apAsInFile)
     settle(panel)
     panel.logic.editXray(panel.parameterNode.apNode, mirrored=not SceneBridge.geometryOf(panel.parameterNode.apNode).mirrored)
@@ -332,11 +332,11 @@ def test_what_a_picture_does_not_tell_is_flagged_until_it_is_stated(panel, tmp_p
     assert ui.xraySection.text == "X-rays: AP only" and "values assumed" in ui.geometrySection.text
     assert ui.apView.currentText == "AP *"
     assert ui.apSourceToDetector.suffix == " mm *" and ui.apPixelHeight.suffix == " mm *"
-    assert "source-detector distance" in ui.checksTextEdit.plainText
+    assert "source to detector" in ui.checksTextEdit.plainText
     ui.apSourceToDetector.value = 1234.0
     settle(panel)
     assert ui.apSourceToDetector.suffix == " mm" and ui.apSourceToDetector.value == 1234
-    assert "source-detector distance" not in ui.checksTextEdit.plainText
+    assert "source to detector" not in ui.checksTextEdit.plainText
     ui.apView.currentIndex = 1
     settle(panel)
     assert ui.apView.currentText == "PA" and ui.apPrimaryAngle.value == 0
@@ -368,8 +368,8 @@ def test_enter_confirms_what_was_assumed_and_neither_leaving_nor_an_impossible_v
     QTest.keyClick(refused._qt, Qt.Key.Key_Return)
     settle(panel)
     assert "source_to_isocenter_mm < source_to_detector_mm" in panel.ui.checksTextEdit.plainText
-    assert "source-patient distance" in panel.ui.checksTextEdit.plainText  # which nobody has confirmed
-    assert "source-detector distance" not in panel.ui.checksTextEdit.plainText
+    assert "source to isocentre" in panel.ui.checksTextEdit.plainText  # which nobody has confirmed
+    assert "source to detector" not in panel.ui.checksTextEdit.plainText
 
 
 @pytest.mark.parametrize("name", ["apSourceToDetector", "apView", "apBeam"])
@@ -410,7 +410,7 @@ def test_a_second_file_without_a_view_goes_to_the_free_place(panel, tmp_path, an
     answer_dialog("getOpenFileNames", (plain_picture(tmp_path, "three.png"),))
     click(panel.ui.loadButton)
     settle(panel)
-    assert "three.png does not tell its view, and both places are taken" in panel.ui.checksTextEdit.plainText
+    assert "three.png does not state its view, and both places are taken" in panel.ui.checksTextEdit.plainText
 
 
 def test_an_edit_moves_the_detector_exactly(panel, xrays):
@@ -656,6 +656,59 @@ def test_swap(panel, xrays):
     settle(panel)
     assert panel.parameterNode.apNode.GetID() == xrays[1].GetID()
     assert "The views look swapped" in panel.ui.checksTextEdit.plainText
+
+
+def test_swap_of_pictures_without_a_view_exchanges_what_is_assumed_of_them(panel, tmp_path):
+    panel.xraySection.load([plain_picture(tmp_path, "lateral.png"), plain_picture(tmp_path, "pa.png")])  # by name: wrong
+    settle(panel)
+    ui = panel.ui
+    click(ui.swapButton)
+    settle(panel)
+    assert (panel.parameterNode.apNode.GetName(), panel.parameterNode.lateralNode.GetName()) == ("pa.png", "lateral.png")
+    assert (ui.apView.currentText, ui.lateralView.currentText) == ("AP *", "LL *")
+    assert (ui.apSourceToIsocenter.value, ui.lateralSourceToIsocenter.value) == (950, 850)
+    assert "swapped" not in ui.checksTextEdit.plainText and ui.apSourceToIsocenter.suffix == " mm *"
+    ui.apView.currentIndex = 1  # stated, so it is kept wherever the picture goes
+    settle(panel)
+    click(ui.swapButton)
+    settle(panel)
+    assert (ui.apView.currentText, ui.lateralSelector.currentNode().GetName()) == ("AP *", "pa.png")
+    assert "a frontal and a lateral one are needed" in ui.checksTextEdit.plainText
+
+
+def test_from_the_console_the_arguments_say_more_than_the_order_of_files_without_a_view(panel, tmp_path):
+    from Diff2CTLib import SceneBridge
+
+    lateral, ap = panel.logic.loadXrays([plain_picture(tmp_path, "lateral.png"), plain_picture(tmp_path, "pa.png")])
+    panel.logic.editXray(lateral, mirrored=False)
+    panel.logic.placeXrays(ap, lateral)
+    beams = [SceneBridge.geometryOf(node) for node in (ap, lateral)]
+    assert [beam.view.value for beam in beams] == ["AP", "LL"] and not beams[1].mirrored
+    assert all("view" in SceneBridge.assumedOf(node) for node in (ap, lateral))
+    panel.logic.placeXrays(ap, ap)  # the same image twice is another's complaint
+    assert SceneBridge.geometryOf(ap).view.value == "AP"
+
+
+def test_assumed_distances_go_with_those_that_are_stated(panel, tmp_path):
+    from Diff2CTLib import SceneBridge
+
+    (node, _none) = panel.logic.loadXrays([plain_picture(tmp_path)])
+
+    def distances():
+        beam = SceneBridge.geometryOf(node)
+        return beam.source_to_detector_mm, beam.source_to_isocenter_mm
+
+    panel.logic.editXray(node, source_to_detector_mm=1500)
+    assert distances() == (1500, 1300)
+    panel.logic.editXray(node, view="LL")
+    assert distances() == (1500, 1200)
+    panel.logic.editXray(node, source_to_isocenter_mm=1250)
+    panel.logic.editXray(node, source_to_detector_mm=1450)
+    assert distances() == (1450, 1250)  # both stated
+    (other, _none) = panel.logic.loadXrays([plain_picture(tmp_path, "other.png")])
+    node = other
+    panel.logic.editXray(node, source_to_isocenter_mm=1000)
+    assert distances() == (1200, 1000) and "source_to_detector_mm" in SceneBridge.assumedOf(node)
 
 
 def test_xrays_of_different_patients_are_told_and_no_name_is_kept(panel, tmp_path):

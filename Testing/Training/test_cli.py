@@ -27,7 +27,7 @@ def files(trunk: CtVolume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ap.dcm, lateral.dcm, ct.nrrd of one body."""
     folder = tmp_path_factory.mktemp("case")
     for name, radiograph in zip(
-        ("ap", "lateral"), render_radiographs(trunk, BiplanarSetup(pixels=64).beams((0, 0, 0)), "trunk"), strict=True
+        ("ap", "lateral"), render_radiographs(trunk, BiplanarSetup(pixels=96).beams((0, 0, 0)), "trunk"), strict=True
     ):
         write_radiograph(radiograph, folder / f"{name}.dcm")
     write_volume(trunk, folder / "ct.nrrd")

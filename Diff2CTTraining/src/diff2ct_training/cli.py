@@ -51,13 +51,15 @@ BeamKind = Annotated[str, typer.Option("--beam", help="cone, fan (moving along t
 def reconstruct(
     ap: Annotated[Path, typer.Argument(help="Frontal X-ray: DICOM, PNG, JPEG, TIFF, NRRD ...")],
     lateral: Annotated[Path, typer.Argument(help="Lateral X-ray.")],
-    output: Annotated[Path, typer.Option(help="Volume to write in HU: .nrrd, .nii.gz, .mha; no suffix is a DICOM folder.")],
+    output: Annotated[
+        Path, typer.Option(help="Volume to write, in HU: .nrrd, .nii.gz or .mha; without suffix, a DICOM folder.")
+    ],
     geometry: Annotated[Path | None, typer.Option(help='JSON {"ap": {...}, "lateral": {...}}.')] = None,
-    ap_view: Annotated[str | None, typer.Option(help="AP or PA, for images that do not tell.")] = None,
-    lateral_view: Annotated[str | None, typer.Option(help="LL or RL, for images that do not tell.")] = None,
-    ap_frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
-    lateral_frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="CT of the same patient in the same frame, to compare with.")] = None,
+    ap_view: Annotated[str | None, typer.Option(help="AP or PA, if the file does not state it.")] = None,
+    lateral_view: Annotated[str | None, typer.Option(help="LL or RL, if the file does not state it.")] = None,
+    ap_frame: Annotated[int | None, typer.Option(help="Frame of a file with several, from 0.")] = None,
+    lateral_frame: Annotated[int | None, typer.Option(help="Frame of a file with several, from 0.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="The patient's CT, in the X-rays' coordinates, to compare with.")] = None,
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
@@ -65,15 +67,15 @@ def reconstruct(
     translator: Annotated[Path | None, typer.Option(help="Real-to-DRR translator (.safetensors) for real X-rays.")] = None,
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
-    figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png).")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png, .pdf, .svg).")] = None,
     consistency: ConsistencyOption = None,
     consistency_options: ConsistencyOptions = None,
-    sd_output: Annotated[Path | None, typer.Option(help="Standard deviation of the samples [HU] to write.")] = None,
-    error_output: Annotated[Path | None, typer.Option(help="Error to be expected of each voxel [HU] to write.")] = None,
-    lower_output: Annotated[Path | None, typer.Option(help="Lower end of the interval at --level [HU] to write.")] = None,
-    upper_output: Annotated[Path | None, typer.Option(help="Upper end of that interval to write.")] = None,
-    level: Annotated[float, typer.Option(help="Share of body voxels whose truth lies in the interval, up to 0.9.")] = 0.9,
-    support_output: Annotated[Path | None, typer.Option(help="What the X-rays settle, 0 to 1, to write.")] = None,
+    sd_output: Annotated[Path | None, typer.Option(help="File for the standard deviation of the samples [HU].")] = None,
+    error_output: Annotated[Path | None, typer.Option(help="File for the expected error of each voxel [HU].")] = None,
+    lower_output: Annotated[Path | None, typer.Option(help="File for the lower end of the interval of --level [HU].")] = None,
+    upper_output: Annotated[Path | None, typer.Option(help="File for the upper end of that interval [HU].")] = None,
+    level: Annotated[float, typer.Option(help="Share of body voxels whose true HU lies in the interval, up to 0.9.")] = 0.9,
+    support_output: Annotated[Path | None, typer.Option(help="File for what the X-rays settle, 0 to 1.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Two X-rays in, one CT volume out."""
@@ -112,12 +114,12 @@ def drr(
     beam: BeamKind = "cone",
     formats: Annotated[list[str] | None, typer.Option("--format", help="dcm (default), png, nrrd; may be repeated.")] = None,
     write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid.")] = False,
-    acquisitions: Annotated[int | None, typer.Option(help="A set: so many X-ray pairs of each CT or case.")] = None,
+    acquisitions: Annotated[int | None, typer.Option(help="Write a set: this many X-ray pairs of each CT or case.")] = None,
     vary: Annotated[
         bool, typer.Option("--vary", help="Set: distances, angles and isocentre at random, as in training.")
     ] = False,
     detectors: Annotated[
-        list[str] | None, typer.Option("--detector", help="Set: ideal (default), simulated; twice for pairs of both.")
+        list[str] | None, typer.Option("--detector", help="Set: ideal (default) or simulated; repeat for pairs of both.")
     ] = None,
     strength: Annotated[float, typer.Option(help="Set: how poor simulated detectors may be, 0 to 1.")] = 1.0,
     split: Annotated[str | None, typer.Option(help="Set: only prepared cases of this split.")] = None,
@@ -210,10 +212,12 @@ def evaluate(
     checkpoints: Annotated[
         list[str] | None, typer.Option("--checkpoint", help="[NAME=]FILE; may be repeated. Default: the embedded one.")
     ] = None,
-    methods: Annotated[list[str] | None, typer.Option("--method", help="May be repeated. Default: all.")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Name of a method; may be repeated. Default: all.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Folder with vertebra label maps of the CTs, named like them.")] = None,
     label_scheme: Annotated[
-        str, typer.Option(help="Whose numbers the label maps have: totalsegmentator, verse, ctspine1k.")
+        str, typer.Option(help="Numbering of the label maps: totalsegmentator, verse, ctspine1k.")
     ] = "totalsegmentator",
     predicted_labels: Annotated[
         list[str] | None, typer.Option(help="METHOD=FOLDER with label maps of its reconstructions (see --keep-volumes).")
@@ -225,7 +229,7 @@ def evaluate(
     inception: Annotated[Path | None, typer.Option(help="Inception-v3 for FID and KID, see the README.")] = None,
     steps: Annotated[
         list[str] | None,
-        typer.Option(help="Denoising steps: COUNT, or NAME=COUNT of one checkpoint; repeatable. Default: the checkpoint's."),
+        typer.Option(help="Denoising steps: COUNT, or NAME=COUNT for one checkpoint; repeatable. Default: the checkpoint's."),
     ] = None,
     samplers: Annotated[
         list[str] | None,
@@ -245,7 +249,9 @@ def evaluate(
     device: Device = "cpu",
     workers: Annotated[int, typer.Option(help="Processes; they may share a GPU.")] = 1,
     keep_volumes: Annotated[bool, typer.Option("--keep-volumes", help="Write every reconstruction into volumes/.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Keep no result of an earlier evaluation there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Discard the results of an earlier evaluation in OUTPUT.")
+    ] = False,
 ) -> None:
     """Score methods on cases. Per-case CSV, tables (Markdown, LaTeX), figures, one HTML report; goes on where it stopped."""
     from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
@@ -274,14 +280,16 @@ def calibrate(
     cases: Annotated[Path | None, typer.Option(help="Folder that `prepare` wrote, with held-out cases.")] = None,
     split: Annotated[str, typer.Option(help="Which of these cases: val or test; do not evaluate on them.")] = "val",
     checkpoint: Checkpoint = None,
-    output: Annotated[Path | None, typer.Option(help="Calibrated checkpoint to write. Default: in its place.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the calibrated checkpoint. Default: the checkpoint itself.")
+    ] = None,
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
     seed: Seed = 0,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
-    """How far off a checkpoint is, by held-out cases. Writes expected error, intervals and bounds into it."""
+    """Measure how far off a checkpoint is, on held-out cases. Stores expected error, intervals and bounds in it."""
     from diff2ct_training.calibrate_command import CalibrationRequest, run_calibration, summary_lines
 
     request = CalibrationRequest(
@@ -303,7 +311,7 @@ def prepare(
         str, typer.Option(help="auto, ctspine1k, verse, ctpelvic1k, totalsegmentator or plain; DICOM is found in all.")
     ] = "auto",
     label_scheme: Annotated[
-        str | None, typer.Option(help="Numbers in label maps of a plain layout: totalsegmentator, verse ...")
+        str | None, typer.Option(help="Numbering of label maps of a plain layout: totalsegmentator, verse ...")
     ] = None,
     patient_pattern: Annotated[
         str | None, typer.Option(help="Regular expression; its group finds the patient in a CT's path.")
@@ -314,13 +322,15 @@ def prepare(
     center: Annotated[str, typer.Option(help="Isocentre: body, or a vertebra of the label maps such as L3.")] = "body",
     crop: Annotated[bool, typer.Option("--crop", help="Keep only the 256 mm cube around it, as the paper does.")] = False,
     clip: Annotated[tuple[int, int], typer.Option(help="Lowest and highest HU kept.")] = (-1024, 4096),
-    remove_table: Annotated[bool, typer.Option("--remove-table", help="Air everywhere outside the body.")] = False,
+    remove_table: Annotated[
+        bool, typer.Option("--remove-table", help="Remove the table: air everywhere outside the body.")
+    ] = False,
     variants: Annotated[int, typer.Option(help="Cases per training CT: itself and randomly bent and scaled copies.")] = 1,
     screws: Annotated[
         float | None, typer.Option(help="Share that gets pedicle screws, 0 to 1: of the copies (default 0.4), else of the CTs.")
     ] = None,
     phantoms: Annotated[int, typer.Option(help="Phantoms to render, seeds from --first-seed.")] = 0,
-    first_seed: Annotated[int, typer.Option(help="Below 1000 they test, below 10000 they validate.")] = 10_000,
+    first_seed: Annotated[int, typer.Option(help="First seed; below 1000 are test cases, below 10000 validation.")] = 10_000,
     reference: Annotated[str | None, typer.Option(help="A reference data set: lumbar-phantom-268.")] = None,
     xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
     recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
@@ -377,7 +387,7 @@ def translate(
     checkpoint: Annotated[Path, typer.Option(help="Translator (.safetensors) that `train --recipe cyclegan` wrote.")],
     output: Output,
     view: Annotated[str | None, typer.Option(help="AP, PA, LL or RL, for X-rays that do not tell.")] = None,
-    frame: Annotated[int | None, typer.Option(help="Which one of several frames, from 0.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Frame of a file with several, from 0.")] = None,
     file_format: Annotated[str, typer.Option("--format", help="dcm, png, nrrd or npy.")] = "dcm",
     device: Device = "cpu",
     overwrite: Overwrite = False,

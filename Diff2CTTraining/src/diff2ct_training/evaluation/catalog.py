@@ -35,7 +35,7 @@ SECTIONS = (
     Section(
         "Whole volume",
         "As papers report. The window -1000..4096 HU of Diff2CT, then -1000..1500 HU of X2CT-GAN, always on [0, 1]. Mostly "
-        "air and outline: a true outline filled with water already scores high here.",
+        "air and outline: a true outline filled with 40 HU already scores high here.",
         {
             "ssim_3d_wide": Column("SSIM 3D", "", "up"),
             "ssim_2d_wide": Column("SSIM 2D", "", "up"),

@@ -25,6 +25,14 @@ def test_detector_stands_where_the_view_says(view: View, toward_detector: np.nda
     assert beam.view is view
 
 
+@pytest.mark.parametrize(
+    ("angle", "view"),
+    [(44, View.PA), (-44, View.PA), (80, View.LL), (-80, View.RL), (260, View.RL), (136, View.AP), (-136, View.AP)],
+)
+def test_an_oblique_beam_is_of_the_nearest_standard_view(angle: float, view: View) -> None:
+    assert ConeBeam(primary_angle_deg=angle, **CONE).view is view
+
+
 def test_dicom_positioner_angles() -> None:
     lao = ConeBeam(primary_angle_deg=90, **CONE)  # LAO: detector at the patient's left
     np.testing.assert_allclose(lao.toward_detector, LEFT, atol=1e-12)
@@ -167,6 +175,7 @@ def test_json_with_a_view_instead_of_angles() -> None:
     ("change", "named"),
     [
         ({"source_to_isocenter_mm": 1200.0}, "source_to_isocenter_mm"),
+        ({"source_to_isocenter_mm": 1000.0}, "source_to_isocenter_mm"),
         ({"detector_spacing_mm": (0.0, 1.0)}, "detector_spacing_mm"),
         ({"detector_size": (1, 5)}, "detector_size"),
         ({"primary_angle_deg": float("nan")}, "primary_angle_deg"),

@@ -1,5 +1,6 @@
 """Calibration on cases made so that the right answer is known: errors of a given size, given shape and given place."""
 
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -109,6 +110,78 @@ def test_support_is_one_where_errors_are_small_against_what_varies(calibration: 
     assert float(prior[4, 4, 1]) > 2 * float(prior[4, 4, 6]), "patients differ more on the left"
 
 
+def test_support_is_one_minus_the_ratio_of_variances(calibration: Calibration) -> None:
+    for prior, counted in ((200.0, 200.0), (50.0, 100.0)):
+        told = replace(calibration, prior_sd_hu=(((prior,) * 8,) * 8,) * 8)
+        for share in (0.0, 0.5, 1.0):
+            found = supported_by_xrays(torch.full(SIZE, share * counted), told)
+            torch.testing.assert_close(found, torch.full(SIZE, 1 - share**2))
+
+
+def test_the_prior_is_how_far_a_new_patient_lies_from_the_mean_of_the_others() -> None:
+    """Patients of 0, 60 and 120 HU all over: variance 3600, and a third more as three do not tell their mean better."""
+    fit = CalibrationFit()
+    for hu in (0.0, 60.0, 120.0):
+        truth = torch.full(SIZE, hu)
+        fit.add(torch.stack([truth - 5, truth + 5]), truth, KNOWN, 0.008)
+    prior = fit.result(num_samples=2, num_steps=3, provenance={}).prior_sd_hu
+    np.testing.assert_allclose(prior, math.sqrt(3600 * 4 / 3), rtol=1e-4)
+
+
+def even_case(error_hu: float, sd_hu: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(two samples whose SD is `sd_hu`, truth): the mean of the samples is wrong by +-error_hu."""
+    mean, off = torch.where(BODY, 20.0, -1000.0), torch.where(torch.arange(32) % 2 > 0, error_hu, -error_hu)
+    apart = torch.as_tensor(sd_hu / math.sqrt(2))
+    return torch.stack([mean - apart, mean + apart]), torch.where(BODY, mean + off, -1000.0)
+
+
+def test_the_sd_of_two_samples_is_that_of_a_sample_in_fitting_and_in_use() -> None:
+    """Divided by K instead of K - 1 it would be 32 HU in the table and 45 where it is looked up."""
+    fit = CalibrationFit()
+    for error_hu, sd_hu in ((135.0, 45.0), (24.0, 8.0), (24.0, 8.0)):
+        fit.add(*even_case(error_hu, sd_hu), KNOWN, 0.008)
+    calibration = fit.result(num_samples=2, num_steps=3, provenance={})
+    samples, _ = even_case(135.0, 45.0)
+    error = expected_error(samples.mean(0), samples.std(0), calibration)
+    assert float(error[:, 8:24, 8:24].median()) == pytest.approx(135, rel=0.05)
+    noisy = torch.where(torch.arange(32) % 2 > 0, 90.0, 0.0).expand(SIZE)
+    smooth = expected_error(samples.mean(0), noisy, calibration)
+    assert float(smooth[:, 8:24, 8:24].median()) == pytest.approx(135, rel=0.05), "its neighbours' SD is as good a measure"
+
+
+def test_one_sample_is_further_off_than_their_mean() -> None:
+    fit = CalibrationFit()
+    for _ in range(3):
+        fit.add(*even_case(30.0, 40.0 * math.sqrt(2)), KNOWN, 0.008)  # the samples are 40 HU off their mean
+    samples, _ = even_case(30.0, 40.0 * math.sqrt(2))
+    calibration = fit.result(num_samples=2, num_steps=3, provenance={})
+    of_mean, of_one = (
+        expected_error(samples.mean(0), samples.std(0), calibration),
+        expected_error(samples[0], None, calibration),
+    )
+    assert float(of_mean[:, 8:24, 8:24].median()) == pytest.approx(30, rel=0.05)
+    assert float(of_one[:, 8:24, 8:24].median()) == pytest.approx(50, rel=0.05)
+
+
+def test_a_case_is_left_out_of_the_calibration_that_its_coverage_is_of() -> None:
+    """The only one whose samples know less: no other tells that, so its intervals are too narrow."""
+    fit = CalibrationFit()
+    for seed in range(3):
+        fit.add(*made_up_case(seed, 15.0 if seed == 2 else 3.0), KNOWN, 0.008)
+    *others, odd = fit.held_out_coverage()
+    assert odd["0.9"] < 0.4 < 0.95 < min(shares["0.9"] for shares in others)
+
+
+def test_bounds_are_of_truth_minus_reconstruction() -> None:
+    fit = CalibrationFit()
+    for shift in (-10.0, 20.0, 30.0):
+        samples, truth = even_case(0.0, 5.0)
+        fit.add(samples + torch.where(BODY, shift, 0.0), truth, KNOWN, 0.008)
+    bounds = fit.result(num_samples=2, num_steps=3, provenance={}).bounds
+    assert bounds["body_mean_hu"] == {"0.5": pytest.approx(20.0, abs=0.1)}, "the second of three, and none for 80 %"
+    assert bounds["body_ml"] == {"0.5": 0.0}
+
+
 def test_a_single_sample_has_an_expected_error_too(calibration: Calibration) -> None:
     samples, _ = made_up_case(3)
     error = expected_error(samples[0], None, calibration)
@@ -128,10 +201,13 @@ def test_conformal_radius_covers_a_new_case_as_often_as_it_says() -> None:
 def test_figures_count_millilitres() -> None:
     hu = torch.where(BODY, 40.0, -1000.0)
     hu[10:14, 10:14, 10:14] = 3000.0
+    hu[:, :2, :2] = 400.0  # a table
     found = figures_of(hu, 0.008)
     assert found["metal_ml"] == found["bone_ml"] == pytest.approx(64 * 0.008)
     assert found["body_ml"] == pytest.approx(32 * 24 * 24 * 0.008)
     assert found["body_mean_hu"] == pytest.approx((40 * (32 * 24 * 24 - 64) + 3000 * 64) / (32 * 24 * 24), rel=1e-4)
+    hu[20:24, 10:14, 10:16] = -800.0
+    assert found["gas_ml"] == 0.0 and figures_of(hu, 0.008)["gas_ml"] == pytest.approx(96 * 0.008)
 
 
 def test_bounds_exist_where_cases_suffice(calibration: Calibration) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from torch import nn
 from diff2ct_training.loop import learning_rate, make_fabric, train
 from diff2ct_training.method import Backward, Method, Weights, bare
 from diff2ct_training.recipe import Recipe
+from diff2ct_training.training_state import Ema
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +118,45 @@ def test_a_checkpoint_says_what_it_was_started_from_when_the_run_goes_on_too(tmp
         assert provenance["steps"] == steps and provenance["started_from"]["steps"] == 2
     train(recipe(num_steps=4), tmp_path, first, start_from=second / "checkpoint.safetensors")
     assert "started_from" not in json.loads((first / "checkpoint.json").read_text()), "its weights are its own"
+
+
+def test_a_run_that_goes_on_draws_the_random_numbers_that_it_would_have_drawn(tmp_path: Path) -> None:
+    def noise(log: Path) -> list[str]:
+        with log.open(newline="") as file:
+            return [row["noise"] for row in csv.DictReader(file) if row.get("noise")]
+
+    whole = train(recipe(num_steps=6), tmp_path, tmp_path / "whole")
+    for steps in (4, 6):
+        torch.rand(steps)  # whatever the process drew before
+        parts = train(recipe(num_steps=steps), tmp_path, tmp_path / "parts")
+    drawn = noise(whole / "log" / "metrics.csv")
+    assert len(set(drawn)) == 6
+    assert noise(parts / "log" / "metrics.csv") + noise(parts / "log-2" / "metrics.csv") == drawn
+
+
+def test_the_average_follows_the_weights_slowly_and_is_only_lent() -> None:
+    line = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(line.weight)
+    ema = Ema(line, 0.9)
+    nn.init.ones_(line.weight)
+    ema.update(line, 1)
+    assert float(ema.weights["weight"]) == pytest.approx(1 - 2 / 11), "quickly at first"
+    ema.update(line, 10_000)
+    assert float(ema.weights["weight"]) == pytest.approx(1 - 0.9 * 2 / 11)
+    with ema.swapped_in(line):
+        assert not line.training and float(line.weight.detach()) == pytest.approx(1 - 0.9 * 2 / 11)
+    assert line.training and float(line.weight.detach()) == 1.0
+
+
+def test_steep_gradients_are_cut_to_the_limit(tmp_path: Path) -> None:
+    weights = []
+    for name, rate, limit in (("still", 0.0, 0.0), ("free", 0.01, 0.0), ("cut", 0.01, 0.5)):
+        run = recipe(num_steps=1, save_every=1, batch_size=7, learning_rate=rate, gradient_clip=limit)
+        state = load_file(train(run, tmp_path, tmp_path / name) / "state.safetensors")
+        weights.append(torch.cat([state["network/line/weight"].flatten(), state["network/line/bias"]]))
+    still, free, cut = weights
+    assert float((free - still).norm()) > 0.02
+    assert float((cut - still).norm()) == pytest.approx(0.01 * 0.5, rel=1e-3)
 
 
 def test_a_part_is_a_part_of_the_same_batch(tmp_path: Path) -> None:

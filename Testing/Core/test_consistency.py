@@ -1,5 +1,6 @@
 """Data consistency: the solver against a direct solution, intensity fits that must be exact, and where nothing may change."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from diff2ct.checkpoint import Checkpoint
 from diff2ct.consistency import (
     Consistency,
+    StepCorrection,
+    _edge_weights,
     _gradient,
     _gradient_adjoint,
     conjugate_gradients,
@@ -22,7 +25,9 @@ from diff2ct.geometry import BEAMS, Beam, ConeBeam, View, as_kind
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import reconstruct
-from diff2ct.units import hu_to_mu
+from diff2ct.smooth import unit_power_matrix
+from diff2ct.uncertainty import HU_KNOTS, SD_KNOTS, expected_error
+from diff2ct.units import HuMap, hu_to_mu
 from diff2ct.volume import VolumeGrid
 from tiny import tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs
 
@@ -173,6 +178,48 @@ def test_weight_zero_and_total_variation() -> None:
     assert float(_gradient(smooth).abs().sum()) < 0.98 * float(_gradient(plain).abs().sum())
 
 
+def test_the_weight_of_the_xrays_is_that_of_their_squared_residual() -> None:
+    truth, model = body(3000.0), body(900.0)
+    views = measured_views(radiographs(truth), GRID)
+    lighter, noisier = (
+        correct_volume(model, uniform_error(model), GRID, views, replace(OPTIONS, noise=noise), weight=weight)[0]
+        for noise, weight in ((0.3, 0.25), (0.6, 1.0))
+    )
+    torch.testing.assert_close(lighter, noisier, rtol=1e-4, atol=0.1)
+
+
+def test_estimates_on_the_way_are_corrected_as_far_as_they_are_without_noise() -> None:
+    truth, model, hu_map = body(3000.0), body(900.0), HuMap()
+    views, options = measured_views(radiographs(truth), GRID), replace(OPTIONS, noise=0.3)
+    alpha_bar = torch.tensor([1.0, 0.8, 0.2, 0.0])
+    correct = StepCorrection(views, GRID, hu_map, tiny_calibration(), options, alpha_bar, 1)
+    for t, weight in ((3, 0.0), (2, 0.25), (1, 1.0)):
+        found = hu_map.to_hu(correct(hu_map.to_x(model)[None, None], t))[0, 0]
+        error = expected_error(model, None, tiny_calibration())
+        expected, _ = correct_volume(model, error, GRID, views, options, weight=weight)
+        torch.testing.assert_close(found, expected, rtol=0, atol=2.0)
+    assert float((expected - model).abs().max()) > 100
+
+
+def test_errors_of_neighbours_agree_over_mm_along_each_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, made = VolumeGrid((24, 26, 28), (4.0, 5.0, 8.0), (0.0, 0.0, 0.0)), []
+    monkeypatch.setattr(
+        "diff2ct.consistency.unit_power_matrix", lambda *given: made.append(unit_power_matrix(*given)) or made[-1]
+    )
+    correct_volume(torch.zeros(grid.size), torch.zeros(grid.size), grid, [], replace(OPTIONS, correlation_mm=16.0))
+    for matrix, mm in zip(made, (8.0, 5.0, 4.0), strict=True):
+        middle = len(matrix) // 2
+        correlation = float((matrix @ matrix.T)[middle, middle + 1])
+        assert correlation == pytest.approx(math.exp(-((mm / 16.0) ** 2) / 2), rel=1e-3)
+
+
+def test_total_variation_weighs_a_step_by_its_height() -> None:
+    hu = torch.zeros(6, 6, 6)
+    hu[:, :, 3:] = 5000.0
+    cost = (_edge_weights(hu, 2.0) * _gradient(hu)).square().sum(0)
+    assert float(cost[2, 2, 2]) == pytest.approx(2.0 * 5000 / 100, rel=1e-3)
+
+
 def test_gradient_and_its_adjoint() -> None:
     generator = torch.Generator().manual_seed(1)
     volume = torch.randn(5, 6, 7, generator=generator, dtype=torch.float64)
@@ -265,6 +312,8 @@ def test_reconstruction_explains_its_radiographs_better(checkpoint: Checkpoint, 
     assert result.reprojection_before is not None
     for before, after in zip(result.reprojection_before, result.reprojection, strict=True):
         assert after["relative_l2"] < before["relative_l2"]
+    inside = ((result.samples_hu > -1000) & (result.samples_hu < 4096)).all(axis=0)
+    np.testing.assert_allclose(result.samples_hu.mean(0)[inside], result.volume.hu[inside], atol=0.1, err_msg="all move alike")
     assert result.samples_hu.shape == (2, 16, 16, 16) and "noise=0.05" in result.provenance["Consistency"]
     assert result.support().max() <= 1 and result.interval_hu(0.8)[0].shape == (16, 16, 16)
 
@@ -296,7 +345,17 @@ def test_default_is_on_where_line_integrals_are_known(checkpoint: Checkpoint) ->
     assert reconstruct(pair, checkpoint, num_steps=1).reprojection_before is not None
     films = [replace(r, scale_known=False) for r in pair]
     assert reconstruct(films, checkpoint, num_steps=1).reprojection_before is None
+    assert reconstruct([pair[0], films[1]], checkpoint, num_steps=1).reprojection_before is None
     assert reconstruct(films, checkpoint, num_steps=1, consistency=True).reprojection_before is not None
+
+
+def test_the_expected_error_follows_the_spread_of_the_samples(checkpoint: Checkpoint) -> None:
+    calibration = replace(tiny_calibration(), error_hu=(tuple(300.0 + sd for sd in SD_KNOTS),) * len(HU_KNOTS))
+    told = replace(checkpoint, calibration=calibration)
+    result = reconstruct(tiny_radiographs(tiny_body()), told, num_steps=2, num_samples=2, consistency=False)
+    expected = expected_error(*map(torch.from_numpy, (result.volume.hu, result.sd_hu)), calibration)
+    np.testing.assert_allclose(result.error_hu, expected, atol=0.01)
+    assert 300 < result.error_hu.max() < 600
 
 
 @pytest.mark.gpu

@@ -60,6 +60,7 @@ def test_same_seed_same_volume_whatever_the_number_of_samples(checkpoint: Checkp
     np.testing.assert_array_equal(singles[0], one)
     np.testing.assert_allclose(several.volume.hu, np.mean(singles, axis=0), atol=1e-3)
     np.testing.assert_allclose(several.sd_hu, np.std(singles, axis=0, ddof=1), atol=1e-2)
+    assert len({sample_seed(seed, n) for seed in (4, 5) for n in range(3)}) == 6 and several.sd_hu.max() > 1
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver", "ddpm"])

@@ -36,6 +36,13 @@ def test_the_breach_is_how_far_the_side_stands_out(x: float, expected: float) ->
     assert breach_mm(screw_at(x), 6.0, pedicles) == pytest.approx(expected, abs=0.3)
 
 
+def test_the_breach_is_in_mm_whatever_the_voxels() -> None:
+    flat = VolumeGrid(GRID.size, (1.0, 1.0, 2.5), (-39.5, -39.5, -28.75))
+    pedicles = find_pedicles(vertebra(), 28, flat)
+    assert pedicles is not None
+    assert breach_mm(screw_at(8.0), 6.0, pedicles) == pytest.approx(5.0, abs=0.3)
+
+
 def test_only_the_pedicle_counts_not_entry_and_tip() -> None:
     pedicles = find_pedicles(vertebra(), 28, GRID)
     assert pedicles is not None

@@ -57,6 +57,7 @@ def test_a_screw_drawn_into_the_canal_changes_its_grade_from_a_to_d() -> None:
     scores, (row,) = ScrewScorer([screw(15.0)], GRID, KNOWN, vertebra()).score(drawn(screw(8.5)))
     assert row["true_breach_mm"] == 0.0 and row["breach_mm"] == pytest.approx(4.5, abs=0.4)
     assert row["grade_change"] == 3.0 and scores["screw_grade_changed_in_true_bone"] == 1.0
+    assert scores["screw_grade_shift_in_true_bone"] == 3.0, "above 0: worse than in the truth"
     assert row["tip_error_mm"] == pytest.approx(6.5, abs=0.6)
 
 

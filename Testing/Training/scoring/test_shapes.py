@@ -64,6 +64,16 @@ def test_angles_are_those_it_was_built_with(deg: float) -> None:
     assert cobb_deg(side, [L5, L4]) == pytest.approx(abs(deg), abs=0.7)
 
 
+def test_lengths_and_angles_are_in_mm_whatever_the_voxels() -> None:
+    spacing, rise = (2.0, 1.0, 1.5), math.tan(math.radians(9.0))
+    lengths = shapes_of(spine(), spacing)[L4].lengths_mm
+    expected = {"height_anterior": 42, "height_middle": 42, "height_posterior": 42, "canal": 16, "pedicle": 16}
+    assert lengths == pytest.approx(expected, abs=0.8)
+    back, side = (shapes_of(spine(**{f"{plane}_deg": 9.0}), spacing)[L5] for plane in ("sagittal", "coronal"))
+    assert back.sagittal_deg == pytest.approx((math.degrees(math.atan(1.5 * rise)),) * 2, abs=0.7)
+    assert side.coronal_deg == pytest.approx((math.degrees(math.atan(1.5 / 2.0 * rise)),) * 2, abs=0.7)
+
+
 def test_errors_are_the_differences_that_were_put_in() -> None:
     truth = spine()
     assert all(value == 0 for value in score_shapes(truth, truth, SPACING).values())

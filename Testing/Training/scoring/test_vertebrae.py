@@ -71,10 +71,16 @@ def blob(seed: int) -> np.ndarray:
 def test_definitions_are_monais() -> None:
     metrics = pytest.importorskip("monai.metrics")
     torch = pytest.importorskip("torch")
-    one, other = blob(0), blob(1)
-    mine = surface_scores(one, other, SPACING[::-1])
-    a, b = (torch.from_numpy(m)[None, None].float() for m in (one, other))
+    more = blob(0)
+    more[:4, :4, -4:] = True  # a piece far off: all of the one lies in the other, but not the other way round
     options = {"include_background": True, "spacing": SPACING[::-1]}
-    assert mine["hd95_mm"] == pytest.approx(float(metrics.compute_hausdorff_distance(a, b, percentile=95, **options)), abs=1e-4)
-    for mm in (1, 2):
-        assert mine[f"nsd_{mm}mm"] == pytest.approx(float(metrics.compute_surface_dice(a, b, [float(mm)], **options)), abs=1e-4)
+    for one, other in ((blob(0), blob(1)), (blob(0), more), (more, blob(0))):
+        mine = surface_scores(one, other, SPACING[::-1])
+        a, b = (torch.from_numpy(m)[None, None].float() for m in (one, other))
+        hausdorff = metrics.compute_hausdorff_distance(a, b, percentile=95, **options)
+        assert mine["hd95_mm"] == pytest.approx(float(hausdorff), abs=1e-4)
+        surface = metrics.compute_average_surface_distance(a, b, symmetric=True, **options)
+        assert mine["assd_mm"] == pytest.approx(float(surface), abs=1e-4)
+        for mm in (1, 2):
+            surface_dice = metrics.compute_surface_dice(a, b, [float(mm)], **options)
+            assert mine[f"nsd_{mm}mm"] == pytest.approx(float(surface_dice), abs=1e-4)

@@ -141,6 +141,32 @@ def test_second_order_beats_first_order() -> None:
     assert errors[sample_dpm_solver] < 0.5 * errors[sample_ddim]
 
 
+def test_second_order_weighs_the_last_change_by_the_lengths_of_the_steps() -> None:
+    """Lu et al. 2022, Algorithm 2, by hand: the second step is several times as long as the first."""
+    alpha_bar = Diffusion(schedule="ddpm", zero_terminal_snr=False).alpha_bar
+    estimates, seen = {1000: 1.0, 900: 0.4, 200: 0.0}, {}
+
+    def denoiser(x_t: torch.Tensor, t: int) -> torch.Tensor:
+        seen[t] = x_t
+        return torch.full_like(x_t, estimates[t])
+
+    sample_dpm_solver(denoiser, alpha_bar, list(estimates), SampleNoise([0], (50,)))
+    a = {t: float(alpha_bar[t]) for t in estimates}
+    half_log_snr = {t: 0.5 * math.log(a[t] / (1 - a[t])) for t in estimates}
+    first, second = half_log_snr[900] - half_log_snr[1000], half_log_snr[200] - half_log_snr[900]
+    d = 0.4 + second / (2 * first) * (0.4 - 1.0)
+    expected = math.sqrt((1 - a[200]) / (1 - a[900])) * seen[900] + math.sqrt(a[200]) * (1 - math.exp(-second)) * d
+    assert second > 2 * first
+    torch.testing.assert_close(seen[200], expected)
+
+
+def test_ddim_with_eta_1_is_ancestral_sampling() -> None:
+    """Song et al. 2021, Sec. 4.1."""
+    alpha_bar, times = Diffusion(schedule="ddpm", zero_terminal_snr=False).alpha_bar, trailing_timesteps(1000, 5)
+    ddpm = sample_ddpm(lambda x, t: 0.5 * x, alpha_bar, times, SampleNoise([1], (50,)))
+    torch.testing.assert_close(sample_ddim(lambda x, t: 0.5 * x, alpha_bar, times, SampleNoise([1], (50,)), eta=1.0), ddpm)
+
+
 def test_noise_of_a_sample_does_not_depend_on_its_batch() -> None:
     alone, together = SampleNoise([11], (2, 3)), SampleNoise([5, 11, 7], (2, 3))
     for _ in range(3):

@@ -21,17 +21,27 @@ def sheared(axis: int, by: int, tangent: float) -> np.ndarray:
     return sform
 
 
-def write_nifti(path: Path, sform: np.ndarray, codes: tuple[int, int], turned_deg: float = 0.0, endian: str = "<") -> Path:
-    """codes: of qform and sform. turned_deg: the qform, about the patient's long axis."""
+def write_nifti(
+    path: Path,
+    sform: np.ndarray,
+    codes: tuple[int, int],
+    turned_deg: float = 0.0,
+    endian: str = "<",
+    *,
+    axis: tuple[float, float, float] = (0.0, 0.0, 1.0),
+    handedness: int = 1,
+    place: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Path:
+    """codes: of qform and sform. turned_deg, axis, handedness, place: of the qform."""
     start = bytearray(352)
     struct.pack_into(endian + "i", start, 0, 348)
     struct.pack_into(endian + "8h", start, 40, 3, *SIZE, 1, 1, 1, 1)
     struct.pack_into(endian + "2h", start, 70, 4, 16)
-    struct.pack_into(endian + "8f", start, 76, 1, *STEPS, 1, 1, 1, 1)
+    struct.pack_into(endian + "8f", start, 76, handedness, *STEPS, 1, 1, 1, 1)
     struct.pack_into(endian + "3f", start, 108, 352, 1, 0)
     start[123] = 2
     struct.pack_into(endian + "2h", start, 252, *codes)
-    struct.pack_into(endian + "f", start, 264, np.sin(np.radians(turned_deg / 2)))
+    struct.pack_into(endian + "6f", start, 256, *np.sin(np.radians(turned_deg / 2)) * np.array(axis), *place)
     struct.pack_into(endian + "12f", start, 280, *sform.ravel())
     start[344:348] = b"n+1\0"
     hu = np.full(SIZE[::-1], -1000, np.int16)
@@ -78,11 +88,32 @@ def test_what_a_rounding_leaves_and_what_agrees_is_read_without_a_word(tmp_path:
         np.testing.assert_allclose(found, STRAIGHT if codes[1] == 0 else sform, atol=0.05)
 
 
+@pytest.mark.parametrize("handedness", [1, -1])
+def test_a_quaternion_about_any_axis_says_the_same_as_its_matrix(tmp_path: Path, handedness: int) -> None:
+    axis, angle = np.array([0.48, -0.6, 0.64]), np.radians(50.0)
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues
+    sform = np.column_stack([turn * STEPS * (1, 1, handedness), (7.0, -8.0, 9.0)])
+    for codes in ((1, 1), (1, 0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            path = write_nifti(
+                tmp_path / "x.nii", sform, codes, 50.0, axis=tuple(axis), handedness=handedness, place=(7.0, -8.0, 9.0)
+            )
+            np.testing.assert_allclose(ras_of(path), sform, atol=0.01)
+    with pytest.raises(ValueError, match="sform and qform contradict"):
+        ras_of(write_nifti(path, sform, (1, 1), 50.0, axis=tuple(axis), handedness=-handedness, place=(7.0, -8.0, 9.0)))
+
+
 @pytest.mark.parametrize("codes", [(0, 1), (1, 1), (1, 2)])
 def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path: Path, codes: tuple[int, int]) -> None:
     """ITK takes the upright qform beside such a sform."""
     path = write_nifti(tmp_path / "x.nii.gz", sheared(1, 2, np.tan(np.radians(10))), codes)
     with pytest.raises(ValueError, match=r"x\.nii\.gz: its axes are sheared by 10\.0 degrees.*tilt of the gantry"):
+        read_ct(path)
+    path = write_nifti(tmp_path / "x.nii.gz", sheared(1, 2, np.tan(np.radians(1))), codes)
+    with pytest.raises(ValueError, match=r"sheared by 1\.0 degrees"):
         read_ct(path)
 
 

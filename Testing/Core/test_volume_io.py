@@ -171,6 +171,7 @@ def test_written_series_says_what_it_is(tmp_path: Path) -> None:
     assert first.ImageComments == "Research use only - not for diagnosis" and "Synthetic" in first.SeriesDescription
     assert "not a measured CT" in first.DerivationDescription and "seed=7" in first.DerivationDescription
     assert first.ContributingEquipmentSequence[0].Manufacturer == "Diff2CT"
+    assert list(first.PixelSpacing) == [5.5, 5.0] and first.SliceThickness == first.SpacingBetweenSlices == 6.0
     assert all(len(str(value)) <= 16 for value in [*first.ImagePositionPatient, *first.ImageOrientationPatient])
     write_volume(CT, f"{tmp_path}/y/")
     assert pydicom.dcmread(tmp_path / "y" / "0001.dcm").SeriesInstanceUID != first.SeriesInstanceUID
@@ -265,6 +266,7 @@ def without(keyword: str) -> Callable[[int, pydicom.Dataset], None]:
     ("change", "message"),
     [
         (moved((0.0, 1.0632, 0.0)), r"gantry was tilted by 10.0 degrees"),
+        (moved((0.0, 0.15, 0.0)), r"gantry was tilted by 1.4 degrees"),
         (moved((0.0, 0.0, -6.0)), "same position"),
         (
             lambda k, d: setattr(d, "ImagePositionPatient", [0, 0, k * 5.0 + (k > 9) * 5.0]),
@@ -424,6 +426,22 @@ def test_coarse_grids_average_instead_of_aliasing() -> None:
     anisotropic = VolumeGrid((64, 64, 16), (4.0, 1.0, 1.0), fine.origin_lps)
     assert antialiasing_sigmas(fine, anisotropic) == pytest.approx((np.sqrt(15) / 2.35482, 0.0, 0.0), rel=1e-4)
     assert antialiasing_sigmas(coarse, fine) == (0.0, 0.0, 0.0)
+
+
+def test_the_filter_is_as_wide_in_voxels_of_any_size() -> None:
+    fine, coarse = VolumeGrid.centered(64, 3.0), VolumeGrid.centered(15, 12.0)
+    short = CtVolume(500.0 * np.cos(2 * np.pi * points_of(fine)[..., 0] / (3 * 4.2)), fine)
+    long = CtVolume(500.0 * np.cos(2 * np.pi * points_of(fine)[..., 0] / (3 * 40.0)), fine)
+    assert np.abs(resample(short, coarse).hu[3:-3, 3:-3, 3:-3]).max() < 35
+    assert resample(long, coarse).hu.max() > 450
+
+
+def test_the_filter_runs_along_the_axes_of_the_scan_as_it_is_stored() -> None:
+    """A sagittal one: its columns run to the back, its rows to the feet, its slices to the left."""
+    sagittal = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+    scan = VolumeGrid((30, 40, 50), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), sagittal)
+    thick = VolumeGrid((10, 40, 30), (1.0, 1.0, 4.0), (0.0, 0.0, -36.0))  # axial slices
+    assert antialiasing_sigmas(scan, thick) == pytest.approx((0.0, np.sqrt(15) / 2.35482, 0.0), rel=1e-4)
 
 
 def test_outside_is_filled_and_marked() -> None:

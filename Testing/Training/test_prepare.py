@@ -85,6 +85,15 @@ def test_cts_become_cases_with_bent_copies(tmp_path: Path) -> None:
     assert all(-1024 <= c.hu.min() and c.hu.max() <= 4096 for c in cases)
 
 
+def test_each_scan_is_bent_in_a_way_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("one", "other"):
+        write_volume(trunk(0), tmp_path / "in" / f"{name}.nrrd")
+    prepared(tmp_path / "cases", tmp_path / "in", num_variants=2, screw_share=0)
+    one, other = ([read_case(tmp_path / "cases" / f"ct_{name}_00{n}.json").hu for n in range(2)] for name in ("one", "other"))
+    assert np.array_equal(one[0], other[0]) and not np.array_equal(one[1], other[1])
+
+
 def test_a_picture_of_each_ct(tmp_path: Path) -> None:
     prepared(tmp_path / "cases", ct_folder(tmp_path / "in", "scan.nii.gz"), num_variants=2)
     (picture,) = (tmp_path / "cases" / "pictures").iterdir()
@@ -107,6 +116,7 @@ def test_where_an_oblique_scan_has_no_voxels_nothing_is_known(tmp_path: Path) ->
     straight, bent = (read_case(tmp_path / "cases" / f"ct_tilted_00{n}.json") for n in range(2))
     np.testing.assert_array_equal(straight.hu == UNSCANNED, ~inside_grid(CtVolume(trunk().hu, grid), straight.grid))
     assert 0.2 < straight.record["unscanned_share"] < 0.6 and 0.1 < (bent.hu == UNSCANNED).mean() < 0.7
+    assert ((bent.hu == UNSCANNED) != (straight.hu == UNSCANNED)).mean() > 0.01, "it is bent like the scan"
     cube = VolumeGrid((3, 3, 3), (2.0, 2.0, 2.0), straight.grid.origin_lps)  # a corner below and in front of the scan
     hu, known = Acquisition(straight, cube, [], [], []).truth(cube)
     assert not known.any() and float(hu.max()) == -1000
@@ -377,6 +387,23 @@ def test_xrays_rendered_ahead_are_what_training_uses(tmp_path: Path) -> None:
     prepare_xrays(tmp_path, 2, config, GRID)
     assert first.read_bytes() == before and second.exists(), "only what is missing is made"
     assert len(list_cases(tmp_path)) == 1, "an acquisition is no case"
+    write_case(tmp_path, replace(case(), name="judge", split="test"))
+    assert prepare_xrays(tmp_path, 2, config, GRID) == 2 and not acquisition_files(tmp_path, "judge"), "nobody trains on it"
+
+
+def test_a_body_is_bent_by_mm_and_degrees_along_each_axis() -> None:
+    size, matrices, bends = (16, 48, 96), [], []
+    half_mm = np.array(size[::-1]) * 2.0 / 2
+    for seed in range(200):
+        bending = random_warp(np.random.default_rng(seed), size)
+        matrices.append(np.diag(half_mm) @ bending.matrix @ np.diag(1 / half_mm))
+        bends.append(bending.bend[0] * half_mm[:, None, None, None])
+    np.testing.assert_allclose(np.std(bends, axis=(0, 2, 3, 4)), 8.0, rtol=0.03)
+    turns = np.array([np.linalg.svd(m)[0] @ np.linalg.svd(m)[2] for m in matrices])
+    degrees = np.degrees(np.arccos(((np.trace(turns, axis1=1, axis2=2) - 1) / 2).clip(-1, 1)))
+    assert np.sqrt((degrees**2).mean()) == pytest.approx(4 * np.sqrt(3), rel=0.1)
+    scales = np.array([np.linalg.svd(m)[1] for m in matrices])
+    assert 1 / 1.2 < scales.min() < 1 < scales.max() < 1 / 0.8
 
 
 def test_warp_is_smooth_and_keeps_tissue() -> None:

@@ -221,13 +221,42 @@ def test_stated_distances_leave_the_angles_of_the_header(tmp_path: Path) -> None
     assert straight.geometry == beam(View.AP) and straight.assumed == ()
 
 
-def test_view_code_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "value", "view"),
+    [
+        ("SCT", "399348003", View.AP),
+        ("SCT", "272479007", View.PA),
+        ("SCT", "399173006", View.LL),
+        ("SCT", "399198007", View.RL),
+        ("SRT", "R-10206", View.AP),
+        ("SRT", "R-10214", View.PA),
+        ("SRT", "R-10236", View.LL),
+        ("SRT", "R-10232", View.RL),
+    ],
+)
+def test_view_code_is_read(tmp_path: Path, scheme: str, value: str, view: View) -> None:
+    """PS3.16 CID 4010."""
     code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "399173006", "SCT", "left lateral"
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, "see CID 4010"
     path = save_dicom(
-        tmp_path / "x.dcm", marked_codes(beam(View.LL)), ViewPosition="", ViewCodeSequence=[code], PatientOrientation=None
+        tmp_path / "x.dcm", marked_codes(beam(view)), ViewPosition="", ViewCodeSequence=[code], PatientOrientation=None
     )
-    assert read_radiograph(path).geometry.view is View.LL
+    assert read_radiograph(path).geometry.view is view
+
+
+def test_the_isocentre_of_a_scout_is_the_middle_of_its_plane(tmp_path: Path) -> None:
+    elements: dict[str, Any] = {
+        "Modality": "CT",
+        "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        "ImagePositionPatient": [-100.0, 7.0, 900.0],
+        "ImageOrientationPatient": [1, 0, 0, 0, 0, -1],
+        "PixelSpacing": [0.5, 0.6],
+        "ImagerPixelSpacing": None,
+    }
+    scout = read_radiograph(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **elements))
+    height, width = scout.line_integral.shape
+    assert scout.geometry.isocenter_lps == pytest.approx((-100 + 0.6 * (width - 1) / 2, 7.0, 900 - 0.5 * (height - 1) / 2))
+    assert "isocenter_lps" not in scout.assumed
 
 
 def test_unknown_views_must_be_given(tmp_path: Path) -> None:

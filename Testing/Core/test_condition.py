@@ -1,10 +1,13 @@
+import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from diff2ct.condition import (
+    BAND_EDGES_MM,
     CONDITIONS,
     added_condition,
     condition_channels,
@@ -151,6 +154,21 @@ def test_voxels_find_their_shadow_in_the_rectified_plane(beam: Beam) -> None:
     assert float(through_plane[marker].min()) > float(through_plane[inside].quantile(0.95))
 
 
+def test_bands_hold_the_detail_of_their_size_in_mm() -> None:
+    """Waves of 24 and 60 mm at the isocentre: of each, a band keeps the difference between two Gaussians."""
+    beam = ParallelBeam.from_view(View.AP, detector_spacing_mm=(1.0, 1.0), detector_size=(320, 320))
+    x = torch.arange(320.0)
+    image = sum(torch.cos(2 * math.pi * x / length) for length in (24, 60)).expand(320, 320)
+    bands = rectified_views([image], [everywhere(image)], [beam], GRID).images[0, 1:3, PLANE_PIXELS // 2].double().numpy()
+    mm, middle = np.arange(PLANE_PIXELS) * PLANE_SPACING_MM, slice(48, 144)
+    waves = np.stack([f(2 * np.pi * mm / length) for length in (24, 60) for f in (np.cos, np.sin)], axis=1)[middle]
+    for band, (fine, coarse) in zip(bands, pairwise(BAND_EDGES_MM), strict=True):
+        parts = np.linalg.lstsq(waves, band[middle], rcond=None)[0]
+        found = np.hypot(*parts[:2]) / np.hypot(*parts[2:])
+        short, long = (np.subtract(*(np.exp(-2 * (np.pi * s / length) ** 2) for s in (fine, coarse))) for length in (24, 60))
+        assert found == pytest.approx(short / long, rel=0.1)
+
+
 def test_rectified_views_do_not_depend_on_the_detector() -> None:
     volume, grid = a_marked_body()
     fine, coarse = (
@@ -174,6 +192,16 @@ def test_what_is_not_seen_says_so() -> None:
     assert not seen[:, :, 0].any() and not seen[:, :, -1].any(), "beside the detector"
     assert not seen[4:].any() and seen[:3, :, 5:7].all(), "above and below the collimator's edge"
     assert not value[seen == 0].any()
+
+
+def test_what_is_partly_hidden_counts_as_not_seen() -> None:
+    """The first row that is seen lies 5 mm below the middle; between it and the one above the value is a mixture."""
+    beam = ParallelBeam.from_view(View.AP, detector_spacing_mm=(10.0, 10.0), detector_size=(40, 40))
+    image, valid = torch.rand(40, 40), torch.ones(40, 40, dtype=torch.bool)
+    valid[:20] = False
+    seen = rectified_views([image], [valid], [beam], GRID).images[0, 3]
+    first = int(seen[:, PLANE_PIXELS // 2].nonzero()[0])
+    assert 4.9 < (first - (PLANE_PIXELS - 1) / 2) * PLANE_SPACING_MM < 4.9 + PLANE_SPACING_MM
 
 
 def test_the_grid_follows_the_isocentre() -> None:

@@ -174,6 +174,12 @@ def test_random_number_of_screws_varies() -> None:
     assert 4 < max(counts) <= 10
 
 
+def test_two_patients_do_not_share_their_noise() -> None:
+    grid = VolumeGrid.centered(16, 2.0, (0.0, -400.0, 0.0))  # in air, of which what is below -1000 HU is cut off
+    noise = [make_phantom(seed, num_screws=0).render(grid).hu.hu.ravel() for seed in (1, 2)]
+    assert min(map(np.ptp, noise)) > 1 and abs(np.corrcoef(noise)[0, 1]) < 0.3
+
+
 def test_screws_lie_on_their_side_in_metal() -> None:
     anatomy, image = phantom(5, 8).anatomy, spine_image(5, 8)
     for screw in phantom(5, 8).screws:
@@ -189,6 +195,7 @@ def test_screws_lie_on_their_side_in_metal() -> None:
         shaft = screw.head_lps + np.linspace(0, screw.length_mm - 8, 12)[:, None] * screw.axis_lps
         hu, _ = nearest_voxels(image, shaft)
         assert np.median(hu) > 2500
+        assert (screw.rod_seat_lps - screw.head_lps) @ screw.axis_lps < -5, "in the tulip, behind the bone"
         assert hu.min() > 1500  # the nearest voxel may lie in the thread, half bone
 
 

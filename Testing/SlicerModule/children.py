@@ -154,7 +154,8 @@ def compare(request):
     scores = None
     if request.get("truth"):
         np.save(request["difference"], prediction - 1.0)
-        scores = {**dict.fromkeys(names, 12.0), "psnr_x2ct": 21.04, "ssim_3d_body": 0.5, "bone_dice": 0.25, "metal_dice": None}
+        figures = dict(zip(names, (11.0, -1.0, 12.0, 2.0, 13.0, -3.0, 14.0, 4.0), strict=True))
+        scores = {**figures, "psnr_x2ct": 21.04, "ssim_3d_body": 0.5, "bone_dice": 0.25, "metal_dice": None}
     return {"scores": scores, "reprojection": [{"relative_l2": 0.123, "ncc": 0.9}] * len(request["radiographs"])}
 
 

@@ -265,6 +265,27 @@ def test_each_mode_shows_a_picture_of_its_own(panel, xrays, ct, index):
     assert low <= transparent <= high
 
 
+def test_the_drr_comes_in_the_grey_values_of_the_xray_and_the_difference_is_xray_minus_drr(panel, xrays, ct):
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct import overlay
+
+    def shown():
+        node = panel.preview.foreground("ap", create=False)
+        image = pixels(panel, "ap").copy()
+        return image, image >= node.GetDisplayNode().GetLowerThreshold()
+
+    xray = SceneBridge.xrayFromNode(xrays[0]).radiograph.line_integral
+    blend, reached = shown()
+    uncut = ~overlay.crop_bands(SceneBridge.gridFromNode(ct), np.eye(4), SceneBridge.geometryOf(xrays[0]))
+    assert reached.mean() > 0.9 and uncut.mean() > 0.1
+    assert np.mean(blend[uncut]) == pytest.approx(np.mean(xray[uncut]), abs=1e-3), "the best fit has no bias"
+    panel.ui.previewModeComboBox.currentIndex = 3
+    settle(panel)
+    difference, reached = shown()
+    assert np.allclose(difference[reached], (xray - blend)[reached], atol=1e-5)
+
+
 def test_the_xray_hangs_in_its_view_as_it_is_stored(panel, xrays, ct):
     """Rows run down and columns to the right, and the view lies on the detector."""
     from Diff2CTLib import Layout, SceneBridge
@@ -337,6 +358,7 @@ def test_the_rays_of_a_scanning_fan_start_at_their_own_heights(panel):
 
 def test_the_texture_hangs_upright(module):
     """The first row of the image is at the top: texture row 0 is the bottom."""
+    import slicer
     from Diff2CTLib import AlignmentScene, SceneBridge
     from SlicerModule.tools import add_xrays
 
@@ -349,6 +371,10 @@ def test_the_texture_hangs_upright(module):
     points = vtk.util.numpy_support.vtk_to_numpy(plane.GetPoints().GetData())
     top_left = points[int(np.argmin(np.abs(coordinates - (0, 1)).sum(axis=1)))]
     assert np.allclose(top_left, beam.pixel_to_lps((-0.5, -0.5)) * (-1, -1, 1), atol=1e-3)
+    image = AlignmentScene._texture(node).GetOutputDataObject(0)
+    shown = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*image.GetDimensions()[1::-1], 3)
+    stored = slicer.util.arrayFromVolume(node)[0]
+    assert np.corrcoef(shown[::-1, :, 0].ravel(), stored.ravel())[0, 1] > 0.95
 
 
 def test_without_a_ct_the_shared_axis_is_plotted(panel, xrays):

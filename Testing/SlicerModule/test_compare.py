@@ -183,6 +183,26 @@ def test_the_difference_lies_over_the_reconstruction_only(panel, pair):
     assert "only if two samples or more" in panel.ui.overlayLabel.text
 
 
+def test_blue_is_below_the_ct_and_red_above_and_scales_have_the_ends_of_their_maps(panel, pair):
+    import slicer
+    from Diff2CTLib import Colors, CompareViews
+    from Diff2CTLib.ParameterNode import Overlay
+
+    table, node = slicer.mrmlScene.GetNodeByID(Colors.differenceColor()), pair[1]
+    below, above = [0.0] * 4, [0.0] * 4
+    assert table.GetColor(0, below) and table.GetColor(table.GetNumberOfColors() - 1, above)
+    assert below[2] > 0.5 > below[0] and above[0] > 0.5 > above[2]
+    for overlay, low, high in (
+        (Overlay.DIFFERENCE, -600.0, 600.0),
+        (Overlay.UNCERTAINTY, 0.0, 400.0),
+        (Overlay.ERROR, 0.0, 800.0),
+        (Overlay.SUPPORT, 0.0, 1.0),
+    ):
+        CompareViews.styleOverlay(node, overlay)
+        display = node.GetDisplayNode()
+        assert (display.GetWindow(), display.GetLevel()) == pytest.approx((high - low, (high + low) / 2))
+
+
 def test_figures_of_a_new_scene_are_asked_for_although_its_nodes_have_the_old_ids(panel, pair):
     """A comparison that failed or was on its way when the scene was closed says nothing about the next scene."""
     import slicer
@@ -320,14 +340,14 @@ def test_the_table_can_be_read_copied_and_saved(panel, pair, tmp_path, monkeypat
     table = panel.ui.metricsTable
     texts = [[table.item(r, c).text() for c in range(4)] for r in range(table.rowCount)]
     assert texts == [
-        ["Whole volume", "12", "+12", "PSNR 21.0 dB"],
-        ["Body", "12", "+12", "SSIM 0.500"],
-        ["Bone", "12", "+12", "Dice 0.250"],
-        ["Metal", "12", "+12", "Dice -"],
+        ["Whole volume", "11", "-1", "PSNR 21.0 dB"],
+        ["Body", "12", "+2", "SSIM 0.500"],
+        ["Bone", "13", "-3", "Dice 0.250"],
+        ["Metal", "14", "+4", "Dice -"],
     ]
     click(panel.ui.copyButton)
     copied = qt.QApplication.clipboard().text()
-    assert "mae_hu_bone\t12" in copied and "metal_dice\t\n" in copied
+    assert "mae_hu_bone\t13" in copied and "metal_dice\t\n" in copied
     path = tmp_path / "figures.csv"
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(path))
     click(panel.ui.saveTableButton)

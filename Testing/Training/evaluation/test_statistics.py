@@ -39,6 +39,8 @@ def test_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
         hits += low <= 0 <= high
     assert 0.88 <= hits / 200 <= 0.99
     assert np.isnan(bootstrap_interval(np.ones(1))).all()
+    low, high = bootstrap_interval(np.repeat([0.0, 10.0], [15, 5]))
+    assert 0 < low < 2.5 < high < 5, "of the mean, not of the median"
 
 
 def test_comparison_is_scipys_wilcoxon_of_pairs() -> None:

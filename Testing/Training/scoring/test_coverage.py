@@ -46,6 +46,15 @@ def test_quantiles_split_into_equal_gaps() -> None:
     assert math.isnan(coverage_of_quantiles(ordered, np.zeros(4), 80))
 
 
+def test_errors_are_compared_with_the_sd_of_one_more_sample() -> None:
+    """The mean of K samples is itself off: a truth that is exchangeable with two of them lies sqrt(3 / 2) SD from it."""
+    rng = np.random.default_rng(0)
+    sd = rng.uniform(1, 10, (20, 30, 40))
+    truth = math.sqrt(1.5) * sd * rng.normal(size=sd.shape)
+    scores = score_samples(np.stack([sd, -sd]) / math.sqrt(2), truth, np.ones(sd.shape, bool))
+    assert scores["spread_skill_slope"] == pytest.approx(1.0, abs=0.03) and scores["ence"] < 0.05
+
+
 def test_crps_by_hand() -> None:
     """Samples 0 and 2, truth 1: mean |x - y| = 1, mean |x - x'| / 2 = 1. Truth 3: (3 + 1) / 2 - 1 = 1."""
     ordered = np.array([[0.0, 0.0], [2.0, 2.0]])

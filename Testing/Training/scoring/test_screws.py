@@ -81,6 +81,12 @@ def test_matching_is_best_in_total_and_not_greedy() -> None:
     assert [(e.found, e.true) for e in match_screws(found, true)] == [(1, 0), (0, 1)]
 
 
+def test_a_screw_too_far_off_is_another_one() -> None:
+    true = screw((0, 20, 0), (0, -20, 0))
+    assert len(match_screws([screw((14, 20, 0), (14, -20, 0))], [true])) == 1
+    assert match_screws([screw((16, 20, 0), (16, -20, 0))], [true]) == []
+
+
 def test_counts() -> None:
     true = [screw((x, 20, 0), (x, -20, 0)) for x in (-30.0, 0.0, 30.0)]
     found = [true[0], screw((0, 20, 60), (0, -20, 60))]

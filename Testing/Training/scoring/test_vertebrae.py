@@ -40,6 +40,7 @@ def test_a_missing_vertebra_scores_zero_and_has_no_distance() -> None:
     assert scores["vertebra_hd95_mm"] == 0.0  # of the one that is there
     swapped = np.select([blocks() == 28, blocks() == 29], [29, 28]).astype(np.uint8)
     assert score_labels(swapped, blocks(), SPACING)["vertebra_found"] == 0.0  # 24 mm off
+    assert score_labels(blocks(-4), blocks(3), SPACING)["vertebra_found"] == 1.0  # 14 mm off
 
 
 def test_cut_vertebrae_are_left_out() -> None:

@@ -225,7 +225,7 @@ def resolve_beam(
     if kind == "parallel" and stated.keys().isdisjoint({"detector_spacing_mm", *distances}):
         return _resolve_parallel(name, size, stated, found, setup)
     result = Resolution(name, {**found, **stated, "detector_size": size})
-    view = _resolve_angles(result, stated, found)
+    view = _resolve_angles(result, found)
     if kind == "fan":
         setup = SLOT_SCANNER
     if kind != "parallel":
@@ -338,7 +338,7 @@ def _implausible(name: str, beam: Beam) -> list[str]:
     return sentences
 
 
-def _resolve_angles(result: Resolution, stated: Mapping[str, Any], found: Mapping[str, Any]) -> View:
+def _resolve_angles(result: Resolution, found: Mapping[str, Any]) -> View:
     """Decides view, primary angle and display. What the caller states wins, then the named view, then the positioner angle."""
     facts, name = result.facts, result.name
     if "primary_angle_deg" not in facts and "view" not in facts:

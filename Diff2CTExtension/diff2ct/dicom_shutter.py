@@ -10,17 +10,14 @@ from diff2ct.dicom_file import number, numbers
 
 def visible_pixels(dataset: Dataset, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool. Positions in DICOM count from 1; the edges themselves belong to the visible part."""
+    known = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}
     visible = np.ones(size, bool)
     for prefix in ("Collimator", "Shutter"):
         shapes = dataset.get(f"{prefix}Shape") or []
         for shape in [shapes] if isinstance(shapes, str) else shapes:
-            inside = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}.get(shape, _nothing_known)
-            visible &= inside(dataset, prefix, size)
+            if shape in known:
+                visible &= known[shape](dataset, prefix, size)
     return visible
-
-
-def _nothing_known(dataset: Dataset, prefix: str, size: tuple[int, int]) -> np.ndarray:
-    return np.ones(size, bool)
 
 
 def _rectangle(dataset: Dataset, prefix: str, size: tuple[int, int]) -> np.ndarray:

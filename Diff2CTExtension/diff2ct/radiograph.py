@@ -194,7 +194,6 @@ def _area_means(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def resized_beam(beam: Beam, size: tuple[int, int]) -> Beam:
     """The same detector cut into `size` pixels: its edges, at -0.5 and n - 0.5 pixels, stay where they are."""
-    assert beam.principal_point is not None  # set by the constructor
     factors = [n / m for n, m in zip(beam.detector_size, size, strict=True)]
     row_mm, column_mm = (s * f for s, f in zip(beam.detector_spacing_mm, factors, strict=True))
     row0, column0 = ((p + 0.5) / f - 0.5 for p, f in zip(beam.principal_point, factors, strict=True))

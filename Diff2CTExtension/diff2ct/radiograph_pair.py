@@ -96,7 +96,6 @@ def cranio_caudal_profile(radiograph: Radiograph) -> tuple[np.ndarray, np.ndarra
 
 def _height_mm(beam: Beam) -> np.ndarray:
     """(H, W) cranio-caudal position z of each pixel, carried back to the plane through the isocentre that faces the source."""
-    assert beam.principal_point is not None  # set by the constructor
     rows, columns = np.ogrid[: beam.detector_size[0], : beam.detector_size[1]]
     u, v = beam.detector_axes
     row_mm, column_mm = beam.patient_spacing_mm

@@ -37,8 +37,6 @@ _log = logging.getLogger(__name__)
 Draw = Callable[[Sequence[int], OnStep | None, Callable[[], bool] | None], torch.Tensor]
 """(seeds, on_step, is_cancelled) -> x_0 (B, 1, D, H, W), a sample per seed."""
 
-DEFAULT_STEPS = Sampling().num_steps
-"""Of checkpoints that do not say otherwise."""
 NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 
 

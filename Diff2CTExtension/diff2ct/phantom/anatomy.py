@@ -236,9 +236,7 @@ def _draw_size(rng: np.random.Generator, name: str, size: float) -> VertebraSize
         if field.endswith("_deg"):
             values[field] = value + float(rng.normal(0, 1.5))
         else:
-            scatter = (
-                0.10 if field.startswith("pedicle_width") else 0.07 if "process" in field or "transverse" in field else 0.03
-            )
+            scatter = {"pedicle_width": 0.10, "transverse_width": 0.07}.get(field, 0.03)
             values[field] = value * size * float(np.clip(rng.normal(1, scatter), 0.75, 1.25))
     return VertebraSize(**values)
 

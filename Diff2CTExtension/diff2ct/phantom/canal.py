@@ -12,7 +12,7 @@ from diff2ct.phantom.canvas import Canvas
 def paint_canal(canvas: Canvas, anatomy: LumbarAnatomy) -> None:
     """Tubes along the canal; the vertebrae are painted later and leave their canal open."""
     knots = []
-    for v in (*anatomy.vertebrae,):
+    for v in anatomy.vertebrae:
         point = v.pose.to_lps([0, (v.size.depth + v.size.canal_depth) / 2, 0])
         knots.append((*point, v.size.canal_width / 2, v.size.canal_depth / 2))
     s = anatomy.size

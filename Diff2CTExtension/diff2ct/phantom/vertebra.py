@@ -8,7 +8,7 @@ import numpy as np
 
 from diff2ct.phantom import shapes
 from diff2ct.phantom.anatomy import LumbarAnatomy, Segment, Vertebra
-from diff2ct.phantom.canvas import Canvas, Region
+from diff2ct.phantom.canvas import Canvas
 from diff2ct.phantom.noise import LatticeNoise
 from diff2ct.phantom.union import Union
 
@@ -50,21 +50,9 @@ def _paint_vertebra(canvas: Canvas, v: Vertebra, below: Segment, above: Segment 
     # body wall: thin cortex; endplates and arch: thicker
     thickness = v.cortex_mm * np.where(endplate > side_wall, np.float32(1.45), np.float32(1.0))
     thickness = np.where(arch < body, np.float32(0.4 + 0.9 * v.cortex_mm), thickness)
-    _paint_shell(canvas, region, bone, thickness, v.cortical_hu, spongy)
+    canvas.paint(region, bone, v.cortical_hu)
+    canvas.paint(region, bone + thickness, spongy)
     canvas.label(region, bone, v.label)
-
-
-def _paint_shell(
-    canvas: Canvas,
-    region: Region,
-    bone: np.ndarray,
-    thickness: np.ndarray | float,
-    cortical_hu: float,
-    core_hu: np.ndarray | float,
-) -> None:
-    """Cortex of the given thickness around a core."""
-    canvas.paint(region, bone, cortical_hu)
-    canvas.paint(region, bone + thickness, core_hu)
 
 
 def _body_distances(v: Vertebra, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diff2ct_training.evaluation.report import ORACLE, best_of, coarsest_case, report_dataset, typical_case, worst_case
+from diff2ct_training.evaluation.dataset_report import ORACLE, best_of, coarsest_case, report_dataset, typical_case, worst_case
 from diff2ct_training.evaluation.results import Results
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.scoring.case_scores import ScoringOptions

@@ -9,8 +9,8 @@ from html import escape
 
 from diff2ct import __version__
 from diff2ct_training.evaluation.catalog import HEADLINES, Section, column_of
+from diff2ct_training.evaluation.dataset_report import ONE_SAMPLE, ORACLE, DatasetReport
 from diff2ct_training.evaluation.plots import ReportFigure
-from diff2ct_training.evaluation.report import ONE_SAMPLE, ORACLE, DatasetReport
 from diff2ct_training.evaluation.statistics import sample_sd, values_of
 from diff2ct_training.evaluation.tables import Cell, Row, Table, format_number
 from diff2ct_training.figures import NOTICE

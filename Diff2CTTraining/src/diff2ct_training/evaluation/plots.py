@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,13 +19,18 @@ from matplotlib.figure import Figure
 
 from diff2ct.atomic import replacing_file
 from diff2ct_training.evaluation.catalog import HEADLINES, column_of
+from diff2ct_training.evaluation.dataset_report import (
+    ONE_SAMPLE,
+    ORACLE,
+    DatasetReport,
+    coarsest_case,
+    typical_case,
+    worst_case,
+)
 from diff2ct_training.evaluation.results import TRUTH, Results
 from diff2ct_training.evaluation.statistics import bootstrap_interval, correlation, values_of
 from diff2ct_training.evaluation.tables import Row
 from diff2ct_training.figures import DIFFERENCE_HU, NOTICE, PLANES, WINDOW_HU
-
-if TYPE_CHECKING:
-    from diff2ct_training.evaluation.report import DatasetReport
 
 ACCENT, INK, FAINT, RULE = "#0b6e99", "#1f2933", "#7b8794", "#d9dee4"
 DIM = "#9aa0a6"
@@ -53,8 +58,6 @@ class ReportFigure:
 
 def write_figures(results: Results, dataset: DatasetReport) -> list[ReportFigure]:
     """All figures of a dataset that its results allow, in the order of the report."""
-    from diff2ct_training.evaluation.report import coarsest_case, typical_case, worst_case
-
     slug = dataset.name.replace(" ", "_").lower()
     place = results.output
     figures = [scores_figure(place / f"figure_scores_{slug}.svg", dataset)]
@@ -87,7 +90,7 @@ def write_figures(results: Results, dataset: DatasetReport) -> list[ReportFigure
 
 def panel_methods(dataset: DatasetReport) -> list[str]:
     """Methods that panels show: no second row of one method, no volume that is the truth."""
-    methods = [m for m in dataset.methods if not m.endswith(", one sample") and m != TRUTH_AS_METHOD]
+    methods = [m for m in dataset.methods if not m.endswith(ONE_SAMPLE) and m != TRUTH_AS_METHOD]
     return methods[: MAX_PANEL_COLUMNS - 1]
 
 
@@ -186,7 +189,7 @@ def spacing_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
     if len({row["pixel_spacing_mm"] for row in rows}) < 3:
         return None
     metrics = [m for m in HEADLINES if len(values_of(rows, m))]
-    methods = [m for m in panel_methods(dataset) if not m.startswith("oracle")]
+    methods = [m for m in panel_methods(dataset) if not m.startswith(ORACLE)]
     below_in = 0.55 + 0.16 * len(methods)  # under each chart: its axis, and a line of text for each method
     height = 2.7 + below_in
     with mpl.rc_context(_CHART):
@@ -268,11 +271,11 @@ def coverage_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
 
 def color_of(method: str, dataset: DatasetReport) -> str:
     """The reference has the accent, oracles are faint, the others have colours of their own."""
-    if method.startswith("oracle"):
+    if method.startswith(ORACLE):
         return "#b5bdc6"
-    if method in (dataset.reference, f"{dataset.reference}, one sample"):
+    if method in (dataset.reference, dataset.reference + ONE_SAMPLE):
         return ACCENT if method == dataset.reference else "#79b4cd"
-    others = [m for m in dataset.methods if m != dataset.reference and not m.startswith("oracle")]
+    others = [m for m in dataset.methods if m != dataset.reference and not m.startswith(ORACLE)]
     return OTHERS[others.index(method) % len(OTHERS)]
 
 

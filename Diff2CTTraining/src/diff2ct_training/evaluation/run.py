@@ -11,8 +11,9 @@ from pathlib import Path
 
 from diff2ct_training.evaluation.case_runner import BadCase, CaseRunner, CaseTask, Found, Wanted
 from diff2ct_training.evaluation.cases import PlannedCase
+from diff2ct_training.evaluation.dataset_report import ONE_SAMPLE
 from diff2ct_training.evaluation.methods import PlannedMethod
-from diff2ct_training.evaluation.report import ONE_SAMPLE, write_report
+from diff2ct_training.evaluation.report import write_report
 from diff2ct_training.evaluation.results import TRUTH, Results
 from diff2ct_training.evaluation.tables import Row
 from diff2ct_training.parallel import Failed, run_all

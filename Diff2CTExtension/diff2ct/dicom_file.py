@@ -68,6 +68,15 @@ def damage_named(path: Path) -> Iterator[None]:
         raise ValueError(f"{path.name}: damaged DICOM file ({error})") from error
 
 
+def read_header(path: Path, keywords: list[str]) -> Dataset:
+    """These elements of a file, without its pixels. Every one is interpreted here, where damage is still told with its name."""
+    with damage_named(path):
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+        for _ in header:
+            pass
+        return header
+
+
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """`count` finite numbers of an element, None if it is absent, empty or something else."""
     try:

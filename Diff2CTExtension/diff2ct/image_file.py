@@ -28,6 +28,12 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
+def is_dicom(path: Path) -> bool:
+    """By its content, whatever it is called."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def check_file(path: Path) -> None:
     """ValueError unless `path` is a file with something in it."""
     if not path.exists():

@@ -144,15 +144,14 @@ def read_radiograph(
 
 def _read(path: Path, options: dict[str, Any]) -> Radiograph:
     """By the reader that the file needs; pydicom and SimpleITK come with it: drawing a geometry needs neither."""
-    from diff2ct.image_file import check_file, suffix_of
+    from diff2ct.image_file import check_file, is_dicom, suffix_of
     from diff2ct.radiograph_image import IMAGE_SUFFIXES, read_image_radiograph
 
     check_file(path)
-    with path.open("rb") as file:
-        is_dicom = file.read(132)[128:] == b"DICM"  # whatever it is called: as a picture it would lose its header
-    if not is_dicom and suffix_of(path) in IMAGE_SUFFIXES:
+    dicom = is_dicom(path)  # whatever it is called: as a picture it would lose its header
+    if not dicom and suffix_of(path) in IMAGE_SUFFIXES:
         return read_image_radiograph(path, **options)
-    if not is_dicom and suffix_of(path) not in ("", ".dcm", ".dicom", ".ima"):
+    if not dicom and suffix_of(path) not in ("", ".dcm", ".dicom", ".ima"):
         raise ValueError(f"{path.name}: not a radiograph, accepted are DICOM, {', '.join(IMAGE_SUFFIXES)}")
     from diff2ct.radiograph_dicom import read_dicom_radiograph
 

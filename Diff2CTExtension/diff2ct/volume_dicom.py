@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -17,15 +16,15 @@ from pydicom.uid import generate_uid
 from diff2ct.atomic import replacing_folder
 from diff2ct.dicom_file import (
     NOT_FOR_DIAGNOSIS,
-    damage_named,
     decimal_string,
     numbers,
+    read_header,
     save,
     set_pixels,
     set_private_text,
     synthetic_dataset,
 )
-from diff2ct.image_file import check_file, quiet_itk
+from diff2ct.image_file import check_file, is_dicom, quiet_itk
 from diff2ct.volume import CtVolume
 
 _CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -120,7 +119,7 @@ def _headers(path: Path, series_uid: str | None, files: Sequence[Path] | None) -
             raise ValueError(f"{path}: the folder holds no DICOM images")
         return headers, series_uid
     check_file(path)
-    own = _header(path)
+    own = read_header(path, _HEADER_TAGS)
     if series_uid not in (None, own.get("SeriesInstanceUID")):
         raise ValueError(f"{path.name}: belongs to series {own.get('SeriesInstanceUID')}, not {series_uid}")
     others = {file: _header_or_none(file) for file in sorted(path.parent.iterdir()) if file.is_file() and file != path}
@@ -128,21 +127,12 @@ def _headers(path: Path, series_uid: str | None, files: Sequence[Path] | None) -
 
 
 def _header_or_none(file: Path) -> Dataset | None:
-    with file.open("rb") as stream:
-        if stream.read(132)[128:] != b"DICM":
-            return None
-    header = _header(file)
+    if not is_dicom(file):
+        return None
+    header = read_header(file, _HEADER_TAGS)
     if cut_off(header):
         raise ValueError(f"{file.name}: damaged DICOM file (it ends inside its header)")
     return header if "Rows" in header else None
-
-
-def _header(file: Path) -> Dataset:
-    with damage_named(file):
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
-        for _ in header:
-            pass  # interprets every element now, where damage can still be told with the file's name
-        return header
 
 
 def _choose_series(path: Path, headers: Mapping[Path, Dataset], wanted: str | None) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pydicom
 
-from diff2ct.dicom_file import damage_named
+from diff2ct.dicom_file import read_header
+from diff2ct.image_file import is_dicom
 from diff2ct.volume_dicom import cut_off
 
 _TAGS = [
@@ -68,11 +69,11 @@ def find_series(files: Sequence[Path]) -> tuple[list[DicomSeries], list[tuple[Pa
     of_series: dict[Path, str] = {}  # damaged file -> its series, as far as it tells
     for file in files:
         try:
-            header = _header(file)
+            if not is_dicom(file):
+                continue
+            header = read_header(file, _TAGS)
         except ValueError as error:
             damaged.append((file, str(error)))
-            continue
-        if header is None:
             continue
         uid = str(header.get("SeriesInstanceUID", ""))
         if cut_off(header):
@@ -86,18 +87,6 @@ def find_series(files: Sequence[Path]) -> tuple[list[DicomSeries], list[tuple[Pa
         lost = [file.name for file, _ in damaged if (of_series[file] == uid if of_series.get(file) else file.parent in folders)]
         series.append(replace(_series(uid, members), damaged=tuple(lost)))
     return series, damaged
-
-
-def _header(file: Path) -> pydicom.Dataset | None:
-    """Header of a DICOM file, None for other files. ValueError naming a damaged one."""
-    with file.open("rb") as stream:
-        if stream.read(132)[128:] != b"DICM":
-            return None
-    with damage_named(file):
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-        for _ in header:
-            pass  # interprets every element now, where damage can still be told with the file's name
-    return header
 
 
 def _series(uid: str, members: Sequence[tuple[Path, pydicom.Dataset]]) -> DicomSeries:

@@ -25,6 +25,19 @@ def replacing_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Pat
 
 
 @contextmanager
+def completing_file(path: str | Path) -> Iterator[Path]:
+    """`replacing_file` for a run that is killed and goes on: the temporary is always `path` + ".partial", so that what a kill
+    leaves is taken for no finished file and the next run writes over it. Replaces an earlier file; one writer at a time."""
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def replacing_folder(path: str | Path, *, overwrite: bool = False, may_hold: str) -> Iterator[Path]:
     """Yields an empty temporary folder beside `path`; it becomes `path` when the block ends without error.
 

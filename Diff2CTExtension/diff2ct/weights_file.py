@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from diff2ct.atomic import completing_file
+
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8)
 SCALE = ":scale"
 """What follows the name of an 8-bit weight in the name of its scales."""
@@ -63,10 +65,9 @@ def write_weights(
 
 def write_tensors(path: str | Path, kind: FileFormat, header: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     """Write them bit for bit; the file appears under its name only when complete."""
-    temporary = Path(path).with_name(f".{Path(path).name}.partial")
     metadata = {"format": kind.marker, "version": str(kind.version), "header": json.dumps(header)}
-    save_file(tensors, temporary, metadata=metadata)
-    temporary.replace(path)
+    with completing_file(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
 
 
 def read_weights(path: str | Path, kind: FileFormat) -> WeightsFile:

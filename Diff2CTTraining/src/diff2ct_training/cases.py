@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from diff2ct.atomic import completing_file
 from diff2ct.units import HU_AIR
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.checksums import sha256_of
@@ -73,17 +74,16 @@ def write_case(folder: Path, case: Case, labels: np.ndarray | None = None) -> No
     folder.mkdir(parents=True, exist_ok=True)
     array_file, json_file = folder / f"{case.name}.npy", folder / f"{case.name}.json"
     json_file.unlink(missing_ok=True)  # an earlier one would describe another array
-    partial = array_file.with_suffix(".partial.npy")
-    np.save(partial, np.asarray(case.hu, dtype=np.int16))
-    digests = {"sha256": sha256_of(partial)}
-    partial.replace(array_file)
+    with completing_file(array_file) as temporary:
+        with temporary.open("wb") as stream:
+            np.save(stream, np.asarray(case.hu, dtype=np.int16))
+        digests = {"sha256": sha256_of(temporary)}
     labels_file(json_file).unlink(missing_ok=True)
     if labels is not None:
-        partial = folder / f"{case.name}.labels.partial"
-        with partial.open("wb") as stream:
-            np.savez_compressed(stream, labels=np.asarray(labels, dtype=np.uint8))
-        digests["labels_sha256"] = sha256_of(partial)
-        partial.replace(labels_file(json_file))
+        with completing_file(labels_file(json_file)) as temporary:
+            with temporary.open("wb") as stream:
+                np.savez_compressed(stream, labels=np.asarray(labels, dtype=np.uint8))
+            digests["labels_sha256"] = sha256_of(temporary)
     description = {
         "kind": case.kind,
         "grid": asdict(case.grid),
@@ -95,9 +95,8 @@ def write_case(folder: Path, case: Case, labels: np.ndarray | None = None) -> No
         "screws": list(case.screws),
         "record": {**case.record, **digests},
     }
-    partial = json_file.with_suffix(".partial")
-    partial.write_text(json.dumps(description, indent=1))
-    partial.replace(json_file)
+    with completing_file(json_file) as temporary:
+        temporary.write_text(json.dumps(description, indent=1))
 
 
 def read_case(json_file: Path) -> Case:

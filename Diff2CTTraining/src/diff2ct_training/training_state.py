@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from diff2ct.atomic import completing_file
 from diff2ct_training.recipe import Recipe
 from diff2ct_training.sharding import like, whole
 
@@ -69,10 +70,9 @@ class TrainingState:
             for index, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{n}/{index}/{k}": whole(torch.as_tensor(v)) for k, v in moments.items()}
         if write:
-            partial = path.with_suffix(".partial")
             metadata = {"step": str(step), "recipe": self.recipe.to_json(), "lineage": json.dumps(self.lineage)}
-            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, metadata=metadata)
-            partial.replace(path)
+            with completing_file(path) as temporary:
+                save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
 
     @torch.no_grad()
     def load(self, path: Path) -> int:

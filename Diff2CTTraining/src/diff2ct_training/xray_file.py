@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from diff2ct.atomic import completing_file
 from diff2ct.geometry import Beam, beam_from_dict
 
 
@@ -20,11 +21,9 @@ def write_xrays(
 ) -> None:
     """images, valid: (H, W) float32 and bool, of one size, one per beam. header: more facts, plain JSON. Complete or not at
     all."""
-    partial = path.with_suffix(".partial")
     text = json.dumps({**header, "beams": [beam.to_dict() for beam in beams]})
-    with partial.open("wb") as file:
+    with completing_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, images=np.stack(images), valid=np.stack(valid), header=text)
-    partial.replace(path)
 
 
 def read_xrays(path: Path) -> tuple[np.ndarray, np.ndarray, list[Beam], dict[str, Any]]:

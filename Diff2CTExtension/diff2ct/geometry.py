@@ -38,7 +38,7 @@ class View(StrEnum):
 
     @classmethod
     def parse(cls, name: str) -> View:
-        """View from its DICOM or everyday name; "LAT" and "LATERAL" are refused as they do not tell the side."""
+        """View from "AP", "PA", "LL" or "RL" in any case; "LAT" and "LATERAL" are refused as they do not tell the side."""
         try:
             return cls(str(name).strip().upper())
         except ValueError:

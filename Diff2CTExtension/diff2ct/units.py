@@ -1,12 +1,14 @@
 """Intensity scales, each with one converting function: HU <-> attenuation, HU <-> network units.
 
-Numbers and numpy arrays only need arithmetic, so every function here takes floats, numpy arrays and torch tensors alike.
+They only need arithmetic that numpy arrays and torch tensors have in common, and so take and give either.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 MU_WATER_PER_MM = 0.01937
 """Attenuation of water [1/mm] at 70 keV, a usual effective energy behind a patient (NIST, log-log between 60 and 80 keV)."""
@@ -68,16 +70,8 @@ def _like(array: Any, value: float) -> Any:
 
 
 def _asinh(a: Any) -> Any:
-    if hasattr(a, "asinh"):
-        return a.asinh()
-    import numpy as np
-
-    return np.arcsinh(a)
+    return a.asinh() if hasattr(a, "asinh") else np.arcsinh(a)
 
 
 def _sinh(a: Any) -> Any:
-    if hasattr(a, "sinh"):
-        return a.sinh()
-    import numpy as np
-
-    return np.sinh(a)
+    return a.sinh() if hasattr(a, "sinh") else np.sinh(a)

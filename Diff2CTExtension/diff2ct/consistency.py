@@ -82,7 +82,7 @@ class Consistency:
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ValueError(f"{name}: got {getattr(self, name)}, accepted is {low} to {high}")
+                raise ValueError(f"{name}: got {value}, accepted is {low} to {high}")
             if isinstance(low, int) and not isinstance(value, int):
                 raise ValueError(f"{name}: got {value}, accepted are whole numbers from {low} to {high}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -317,7 +317,9 @@ def _half_log_snr(a: float) -> float:
     return math.inf if a >= 1 else 0.5 * math.log(a / (1 - a))
 
 
-def _transitions(alpha_bar, timesteps, on_step, is_cancelled):  # type: ignore[no-untyped-def]
+def _transitions(
+    alpha_bar: torch.Tensor, timesteps: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None
+) -> Iterator[tuple[int, int, float, float]]:
     """(t, s, alpha_bar_t, alpha_bar_s) for each step down to s = 0, with cancel before and progress after it."""
     times = [int(t) for t in timesteps]
     if not times or times[0] >= len(alpha_bar) or any(t <= s for t, s in zip(times, [*times[1:], 0], strict=True)):

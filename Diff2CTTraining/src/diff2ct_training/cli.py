@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diff2ct_training.console import note, one_line_errors, progress_bar
+
+if TYPE_CHECKING:
+    from diff2ct.consistency import Consistency
+    from diff2ct_training.drr import BiplanarSetup
 
 main = typer.Typer(
     name="diff2ct",
@@ -450,7 +454,7 @@ def train(
     typer.echo(str(folder))
 
 
-def _consistency(wanted: bool | None, options: list[str] | None):  # type: ignore[no-untyped-def]
+def _consistency(wanted: bool | None, options: list[str] | None) -> Consistency | bool | None:
     """What `diff2ct.reconstruct` takes, of --consistency and what is to be otherwise about it."""
     from diff2ct.consistency import consistency_from_words
 
@@ -459,7 +463,7 @@ def _consistency(wanted: bool | None, options: list[str] | None):  # type: ignor
     return consistency_from_words(options) if options else wanted
 
 
-def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, beam: str):  # type: ignore[no-untyped-def]
+def _setup(sdd: float, sod: float, detector_mm: float, pixels: int, lateral: str, beam: str) -> BiplanarSetup:
     """`BiplanarSetup` of the options."""
     from diff2ct.geometry import View
     from diff2ct_training.drr import BiplanarSetup

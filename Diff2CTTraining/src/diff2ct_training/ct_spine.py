@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import conv2d, max_pool2d
 
+from diff2ct.metrics import SKIN_HU
 from diff2ct.phantom.canvas import Pose
 from diff2ct.volume import CtVolume
 
@@ -84,7 +85,7 @@ def smooth_line(values: torch.Tensor, sigma: float) -> torch.Tensor:
 def find_spine(ct: CtVolume) -> Spine | None:
     """The spine of a CT on an axis-aligned isotropic grid; None where nothing runs through the scan that looks like one."""
     grid, spacing = ct.grid, ct.grid.spacing_mm[0]
-    body = ct.hu[:, ::2, ::2] > -300
+    body = ct.hu[:, ::2, ::2] > SKIN_HU
     if min(grid.size) * spacing < 60 or not body.any():
         return None
     _, j, i = (2 * index.mean() for index in np.nonzero(body))

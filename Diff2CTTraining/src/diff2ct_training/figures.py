@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from diff2ct.atomic import replacing_file
 from diff2ct.radiograph import Radiograph
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct_training.pictures import WINDOW_HU
 
-WINDOW_HU = (-250.0, 850.0)
-"""Bone and soft tissue at once."""
 DIFFERENCE_HU = 600.0
 BONE_HU = 300.0
 STEP_MM = 30.0

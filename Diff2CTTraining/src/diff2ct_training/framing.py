@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from diff2ct.metrics import SKIN_HU
 from diff2ct.volume import CtVolume, VolumeGrid
 
 SPACING_MM = 2.0
 """Of prepared cases: the model grid's."""
 CUBE_SIZE = 128
-_BODY_HU = -300
 
 
 def axis_aligned_grid(grid: VolumeGrid, spacing_mm: float) -> VolumeGrid:
@@ -26,9 +26,9 @@ def axis_aligned_grid(grid: VolumeGrid, spacing_mm: float) -> VolumeGrid:
 def body_center(ct: CtVolume) -> tuple[float, float, float]:
     """(x, y) of the centroid of everything above -300 HU, z of the scan's middle [mm], however the scan is stored."""
     step = 2 if min(ct.grid.size) > 2 else 1
-    voxels = np.nonzero(ct.hu[::step, ::step, ::step] > _BODY_HU)
+    voxels = np.nonzero(ct.hu[::step, ::step, ::step] > SKIN_HU)
     if len(voxels[0]) == 0:
-        raise ValueError("ct: nothing above -300 HU, accepted is a CT of a body")
+        raise ValueError(f"ct: nothing above {SKIN_HU:g} HU, accepted is a CT of a body")
     k, j, i = (step * float(index.mean()) for index in voxels)
     x, y, _, _ = ct.grid.ijk_to_lps @ [i, j, k, 1.0]
     return float(x), float(y), float(ct.grid.center_lps[2])

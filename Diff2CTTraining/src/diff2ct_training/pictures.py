@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 WINDOW_HU = (-250.0, 850.0)
+"""Bone and soft tissue at once."""
 
 
 def write_picture(path: Path, sheet: np.ndarray, loggers: Sequence[Any], step: int) -> None:

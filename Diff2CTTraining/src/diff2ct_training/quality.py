@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from diff2ct.metrics import SKIN_HU
+from diff2ct.metrics import METAL_HU, SKIN_HU
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import HU_PADDING
 from diff2ct_training.ct_spine import BODY_SEMI_MM, find_spine
@@ -21,7 +21,6 @@ THICK_MM = 3.5
 """Slices further apart than this blur endplates and screws."""
 CONTRAST_HU = 100.0
 """Blood without contrast medium has 30 to 60 HU."""
-METAL_HU = 2500.0
 _CLIP_FROM_HU = 1500.0
 _CLIP_VOXELS = 100
 _VESSEL_MM = 5.0

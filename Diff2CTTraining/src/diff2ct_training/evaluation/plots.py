@@ -30,7 +30,8 @@ from diff2ct_training.evaluation.dataset_report import (
 from diff2ct_training.evaluation.results import TRUTH, Results
 from diff2ct_training.evaluation.statistics import bootstrap_interval, correlation, values_of
 from diff2ct_training.evaluation.tables import Row
-from diff2ct_training.figures import DIFFERENCE_HU, NOTICE, PLANES, WINDOW_HU
+from diff2ct_training.figures import DIFFERENCE_HU, NOTICE, PLANES
+from diff2ct_training.pictures import WINDOW_HU
 
 ACCENT, INK, FAINT, RULE = "#0b6e99", "#1f2933", "#7b8794", "#d9dee4"
 DIM = "#9aa0a6"

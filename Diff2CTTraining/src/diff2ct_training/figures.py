@@ -145,7 +145,7 @@ def _rows(prediction: CtVolume, truth: CtVolume | None, at: Shown) -> list[_Row]
 def _show_plane(axes: Axes, hu: np.ndarray, name: str, at: Shown, grid: VolumeGrid, style: dict[str, Any]) -> Any:
     di, dj, dk = grid.spacing_mm
     aspect = {"axial": dj / di, "coronal": dk / di, "sagittal": dk / dj}[name]
-    _bare(axes)
+    bare(axes)
     return axes.imshow(plane(hu, name, at), aspect=aspect, interpolation="bilinear", **style)
 
 
@@ -158,7 +158,7 @@ def _mark_sides(axes: Axes, name: str) -> None:
 def _show_radiograph(axes: Axes, radiograph: Radiograph) -> None:
     low, high = np.percentile(radiograph.line_integral[radiograph.valid], (1.0, 99.7))
     row_mm, column_mm = radiograph.geometry.patient_spacing_mm
-    _bare(axes)
+    bare(axes)
     axes.imshow(radiograph.line_integral, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=row_mm / column_mm)
     axes.text(0.03, 0.97, radiograph.geometry.view.value, color=_TEXT, fontsize=11, va="top", transform=axes.transAxes)
 
@@ -171,7 +171,8 @@ def _show_text(axes: Axes, lines: Sequence[tuple[str, str]]) -> None:
         axes.text(1.0, y, value, color=_TEXT, fontsize=9, va="top", ha="right", transform=axes.transAxes)
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Black and without ticks or frame, for an image."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_facecolor("black")

@@ -30,7 +30,7 @@ from diff2ct_training.evaluation.dataset_report import (
 from diff2ct_training.evaluation.results import TRUTH, Results
 from diff2ct_training.evaluation.statistics import bootstrap_interval, correlation, values_of
 from diff2ct_training.evaluation.tables import Row
-from diff2ct_training.figures import DIFFERENCE_HU, NOTICE, PLANES
+from diff2ct_training.figures import DIFFERENCE_HU, NOTICE, PLANES, bare
 from diff2ct_training.pictures import WINDOW_HU
 
 ACCENT, INK, FAINT, RULE = "#0b6e99", "#1f2933", "#7b8794", "#d9dee4"
@@ -113,7 +113,7 @@ def panels_figure(path: Path, results: Results, dataset: DatasetReport, case: st
         for c, column in enumerate(columns):
             x = left + c * (cell + gap)
             axes = figure.add_axes((x / size[0], y / size[1], cell / size[0], height / size[1]))
-            _bare(axes)
+            bare(axes)
             _show_panel(axes, name, column, truth, volumes.get(column, {}))
             if r == 0:
                 weight = "bold" if column == dataset.reference else "normal"
@@ -282,14 +282,6 @@ def color_of(method: str, dataset: DatasetReport) -> str:
 
 def _wrapped(text: str) -> str:
     return text if len(text) <= 18 else text.replace("-", "-\n", 1) if "-" in text[:18] else text[:18] + "\n" + text[18:]
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_facecolor("black")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def _save(figure: Figure, path: Path, **options: Any) -> None:

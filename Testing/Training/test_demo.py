@@ -10,8 +10,9 @@ import pytest
 from matplotlib.image import imread
 
 from diff2ct.radiograph import read_radiograph
+from diff2ct.sample_case import SAMPLE_SCREWS, SAMPLE_SEED
 from diff2ct.volume_io import read_ct
-from diff2ct_training.demo import DEMO_SCREWS, DEMO_SEED, run_demo
+from diff2ct_training.demo import run_demo
 from diff2ct_training.evaluation.cases import EVALUATION_SEEDS, FIRST_TRAINING_SEED
 
 
@@ -31,7 +32,7 @@ def test_demo_lists_what_it_wrote(demo: tuple[Path, list[Path], dict]) -> None:
 
 
 def test_demo_phantom_is_not_of_the_training() -> None:
-    assert DEMO_SEED in EVALUATION_SEEDS and DEMO_SEED < FIRST_TRAINING_SEED
+    assert SAMPLE_SEED in EVALUATION_SEEDS and SAMPLE_SEED < FIRST_TRAINING_SEED
 
 
 def test_demo_reconstructs_from_the_dicom_files(demo: tuple[Path, list[Path], dict]) -> None:
@@ -44,7 +45,7 @@ def test_demo_reconstructs_from_the_dicom_files(demo: tuple[Path, list[Path], di
 def test_demo_screws_are_metal_in_the_truth(demo: tuple[Path, list[Path], dict]) -> None:
     folder, _, _ = demo
     screws = json.loads((folder / "screws.json").read_text())
-    assert len(screws) == DEMO_SCREWS
+    assert len(screws) == SAMPLE_SCREWS
     truth = read_ct(folder / "truth.nrrd")
     middle = np.mean([screws[0]["head_lps"], screws[0]["tip_lps"]], axis=0)
     i, j, k = np.rint(truth.grid.lps_to_ijk @ [*middle, 1])[:3].astype(int)

@@ -12,13 +12,11 @@ from typing import Any
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.phantom import make_phantom
+from diff2ct.sample_case import SAMPLE_SCREWS, SAMPLE_SEED
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.outputs import output_folder
 from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files
 from diff2ct_training.sample_files import PHANTOM_FILES, write_phantom
-
-DEMO_SEED = 12  # a patient without oral contrast: bowel full of it hides the spine
-DEMO_SCREWS = 6
 
 
 def run_demo(
@@ -38,7 +36,7 @@ def run_demo(
     """
     model_grid = load_checkpoint(checkpoint).grid
     output_folder(folder, PHANTOM_FILES, overwrite=True)
-    phantom = make_phantom(DEMO_SEED, num_screws=DEMO_SCREWS)
+    phantom = make_phantom(SAMPLE_SEED, num_screws=SAMPLE_SCREWS)
     files = write_phantom(
         phantom, folder, BiplanarSetup(), model_grid=model_grid, body_spacing_mm=body_spacing_mm, overwrite=True
     )
@@ -48,7 +46,7 @@ def run_demo(
         output=folder / "reconstruction.nrrd",
         truth=folder / "truth.nrrd",
         figure=folder / "demo.png",
-        title=f"Diff2CT: two X-rays in, one CT volume out. Phantom {DEMO_SEED}, not seen in training",
+        title=f"Diff2CT: two X-rays in, one CT volume out. Phantom {SAMPLE_SEED}, not seen in training",
         checkpoint=checkpoint,
         num_steps=num_steps,
         num_samples=num_samples,

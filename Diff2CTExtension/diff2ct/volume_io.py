@@ -24,6 +24,9 @@ from diff2ct.volume_header import check_known_grid
 
 HU_PADDING = -1024.0
 VOLUME_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
+"""Of volumes that are read, beside folders of DICOM slices."""
+WRITTEN_SUFFIXES = (".nrrd", ".nii.gz", ".mha")
+"""Of files that are written; all keep any number as it is."""
 
 _HIGHEST_HU = 32767.0
 _INT16 = np.iinfo(np.int16)
@@ -86,8 +89,9 @@ def write_volume(
 
         write_dicom_series(ct, path, attributes=attributes, overwrite=overwrite)
         return
-    if suffix not in (".nrrd", ".nii.gz", ".mha"):
-        raise ValueError(f"{path.name}: {suffix!r} cannot be written, accepted are .nrrd, .nii.gz, .mha and a DICOM folder")
+    if suffix not in WRITTEN_SUFFIXES:
+        accepted = ", ".join(WRITTEN_SUFFIXES)
+        raise ValueError(f"{path.name}: {suffix!r} cannot be written, accepted are {accepted} and a DICOM folder")
     image = to_sitk(ct)
     beside = suffix == ".nii.gz" and bool(attributes)
     for key, value in ({} if beside else attributes).items():

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from diff2ct.image_file import suffix_of
+from diff2ct.volume_io import WRITTEN_SUFFIXES
 
-MAP_SUFFIXES = (".nrrd", ".nii.gz", ".mha")
-"""Of what `write_volume` writes, what keeps any number as it is."""
-VOLUME_SUFFIXES = (*MAP_SUFFIXES, "")
-"""No suffix is a folder for a DICOM series, of whole HU."""
+OUTPUT_SUFFIXES = (*WRITTEN_SUFFIXES, "")
+"""Of a CT; none is a folder for a DICOM series, of whole HU."""
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 

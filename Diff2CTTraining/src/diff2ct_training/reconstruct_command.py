@@ -22,8 +22,8 @@ from diff2ct.reconstruct import reconstruct
 from diff2ct.told import assumed_values, told, unexplained
 from diff2ct.translator import load_translator
 from diff2ct.volume import CtVolume
-from diff2ct.volume_io import read_ct, write_volume
-from diff2ct_training.outputs import FIGURE_SUFFIXES, MAP_SUFFIXES, VOLUME_SUFFIXES, check_distinct, check_output
+from diff2ct.volume_io import WRITTEN_SUFFIXES, read_ct, write_volume
+from diff2ct_training.outputs import FIGURE_SUFFIXES, OUTPUT_SUFFIXES, check_distinct, check_output
 
 NAMES_OF_VIEWS = ("ap", "lateral")
 READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
@@ -150,9 +150,9 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
 def _check_outputs(request: ReconstructionRequest) -> None:
     """ValueError, by the options' names, if something cannot be written or would replace what it must not."""
     check_output(request.figure, FIGURE_SUFFIXES, overwrite=request.overwrite)
-    check_output(request.output, VOLUME_SUFFIXES, overwrite=request.overwrite)
+    check_output(request.output, OUTPUT_SUFFIXES, overwrite=request.overwrite)
     for path in request.maps.values():
-        check_output(path, MAP_SUFFIXES, overwrite=request.overwrite)
+        check_output(path, WRITTEN_SUFFIXES, overwrite=request.overwrite)
     maps = {f"--{name}-output": path for name, path in request.maps.items()}
     inputs = {"the frontal X-ray": request.ap, "the lateral X-ray": request.lateral, "the CT": request.truth}
     inputs |= {name: getattr(request, name) for name in ("geometry", "checkpoint", "translator")}

@@ -22,12 +22,11 @@ from pathlib import Path
 
 from diff2ct.image_file import suffix_of
 from diff2ct.volume import CtVolume
-from diff2ct.volume_io import read_ct
+from diff2ct.volume_io import VOLUME_SUFFIXES, read_ct
 from diff2ct_training.labels import CTPELVIC1K, CTSPINE1K, NUMBERS, TOTALSEGMENTATOR, VERSE, LabelFile
 from diff2ct_training.scans_dicom import DicomSeries, find_series
 from diff2ct_training.splits import SPLITS
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 PLAIN, DICOM, AUTO = "plain", "dicom", "auto"
 
 

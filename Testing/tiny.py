@@ -12,7 +12,7 @@ from diff2ct.networks import ResNet2D, ResNet2DConfig, X2NoiseNet, X2NoiseNetCon
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.translator import Translator
-from diff2ct.uncertainty import HU_KNOTS, PRIOR_CELLS, PROBABILITIES, SD_KNOTS, Calibration
+from diff2ct.uncertainty import PRIOR_CELLS, PROBABILITIES, Calibration
 from diff2ct.units import HuMap, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
@@ -64,11 +64,11 @@ def tiny_checkpoint() -> Checkpoint:
 def tiny_calibration() -> Calibration:
     """600 HU off everywhere."""
     return Calibration(
-        hu_knots=HU_KNOTS,
-        sd_knots=SD_KNOTS,
-        error_hu=((600.0,) * len(SD_KNOTS),) * len(HU_KNOTS),
-        single_error_hu=(600.0,) * len(HU_KNOTS),
-        quantiles=(tuple(float(p) for p in range(len(PROBABILITIES))),) * len(HU_KNOTS),
+        hu_knots=(-1000.0, 1000.0),
+        sd_knots=(0.0, 200.0),
+        error_hu=((600.0, 600.0),) * 2,
+        single_error_hu=(600.0, 600.0),
+        quantiles=(tuple(float(p) for p in range(len(PROBABILITIES))),) * 2,
         prior_sd_hu=(((900.0,) * PRIOR_CELLS,) * PRIOR_CELLS,) * PRIOR_CELLS,
         bounds={},
         num_cases=3,

@@ -14,8 +14,9 @@ import torch
 from diff2ct.checkpoint import EMBEDDED, load_checkpoint, store_calibration
 from diff2ct.process import check_device, tune_allocator
 from diff2ct.reconstruct import reconstruct
-from diff2ct.uncertainty import LEVELS, Calibration, CalibrationFit, check_num_cases
+from diff2ct.uncertainty import LEVELS, Calibration
 from diff2ct.volume import VolumeGrid
+from diff2ct_training.calibration_fit import CalibrationFit, check_num_cases
 from diff2ct_training.cases import list_cases
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import (

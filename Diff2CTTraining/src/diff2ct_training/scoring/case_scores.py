@@ -14,8 +14,8 @@ import torch
 
 from diff2ct.metrics import WIDE, evaluate_volume, region_masks
 from diff2ct.reconstruct import reproject
-from diff2ct.uncertainty import figures_of
 from diff2ct.volume import CtVolume
+from diff2ct_training.calibration_fit import figures_of
 from diff2ct_training.evaluation.cases import EvaluationCase, fingerprint
 from diff2ct_training.evaluation.labels import find_labels, read_vertebrae
 from diff2ct_training.evaluation.methods import Prediction

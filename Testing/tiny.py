@@ -82,3 +82,12 @@ def tiny_translator(direction: str = "real_to_drr") -> Translator:
     torch.manual_seed(0)
     network = ResNet2D(ResNet2DConfig(width=4, num_blocks=2)).eval().requires_grad_(False)
     return Translator(network=network, direction=direction, size=32, provenance={"recipe": "test", "steps": 0})
+
+
+def line_integrals(num_views: int = 2, height: int = 48, width: int = 40) -> torch.Tensor:
+    """(V, H, W) in 0..6: air at the sides, a round trunk, a denser column."""
+    column = torch.linspace(-1.2, 1.2, width)
+    trunk = 4.5 * (1 - column.square()).clamp(min=0).sqrt()
+    spine = 1.5 * torch.exp(-((column / 0.1) ** 2))
+    row = 1 + 0.1 * torch.linspace(-1, 1, height)
+    return torch.stack([(trunk + spine) * row[:, None] * (1 + 0.05 * v) for v in range(num_views)])

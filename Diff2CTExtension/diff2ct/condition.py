@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from diff2ct.geometry import Beam, as_kind
-from diff2ct.simulate import gaussian_blur, standardize
+from diff2ct.smooth import gaussian_blur
+from diff2ct.standardize import standardize
 from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, RectifiedViews, look_up, plane_to_lps
 from diff2ct.volume import VolumeGrid
 

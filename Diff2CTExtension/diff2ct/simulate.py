@@ -2,8 +2,7 @@
 
 `acquire` follows the photons: beam hardening, collimator, focal spot, scatter, quantum noise, detector blur, full well; then
 the electronics and the image processing: tone curve, polarity, gain, offset, bits. `random_detector` draws such a detector for
-training, so that a network meets every look before it meets a hospital. `standardize` takes out what no network can know, gain
-and offset; it is the same function at training and at inference.
+training, so that a network meets every look before it meets a hospital.
 
 Letters: V views, H rows, W columns. Line integrals are int mu dl along a ray (no unit), transmission = I / I_open.
 Lengths are at the detector [mm].
@@ -17,7 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diff2ct.smooth import gaussian_matrix
+from diff2ct.smooth import gaussian_blur
+from diff2ct.standardize import quantiles
 
 REFERENCE_LINE_INTEGRAL = 4.0
 """Where `DetectorModel.scatter_fraction` holds: about 20 cm of water at 70 keV, a trunk seen from the front."""
@@ -151,7 +151,7 @@ def random_detector(generator: torch.Generator, strength: float = 1.0) -> Detect
     """A detector to train with, as its images reach the network once they are read: dense = bright, logarithm taken.
 
     Half are flat panels ("log": line integrals up to gain and offset), half processed films. Feed `acquire`'s image to
-    `standardize` as it is.
+    `standardize.standardize` as it is.
     strength: 0 gives the ideal flat panel, 1 the full range from a good flat panel to a poor portable or fluoroscopic image;
     between, unsharpness, scatter, noise SD, hardening and collimation shrink in proportion and films become rarer.
     """
@@ -193,43 +193,6 @@ def random_detector(generator: torch.Generator, strength: float = 1.0) -> Detect
         offset=uniform(-0.05, 0.15),
         bits=8 if chance(0.5) else 12,
     )
-
-
-OUTLIER_SHARE = 0.005
-"""`standardize` takes location and scale from the values between this quantile and 1 minus it."""
-STANDARD_LIMIT = 8.0
-"""`standardize` clips here, far beyond metal (about 4), so that a dead pixel stays harmless."""
-
-
-def standardize(image: Tensor, valid: Tensor) -> Tensor:
-    """Image -> zero mean and unit SD over its valid pixels, the same for offset + gain * image with any gain > 0.
-
-    image: (..., H, W) floating point, each (H, W) by itself. valid: same shape, bool; 0 comes out elsewhere, and everywhere for
-    an image without contrast. Metal and dead pixels do not set the scale, see `location_and_scale`; they keep their own values
-    up to STANDARD_LIMIT. Differentiable almost everywhere.
-    """
-    mean, sd = location_and_scale(image, valid)
-    z = (image - mean) / torch.where(sd > 0, sd, 1.0)
-    return torch.where(valid & (sd > 0), z.clamp(-STANDARD_LIMIT, STANDARD_LIMIT), 0.0)
-
-
-def location_and_scale(image: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean, SD), each (..., 1, 1), of the valid pixels clipped to their 0.5 and 99.5 percentiles; SD 0 without contrast.
-
-    image: (..., H, W) floating point, each (H, W) by itself. valid: same shape, bool.
-    """
-    if image.shape != valid.shape or valid.dtype != torch.bool or not image.is_floating_point():
-        raise ValueError(
-            f"image, valid: got {image.dtype} {tuple(image.shape)} and {valid.dtype} {tuple(valid.shape)}, "
-            "accepted are floating point and bool of one shape (..., H, W)"
-        )
-    low, high = _quantiles(image, valid, (OUTLIER_SHARE, 1.0 - OUTLIER_SHARE))
-    clipped = torch.where(valid, image, low).clamp(low, high)
-    count = valid.sum((-2, -1), keepdim=True).clamp_min(1)
-    mean = torch.where(valid, clipped, 0.0).sum((-2, -1), keepdim=True) / count
-    variance = torch.where(valid, (clipped - mean).square(), 0.0).sum((-2, -1), keepdim=True) / count
-    flat = variance <= (1e-6 * mean).square()  # no more than rounding
-    return mean, torch.where(flat, 0.0, torch.where(flat, 1.0, variance).sqrt())
 
 
 def _inside_collimation(image: Tensor, model: DetectorModel) -> Tensor:
@@ -285,24 +248,8 @@ def _film(attenuation: Tensor, valid: Tensor, pixel_mm: float, model: DetectorMo
         sigma = model.local_contrast_sigma_mm
         weight = gaussian_blur(valid.to(attenuation), sigma, pixel_mm).clamp_min(1e-6)
         attenuation = attenuation - model.local_contrast * gaussian_blur(attenuation * valid, sigma, pixel_mm) / weight
-    low, high = _quantiles(attenuation, valid, (0.01, 0.99))
+    low, high = quantiles(attenuation, valid, (0.01, 0.99))
     window = ((attenuation - low) / (high - low).clamp_min(1e-6)).clamp(0.0, 1.0)
     slope, center = model.film_contrast, model.film_center
     foot, shoulder = (1.0 / (1.0 + math.exp(-slope * (end - center))) for end in (0.0, 1.0))
     return (torch.sigmoid(slope * (window - center)) - foot) / (shoulder - foot)
-
-
-def _quantiles(image: Tensor, valid: Tensor, shares: tuple[float, ...]) -> list[Tensor]:
-    """(..., H, W) -> a (..., 1, 1) per share: that quantile of the valid pixels of each image; 0 where there are none."""
-    ordered = torch.where(valid, image, math.inf).flatten(-2).sort(dim=-1).values
-    count = valid.flatten(-2).sum(-1, keepdim=True)
-    ordered = torch.where(count > 0, ordered, 0.0)
-    return [ordered.gather(-1, (share * (count - 1).clamp_min(0)).round().long())[..., None] for share in shares]
-
-
-def gaussian_blur(image: Tensor, sigma_mm: float, pixel_mm: float) -> Tensor:
-    """Gaussian blur of (V, H, W); the image goes on as it ends at its border. Any sigma costs the same: two matrix products."""
-    if sigma_mm == 0:
-        return image
-    rows, columns = (gaussian_matrix(count, sigma_mm / pixel_mm, image) for count in image.shape[-2:])
-    return rows @ image @ columns.T

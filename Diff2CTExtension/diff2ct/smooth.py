@@ -31,3 +31,11 @@ def along_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 def smooth_volume(volume: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing of (D, H, W), sigma in voxels."""
     return along_axes(volume, [gaussian_matrix(n, sigma, volume) for n in volume.shape])
+
+
+def gaussian_blur(image: Tensor, sigma_mm: float, pixel_mm: float) -> Tensor:
+    """Gaussian blur of (V, H, W), nothing to do for a sigma of 0."""
+    if sigma_mm == 0:
+        return image
+    rows, columns = (gaussian_matrix(count, sigma_mm / pixel_mm, image) for count in image.shape[-2:])
+    return rows @ image @ columns.T

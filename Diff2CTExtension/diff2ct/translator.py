@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from diff2ct.assumptions import WARNED
 from diff2ct.networks.resnet2d import ResNet2D, ResNet2DConfig
 from diff2ct.radiograph import Radiograph
-from diff2ct.simulate import location_and_scale, standardize
+from diff2ct.standardize import location_and_scale, standardize
 from diff2ct.weights_file import FileFormat, fill_network, read_weights, write_weights
 
 DIRECTIONS = ("real_to_drr", "drr_to_real")

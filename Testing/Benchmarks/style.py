@@ -36,7 +36,8 @@ from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.process import tune_allocator
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import reconstruct
-from diff2ct.simulate import LOG_RANGE, DetectorModel, acquire, standardize
+from diff2ct.simulate import LOG_RANGE, DetectorModel, acquire
+from diff2ct.standardize import standardize
 from diff2ct.translator import load_translator, translate
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_files, acquisition_path

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
-from diff2ct.simulate import standardize
+from diff2ct.standardize import standardize
 from diff2ct_training.edge_loss import normalized_gradient
 
 

@@ -13,7 +13,7 @@ _TABLE, _CHART = "Diff2CT profiles", "Diff2CT shared axis"
 
 def sentence(ap, lateral):
     """Lag and correlation of two radiographs in words."""
-    from diff2ct.radiograph import shared_axis_lag
+    from diff2ct.radiograph_pair import shared_axis_lag
 
     lag, correlation = shared_axis_lag(ap, lateral)
     if math.isnan(lag):
@@ -26,7 +26,7 @@ def sentence(ap, lateral):
 
 def plot(ap, lateral):
     """Update the chart of both profiles and show it in the plot view of the alignment layout."""
-    from diff2ct.radiograph import cranio_caudal_profile
+    from diff2ct.radiograph_pair import cranio_caudal_profile
 
     profiles = [cranio_caudal_profile(radiograph) for radiograph in (ap, lateral)]
     low, high = min(z[0] for z, _profile in profiles), max(z[-1] for z, _profile in profiles)

@@ -96,7 +96,7 @@ def checkPair(ap, lateral, beams):
     """Sentences about how the two fit, empty if all is well. Both are small copies for speed; beams are those of the pictures
     themselves.
     """
-    from diff2ct.radiograph import check_pair
+    from diff2ct.radiograph_pair import check_pair
 
     remedy = _("If the {name} picture was cropped, enter {row:.1f} under Geometry as its Central ray, row.")
     try:

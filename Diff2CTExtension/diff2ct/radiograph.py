@@ -16,9 +16,6 @@ import numpy as np
 
 from diff2ct.examination import NOT_TOLD, Examination
 from diff2ct.geometry import Beam, View
-from diff2ct.radiograph_pair import check_pair, cranio_caudal_profile, shared_axis_lag
-
-__all__ = ["Radiograph", "check_pair", "cranio_caudal_profile", "read_radiograph", "shared_axis_lag", "write_radiograph"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diff2ct.examination import examination_warnings
 from diff2ct.geometry import Beam, angle_between_deg
-
-if TYPE_CHECKING:
-    from diff2ct.radiograph import Radiograph
+from diff2ct.radiograph import Radiograph
 
 ANGLE_TOLERANCE_DEG = 5.0
 ISOCENTER_TOLERANCE_MM = 1.0

@@ -85,7 +85,8 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     from diff2ct.checkpoint import load_checkpoint
     from diff2ct.consistency import consistency_from
     from diff2ct.diffusion import Cancelled
-    from diff2ct.radiograph import check_pair, read_radiograph
+    from diff2ct.radiograph import read_radiograph
+    from diff2ct.radiograph_pair import check_pair
     from diff2ct.reconstruct import reconstruct
     from diff2ct.told import told, unexplained
     from diff2ct.translator import load_translator

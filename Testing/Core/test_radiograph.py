@@ -16,15 +16,8 @@ import phantoms
 from diff2ct import radiograph_pair
 from diff2ct.assumptions import FILM
 from diff2ct.geometry import Beam, ConeBeam, FanBeam, ParallelBeam, View
-from diff2ct.radiograph import (
-    Radiograph,
-    check_pair,
-    cranio_caudal_profile,
-    read_radiograph,
-    resized_beam,
-    shared_axis_lag,
-    write_radiograph,
-)
+from diff2ct.radiograph import Radiograph, read_radiograph, resized_beam, write_radiograph
+from diff2ct.radiograph_pair import check_pair, cranio_caudal_profile, shared_axis_lag
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 MARKER_LPS = (45.0, -25.0, 60.0)  # left, anterior, cranial: any flip shows

@@ -19,7 +19,8 @@ from diff2ct.examination import NOT_TOLD
 from diff2ct.geometry import BEAMS, Beam, ConeBeam, FanBeam, View, as_kind
 from diff2ct.overlay import match
 from diff2ct.projector import project
-from diff2ct.radiograph import Radiograph, check_pair, read_radiograph, write_radiograph
+from diff2ct.radiograph import Radiograph, read_radiograph, write_radiograph
+from diff2ct.radiograph_pair import check_pair
 from diff2ct.units import hu_to_mu
 from diff2ct.volume_io import read_ct
 

@@ -13,7 +13,8 @@ from diff2ct.diffusion import SAMPLERS, Cancelled, Sampling
 from diff2ct.geometry import ConeBeam, FanBeam, View, as_kind, beam_from_dict
 from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.projector import project
-from diff2ct.radiograph import Radiograph, check_pair
+from diff2ct.radiograph import Radiograph
+from diff2ct.radiograph_pair import check_pair
 from diff2ct.reconstruct import frontal_and_lateral, reconstruct, reproject, sample_seed
 from diff2ct.told import unexplained
 from diff2ct.translator import translate

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from diff2ct.geometry import BEAMS, ConeBeam, ParallelBeam, View
-from diff2ct.radiograph import check_pair, read_radiograph
+from diff2ct.radiograph import read_radiograph
+from diff2ct.radiograph_pair import check_pair
 from diff2ct.units import MU_WATER_PER_MM
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_ct, write_volume

@@ -17,7 +17,8 @@ from diff2ct.consistency import Consistency
 from diff2ct.geometry import View
 from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
-from diff2ct.radiograph import Radiograph, check_pair, read_radiograph
+from diff2ct.radiograph import Radiograph, read_radiograph
+from diff2ct.radiograph_pair import check_pair
 from diff2ct.reconstruct import reconstruct
 from diff2ct.told import assumed_values, told, unexplained
 from diff2ct.translator import load_translator

@@ -29,9 +29,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from diff2ct.geometry import beam_from_dict
-from diff2ct.process import best_device, check_torch, has_gpu, has_mps, in_words, tune_allocator
+from diff2ct.process import best_device, check_torch, has_gpu, has_mps, in_words, private_stdout, tune_allocator
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct.worker import private_stdout
 
 HELD_VOXELS = 128**3
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diff2ct.maps import DEFAULT_LEVEL, MAPS, available_maps, check_maps
-from diff2ct.process import best_device, check_device, in_words, peak_memory_mb, tune_allocator
+from diff2ct.process import best_device, check_device, in_words, peak_memory_mb, private_stdout, tune_allocator
 
 PHASES = ("starting", "reading", "sampling", "writing")
 HARD_STOP_S = 10.0
@@ -158,13 +158,6 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         warnings=warnings,
         provenance=result.provenance,
     )
-
-
-def private_stdout() -> TextIO:
-    """Standard output for the events alone; descriptor 1, which C libraries write to, becomes standard error."""
-    events = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)
-    return events
 
 
 def _report(error: Exception, emit: Callable[..., None]) -> int:

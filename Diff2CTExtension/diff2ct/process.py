@@ -128,12 +128,17 @@ def private_stdout() -> TextIO:
     return answers
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Also torch's, which is a RuntimeError with its own words on every device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    )
+
+
 def in_words(error: BaseException) -> str:
     """One sentence with the cause, for a person who does not know Python."""
     text = str(error).strip().split("\n")[0]
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in _OUT_OF_MEMORY)
-    ):
+    if is_out_of_memory(error):
         return (
             f"Not enough memory ({text or 'out of memory'}). Close other programs, or choose another device or fewer samples."
         )

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from diff2ct.process import is_out_of_memory
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,21 +18,16 @@ EXIT_BAD_INPUT = 2
 SECONDS_BETWEEN_LOG_LINES = 30.0
 
 
-_TORCH_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch has no MemoryError of its own on the CPU
-
-
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Bad input, a full disk or too little memory end the program with one line and exit status 2. Anything else is our
     mistake and keeps its traceback."""
     try:
         yield
-    except MemoryError:
-        _fail("not enough memory")
     except (ValueError, OSError) as error:
         _fail(" ".join(str(error).split()))
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _TORCH_OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         _fail("not enough memory")
 

@@ -12,6 +12,7 @@ import torch
 from diff2ct.condition import CONDITIONS, condition_channels
 from diff2ct.diffusion import Diffusion, Sampling
 from diff2ct.networks import NETWORKS, OnePassConfig, ReconstructionNetwork, X2NoiseNetConfig
+from diff2ct.networks.memory_format import channels_last
 from diff2ct.uncertainty import Calibration
 from diff2ct.units import HuMap
 from diff2ct.volume import VolumeGrid
@@ -108,7 +109,7 @@ def load_checkpoint(path: str | Path | None = None, *, device: torch.device | st
     with torch.device("meta"):
         network = network_class(config)
     fill_network(path, CHECKPOINT, network, file.tensors)
-    network = network.to(device).channels_last().eval().requires_grad_(False)
+    network = channels_last(network.to(device)).eval().requires_grad_(False)
     return Checkpoint(
         network=network,
         network_name=header["network"]["name"],

@@ -102,6 +102,7 @@ def runs_network(device: str) -> bool:
     import torch
 
     from diff2ct.networks import X2NoiseNet, X2NoiseNetConfig
+    from diff2ct.networks.memory_format import channels_last
     from diff2ct.views import RectifiedViews
 
     with torch.random.fork_rng(devices=()), torch.no_grad():
@@ -112,7 +113,7 @@ def runs_network(device: str) -> bool:
         x, t = torch.randn(1, 1, 8, 8, 8), torch.tensor([500])
         to_plane = torch.tensor([[16.0, 0.0, 0.0, 32.0], [0.0, 16.0, 0.0, 32.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
         views = RectifiedViews(torch.randn(1, 2, 1, 16, 16), to_plane.expand(1, 2, 4, 4))
-        network = network.eval().channels_last()
+        network = channels_last(network.eval())
         expected = network(x, t, views)
         try:
             found = network.to(device)(x.to(device), t.to(device), views.to(device)).cpu()

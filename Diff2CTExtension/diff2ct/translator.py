@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from diff2ct.assumptions import WARNED
+from diff2ct.networks.memory_format import channels_last
 from diff2ct.networks.resnet2d import ResNet2D, ResNet2DConfig
 from diff2ct.radiograph import Radiograph
 from diff2ct.standardize import location_and_scale, standardize
@@ -82,7 +83,7 @@ def load_translator(path: str | Path, *, direction: str | None = None, device: t
         with torch.device("meta"):
             network = ResNet2D(config)
         fill_network(path, TRANSLATOR, network, file.tensors)
-        network = network.to(device).channels_last().eval().requires_grad_(False)
+        network = channels_last(network.to(device)).eval().requires_grad_(False)
         values = {key: file.header[key] for key in ("direction", "size", "provenance")}
         translator = Translator(network=network, sha256=file.sha256, **values)
     except (TypeError, ValueError) as error:

@@ -33,6 +33,7 @@ from diff2ct.checkpoint import load_checkpoint
 from diff2ct.cuda_graph import RecordedNetwork
 from diff2ct.memory import needed_bytes, samples_at_once
 from diff2ct.networks import X2NoiseNet
+from diff2ct.networks.memory_format import channels_last
 from diff2ct.precision import cast_once, fastest_arithmetic, fastest_dtype
 from diff2ct.process import best_device, tune_allocator
 from diff2ct.projector import backproject, project
@@ -272,7 +273,7 @@ def paper_network(size: int, device: str, sections: list[Section]) -> Section:
     own = [row["ms"] for section in sections for row in section.rows if row.get("way") == "weights cast once"]
     for how in ("float32", "our precision and layout"):
         if how != "float32":
-            network = cast_once(network.channels_last(), device)
+            network = cast_once(channels_last(network), device)
         with torch.inference_mode(), contextlib.nullcontext() if how == "float32" else fastest_arithmetic(device):
             embedded = network.embed_condition(condition, (size, size, size))
             row: dict[str, Any] = {"how": how}

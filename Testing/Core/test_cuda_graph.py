@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diff2ct.cuda_graph import RecordedNetwork
+from diff2ct.networks.memory_format import channels_last
 from diff2ct.precision import cast_once, fastest_arithmetic
 from tiny import tiny_checkpoint
 
@@ -26,7 +27,7 @@ def test_where_recording_fails_the_network_itself_answers_and_the_log_says_so_on
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
 def test_replay_equals_the_network() -> None:
-    network = cast_once(tiny_checkpoint().network.to("cuda").channels_last(), "cuda")
+    network = cast_once(channels_last(tiny_checkpoint().network.to("cuda")), "cuda")
     condition = torch.randn(1, 13, 16, 16, 16, device="cuda")
     with torch.inference_mode(), fastest_arithmetic("cuda"):
         embedded = network.embed_condition(condition, (16, 16, 16))

@@ -13,6 +13,7 @@ from diff2ct.consistency import Consistency
 from diff2ct.diffusion import SAMPLERS
 from diff2ct.geometry import ConeBeam, View
 from diff2ct.networks import NETWORKS, Cnn3dConfig, PsrConfig, X2ctConfig, X2NoiseNetConfig
+from diff2ct.networks.memory_format import channels_last
 from diff2ct.projector import backproject, project
 from diff2ct.reconstruct import reconstruct
 from pretend_cuda import OnGpu, pretended_gpu, put_on_gpu
@@ -84,7 +85,7 @@ def test_reconstruction_with_every_sampler_and_consistency(when: str | None) -> 
 def test_every_network_and_condition(which: str) -> None:
     config = CONFIGS[which]
     name, kind = next((name, kind) for name, (kind, of) in NETWORKS.items() if isinstance(config, of))
-    network = put_on_gpu(kind(config).channels_last().eval().requires_grad_(False))
+    network = put_on_gpu(channels_last(kind(config)).eval().requires_grad_(False))
     one_pass = which not in ("views", "added")
     changes = {"condition": "planes", "diffusion": None} if one_pass else {"condition": which}
     checkpoint = replace(tiny_checkpoint(), network=network, network_name=name, **changes)

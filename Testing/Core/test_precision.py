@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from diff2ct import precision
+from diff2ct.networks.memory_format import channels_last
 from tiny import tiny_checkpoint
 
 
@@ -39,7 +40,7 @@ def test_arithmetic_that_is_slow_is_not_asked_for_again(seconds: float, calls: i
 
 def test_weights_that_are_cast_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "fastest_dtype", lambda device: torch.bfloat16)
-    network = tiny_checkpoint().network.channels_last()
+    network = channels_last(tiny_checkpoint().network)
     x, t, condition = torch.randn(2, 1, 16, 16, 16), torch.tensor([3, 500]), torch.randn(2, 13, 16, 16, 16)
     with torch.inference_mode(), precision.fastest_arithmetic("cpu"):
         cast = precision.cast_once(network, "cpu")

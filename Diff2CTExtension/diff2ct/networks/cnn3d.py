@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import max_pool3d, relu
 
 from diff2ct.networks.blocks import Norm, conv3
-from diff2ct.networks.one_pass import channels_last, spread
+from diff2ct.networks.one_pass import spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,3 @@ class Cnn3d(nn.Module):
         for grow, merge, stage in zip(reversed(self.grow), reversed(self.merge), reversed(self.up), strict=True):
             h = stage(merge(torch.cat([grow(h), skips.pop()], dim=1)))
         return self.leave(relu(h))
-
-    def channels_last(self) -> Cnn3d:
-        return channels_last(self)

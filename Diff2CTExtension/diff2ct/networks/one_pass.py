@@ -5,14 +5,10 @@ B batch, C channels, N^3 voxels (k, j, i). The condition is "planes": (B, 2, 1, 
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import torch
-from torch import nn
 from torch.nn.functional import avg_pool2d
 
 FRONTAL, LATERAL = 0, 1
-NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def view_image(condition: torch.Tensor, view: int) -> torch.Tensor:
@@ -41,12 +37,3 @@ def spread(condition: torch.Tensor) -> torch.Tensor:
     """ "planes" -> (B, 2, N, N, N): each X-ray, at the resolution of the voxels, repeated along its own rays."""
     images = [avg_pool2d(view_image(condition, view), 2) for view in (FRONTAL, LATERAL)]
     return torch.cat([to_volume(along_rays(x, x.shape[-1]), view) for view, x in enumerate(images)], dim=1)
-
-
-def channels_last(network: NetworkT) -> NetworkT:
-    """`network` with its kernels in the memory layout that convolutions run fastest on."""
-    for parameter in network.parameters():
-        layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.ndim)
-        if layout is not None:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-    return network

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d, relu
 
-from diff2ct.networks.one_pass import FRONTAL, LATERAL, channels_last, to_volume, view_image
+from diff2ct.networks.one_pass import FRONTAL, LATERAL, to_volume, view_image
 
 VIEWS = {"frontal": (FRONTAL,), "averaged": (FRONTAL, LATERAL)}
 
@@ -85,9 +85,6 @@ class Psr(nn.Module):
         for grow, block in zip(self.grow, self.up, strict=True):
             h = block(grow(h) + skips.pop())
         return self.leave(h)
-
-    def channels_last(self) -> Psr:
-        return channels_last(self)
 
 
 class _Bottleneck(nn.Module):

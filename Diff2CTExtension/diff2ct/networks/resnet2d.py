@@ -69,10 +69,6 @@ class ResNet2D(nn.Module):
         for parameter in self.layers[-2].parameters():
             nn.init.zeros_(parameter)
 
-    def channels_last(self) -> ResNet2D:
-        """This network with its weights in the memory layout that convolutions run fastest on."""
-        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
 
 class _Block(nn.Module):
     """Conv, norm, ReLU, conv, norm, added to the input."""

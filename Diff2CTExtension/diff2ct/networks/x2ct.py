@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from diff2ct.networks.instance_norm import InstanceNorm
-from diff2ct.networks.one_pass import FRONTAL, LATERAL, along_rays, channels_last, from_volume, to_volume, view_image
+from diff2ct.networks.one_pass import FRONTAL, LATERAL, along_rays, from_volume, to_volume, view_image
 
 VIEWS = (FRONTAL, LATERAL)
 _BOTTLENECK = 4  # channels of a dense layer's 1 x 1 convolution per channel that it adds
@@ -105,9 +105,6 @@ class X2ct(nn.Module):
             fused = self.fusion(level, common, fused)
             volumes = [volume + from_volume(common, view) for volume, view in zip(volumes, VIEWS, strict=True)]
         return 2 * self.leave(fused) - 1
-
-    def channels_last(self) -> X2ct:
-        return channels_last(self)
 
 
 class _Encoder(nn.Module):

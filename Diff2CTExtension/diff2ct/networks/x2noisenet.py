@@ -166,10 +166,6 @@ class X2NoiseNet(nn.Module):
         h = self.leave(silu(self.leave_norm(h)))
         return inverse_haar(h.float(), self.config.haar_levels)
 
-    def channels_last(self) -> X2NoiseNet:
-        """This network with its weights in the memory layout that convolutions run fastest on."""
-        return self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-
     def _check_size(self, x: torch.Tensor) -> None:
         multiple = self.config.size_multiple
         if any(n % multiple for n in x.shape[2:]):

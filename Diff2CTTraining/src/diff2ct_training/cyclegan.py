@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import l1_loss
 
 from diff2ct.networks import ResNet2D, ResNet2DConfig
+from diff2ct.networks.memory_format import channels_last
 from diff2ct.translator import DIRECTIONS, Translator, check_size, load_translator, save_translator
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import AcquisitionConfig
@@ -94,7 +95,7 @@ class CycleGan(Method[UnpairedXrays, StyleBatch]):
 
     def __init__(self, recipe: CycleGanRecipe) -> None:
         self.recipe = recipe
-        self.networks = {direction: ResNet2D(recipe.generator).channels_last() for direction in DIRECTIONS}
+        self.networks = {direction: channels_last(ResNet2D(recipe.generator)) for direction in DIRECTIONS}
         self.networks |= {name: PatchDiscriminator(1, recipe.discriminator_widths) for name in ("is_real", "is_drr")}
         for network in self.networks.values():
             initialize(network)

@@ -15,6 +15,7 @@ from torch import nn
 from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diff2ct.diffusion import Diffusion, Sampling
 from diff2ct.networks import NETWORKS
+from diff2ct.networks.memory_format import channels_last
 from diff2ct_training.acquisitions import CUBE_ONLY
 from diff2ct_training.activations import recompute
 from diff2ct_training.cases import describe_case, list_cases
@@ -45,7 +46,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
     ) -> None:
         self.volume_recipe, self._config, self._diffusion, self._sampling = recipe, config, diffusion, sampling or Sampling()
         self._network_name = next(name for name, (_, kind) in NETWORKS.items() if isinstance(config, kind))
-        network = NETWORKS[self._network_name][0](config).channels_last()
+        network = channels_last(NETWORKS[self._network_name][0](config))
         if recipe.activation_checkpointing:
             recompute(network, *network.BLOCKS)
         self.networks = {GENERATOR: network}

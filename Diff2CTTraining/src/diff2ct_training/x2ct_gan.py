@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import l1_loss, mse_loss
 
 from diff2ct.networks import X2ctConfig
-from diff2ct.networks.one_pass import channels_last, spread
+from diff2ct.networks.memory_format import channels_last
+from diff2ct.networks.one_pass import spread
 from diff2ct_training.adversarial import PatchDiscriminator, initialize, lsgan_loss
 from diff2ct_training.method import Backward, bare, frozen
 from diff2ct_training.volume_method import VolumeBatch, VolumeMethod

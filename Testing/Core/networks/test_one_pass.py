@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from diff2ct.networks import NETWORKS, Cnn3d, Cnn3dConfig, Psr, PsrConfig, X2ct, X2ctConfig
-from diff2ct.networks.one_pass import FRONTAL, LATERAL, along_rays, channels_last, from_volume, spread, to_volume
+from diff2ct.networks.memory_format import channels_last
+from diff2ct.networks.one_pass import FRONTAL, LATERAL, along_rays, from_volume, spread, to_volume
 
 TINY = {
     "psr": PsrConfig(size=16, width=8, down_blocks=(1, 1)),

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from diff2ct.networks import NETWORKS, X2NoiseNet, X2NoiseNetConfig
+from diff2ct.networks.memory_format import channels_last
 from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, RectifiedViews
 
 
@@ -99,7 +100,7 @@ def test_channels_last_gives_the_same() -> None:
     network = shaken(small())
     x, t, condition = torch.randn(1, 1, 8, 8, 8), torch.tensor([3]), torch.randn(1, 2, 8, 8, 8)
     plain = network(x, t, condition)
-    last = network.channels_last()(x, t, condition.to(memory_format=torch.channels_last_3d))
+    last = channels_last(network)(x, t, condition.to(memory_format=torch.channels_last_3d))
     torch.testing.assert_close(plain, last, rtol=1e-4, atol=1e-4)
 
 

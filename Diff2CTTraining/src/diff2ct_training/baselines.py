@@ -17,10 +17,12 @@ import torch
 from diff2ct.condition import lift
 from diff2ct.geometry import Beam
 from diff2ct.metrics import reprojection_error
+from diff2ct.phantom import make_phantom
 from diff2ct.projector import backproject, project
 from diff2ct.radiograph import Radiograph
 from diff2ct.units import HU_AIR, HU_WINDOW, MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import inside_grid, resample
 from diff2ct_training.acquisitions import coarsened
 from diff2ct_training.cases import UNSCANNED, filled, read_case
 from diff2ct_training.parallel import results_in_order
@@ -50,8 +52,6 @@ def train_mean(seeds: Iterable[int], grid: VolumeGrid, *, workers: int = 1) -> n
 
 def phantom_hu(seed: int, grid: VolumeGrid) -> np.ndarray:
     """HU (D, H, W) float32 of a phantom on any grid of its frame."""
-    from diff2ct.phantom import make_phantom
-
     return make_phantom(seed).render(grid).hu.hu
 
 
@@ -87,8 +87,6 @@ def case_neighbours(files: Iterable[Path], *, workers: int = 1) -> list[Neighbou
 
 
 def _phantom_neighbour(seed: int) -> Neighbour:
-    from diff2ct.phantom import make_phantom
-
     phantom = make_phantom(seed)
     body = phantom.render(phantom.body_grid(NEIGHBOUR_MM)).hu
     return Neighbour(f"phantom {seed}", body.hu, body.grid, partial(phantom_hu, seed))
@@ -107,8 +105,6 @@ def _case_hu(file: Path, grid: VolumeGrid) -> np.ndarray:
 
 def _case_known(file: Path, grid: VolumeGrid) -> tuple[np.ndarray, np.ndarray]:
     """(HU, where it was scanned), each (D, H, W), on any grid of the frame whose origin is its centre."""
-    from diff2ct.volume_io import inside_grid, resample
-
     case = read_case(file)
     own = moved(case.grid, -np.array(case.center_lps))
     ct, scanned = CtVolume(filled(case.hu), own), CtVolume(case.hu != UNSCANNED, own)

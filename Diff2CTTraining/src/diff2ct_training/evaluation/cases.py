@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from diff2ct.phantom import PedicleScrew
+from diff2ct.phantom import PedicleScrew, make_phantom
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import grid_around_isocenter
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import inside_grid, read_ct, resample
 from diff2ct_training.acquisitions import coarsened
 from diff2ct_training.case_origin import Source
 from diff2ct_training.cases import UNSCANNED, describe_case, filled, labels_file, phantom_origin, read_case, read_labels
@@ -166,8 +167,6 @@ def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup)
 
 def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, *, body_spacing_mm: float = 2.0) -> EvaluationCase:
     """An evaluation phantom; its isocentre is the origin of its own frame. model_grid: the cube around the origin."""
-    from diff2ct.phantom import make_phantom
-
     if seed not in EVALUATION_SEEDS:
         raise ValueError(f"seed: got {seed}, accepted are evaluation seeds 0..{EVALUATION_SEEDS[-1]}")
     phantom = make_phantom(seed)
@@ -190,8 +189,6 @@ def ct_case(
 ) -> EvaluationCase:
     """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label maps. Others: as in
     `plan_ct`."""
-    from diff2ct.volume_io import read_ct
-
     ct = read_ct(path) if scan is None else scan.read()
     case = _case_of_scan(REAL_CTS, name or ct_name(path), ct, body_center(ct), model_grid, setup)
     spacing = acquired_spacing(ct.grid)
@@ -238,8 +235,6 @@ def _case_of_scan(
 def _truth_on_grid(
     dataset: str, name: str, scan: CtVolume, radiographs: tuple[Radiograph, Radiograph], grid: VolumeGrid
 ) -> EvaluationCase:
-    from diff2ct.volume_io import inside_grid, resample
-
     return EvaluationCase(dataset, name, radiographs, resample(scan, grid), inside_grid(scan, grid))
 
 

@@ -18,6 +18,7 @@ from diff2ct.metrics import body_mask
 from diff2ct.reconstruct import Reconstruction, reconstruct
 from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import CtVolume, VolumeGrid
+from diff2ct.volume_io import resample
 from diff2ct_training import baselines
 from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PHANTOMS, EvaluationCase
@@ -129,8 +130,6 @@ def describe_sampling(checkpoint: Checkpoint, use: CheckpointUse) -> str:
 
 def _prediction(result: Reconstruction, grid: VolumeGrid) -> Prediction:
     """A reconstruction on the case's grid; a model of another grid is resampled."""
-    from diff2ct.volume_io import resample
-
     own = result.volume.grid
 
     def moved(hu: np.ndarray) -> np.ndarray:

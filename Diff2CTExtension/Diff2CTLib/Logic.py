@@ -21,17 +21,15 @@ from Diff2CTLib.Reconstruction import Reconstruction
 from Diff2CTLib.Service import Service
 
 FALLBACK_VIEWS = {"ap": "AP", "lateral": "LL"}
-XRAY_SUFFIXES = (".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
 
 
 def _isXrayFile(path):
     """By its suffix; files of a CD have none, but DICOM's magic word."""
+    from diff2ct.image_file import is_dicom
+
     if path.suffix:
-        return path.name.lower().endswith(XRAY_SUFFIXES)
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return path.name.lower().endswith(Xray.SUFFIXES)
+    return path.is_file() and is_dicom(path)
 
 
 class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):

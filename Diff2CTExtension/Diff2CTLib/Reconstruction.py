@@ -158,7 +158,7 @@ class Reconstruction:
         for key, xray in zip(("ap", "lateral"), pair, strict=True):
             paths[key] = self._folder / f"{key}.npy"
             write_radiograph(xray.radiograph, paths[key])
-        request = {
+        return {
             "ap": str(paths["ap"]),
             "lateral": str(paths["lateral"]),
             "output": str(self._folder / "reconstruction.nrrd"),
@@ -166,7 +166,6 @@ class Reconstruction:
             "compress": False,
             **{key: value for key, value in options.items() if value is not None},
         }
-        return request
 
     def _handleEvent(self, event):
         kind = event.get("event")

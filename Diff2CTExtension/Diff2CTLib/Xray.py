@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from slicer.i18n import tr as _
 
+SUFFIXES = (".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
+"""Of the files that can hold one; DICOM may do without."""
 _TOGETHER = ("primary_angle_deg", "mirrored"), ("secondary_angle_deg",)
 """Angles that the user states together, by choosing a view; a picture of it hangs mirrored or not."""
 ANGLES = ("primary_angle_deg", "secondary_angle_deg", "mirrored")

@@ -25,7 +25,6 @@ NUMBERS = {
 }
 BEAMS = ("cone", "fan")
 """Kinds of beam that can be chosen; parallel rays come from the console only."""
-FILE_FILTER = "*.dcm *.dicom *.ima *.png *.jpg *.jpeg *.tif *.tiff *.nrrd *.nii *.nii.gz *.mha *.npy"
 
 _SHORT_HEIGHT, _LONG_HEIGHT = 40, 120  # pixels of the remarks
 
@@ -50,11 +49,12 @@ class XraySection:
         self._shown = dict.fromkeys(SLOTS)  # slot -> node
 
     def onLoad(self):
+        xrays = _("X-rays ({filter})").format(filter=" ".join(f"*{suffix}" for suffix in Xray.SUFFIXES))
         paths = qt.QFileDialog.getOpenFileNames(
             self._panel.parent,
             _("Load one or two X-rays"),
             "",
-            _("All files (*)") + ";;" + _("X-rays ({filter})").format(filter=FILE_FILTER),  # on a CD, DICOM has no suffix
+            _("All files (*)") + ";;" + xrays,  # on a CD, DICOM has no suffix
         )
         if paths:
             self.load(paths)

@@ -64,7 +64,7 @@ class PlotPicture(Picture):
         plot.SetColorF(*color)
         plot.SetWidth(series.GetLineWidth())
         plot.SetLabel(series.GetName())
-        plot.GetPen().SetLineType({0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 5}[series.GetLineStyle()])
+        plot.GetPen().SetLineType(series.GetLineStyle())
 
 
 class qMRMLPlotView(_View):

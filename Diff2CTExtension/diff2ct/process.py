@@ -13,8 +13,13 @@ from typing import TextIO
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc, malloc.h
 _TOP_PAD_BYTES = 256 << 20
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
-"""CUDA and MPS, torch on Linux, on Windows; cuDNN and cuBLAS."""
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA and MPS
+    "can't allocate memory",  # torch on Linux
+    "not enough memory",  # torch on Windows
+    "_STATUS_ALLOC_FAILED",  # cuDNN and cuBLAS
+    "unable to find an engine to execute this computation",  # cuDNN, most likely for want of memory: pytorch issue 108645
+)
 
 
 def tune_allocator() -> bool:

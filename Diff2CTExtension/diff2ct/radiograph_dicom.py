@@ -72,7 +72,7 @@ _SAME_DISTANCE = 0.03
 """Relative; distances are rounded to cm."""
 _VIEW_CODES = {  # CID 4010 DX View: SNOMED CT, and SNOMED RT of older files
     "AP": ("399348003", "R-10206"),
-    "PA": ("272479007", "399066004", "R-10214"),
+    "PA": ("272479007", "399066004", "R-10214", "R-40888"),
     "LL": ("399173006", "R-10236"),
     "RL": ("399198007", "R-10232"),
 }

@@ -25,6 +25,7 @@ from diff2ct.memory import samples_at_once
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
 from diff2ct.precision import cast_once, fastest_arithmetic
+from diff2ct.process import is_out_of_memory
 from diff2ct.projector import nearest_mm, project
 from diff2ct.radiograph import Radiograph
 from diff2ct.translator import Translator, translate
@@ -270,8 +271,8 @@ def _drawn(
         batch = seeds[done : done + at_once]
         try:
             x_0 = draw(batch, counting(done, len(batch)), is_cancelled)
-        except torch.cuda.OutOfMemoryError:
-            if at_once == 1:
+        except (MemoryError, RuntimeError) as error:
+            if at_once == 1 or not is_out_of_memory(error):
                 raise
             x_0 = None
         if x_0 is None:  # the error is gone here, and with it what it kept in memory

@@ -65,8 +65,9 @@ class HuMap:
 
 
 def _like(array: Any, value: float) -> Any:
-    """A 0-d array of the library and dtype of `array`, so that one formula serves numpy and torch."""
-    return array.new_tensor(value) if hasattr(array, "new_tensor") else array.dtype.type(value)
+    """A 0-d array of the library and dtype of `array`, so that one formula serves numpy and torch. On a GPU it is
+    made there: a copy would be waited for."""
+    return array.new_full((), value) if hasattr(array, "new_full") else array.dtype.type(value)
 
 
 def _asinh(a: Any) -> Any:

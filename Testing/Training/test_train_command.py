@@ -17,7 +17,7 @@ from diff2ct_training.cases import Case, write_case
 from diff2ct_training.cli import main
 from diff2ct_training.recipes import recipe_named
 from diff2ct_training.sharding import sharded_strategy
-from diff2ct_training.train_command import suited_to_gpu
+from diff2ct_training.train_command import suited_to_gpu, usable
 from tiny import tiny_body
 from tiny_recipes import tiny_teacher
 
@@ -96,6 +96,18 @@ def test_gpus_that_are_not_there_are_said_in_one_line(
     )  # fmt: skip
     assert result.exit_code == 2 and f"got {accelerator} and 4, accepted is what there is here (" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_gpu_that_torch_has_no_kernels_for_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    assert [usable(name) for name in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (6, 1))
+    assert usable("auto") == "cpu"
+    with pytest.raises(ValueError, match=r"got gpu, but torch .* has no kernels for this GPU"):
+        usable("gpu")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diff2ct.process import tune_allocator
+from diff2ct.process import best_device, check_device, has_gpu, tune_allocator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -62,6 +62,7 @@ class TrainingRequest:
 def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], None] | None = None) -> Path:
     """Train, or go on with the run that `output` holds; returns `output`."""
     tune_allocator()
+    request = replace(request, accelerator=usable(request.accelerator))
     from diff2ct_training.distillation import DistillationRecipe, taught_by
     from diff2ct_training.loop import train
     from diff2ct_training.recipes import recipe_named
@@ -94,6 +95,19 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
         num_workers=request.num_workers,
         on_step=on_step,
     )
+
+
+def usable(accelerator: str) -> str:
+    """The accelerator to take, of "auto" the fastest; ValueError for a GPU that is there, but that torch cannot train on."""
+    import torch
+
+    if accelerator == "auto":
+        return best_device()
+    if accelerator in ("cuda", "gpu") and torch.cuda.is_available() and not has_gpu():
+        raise ValueError(f"--accelerator: got {accelerator}, but torch {torch.__version__} has no kernels for this GPU")
+    if accelerator == "mps":
+        check_device("mps")
+    return accelerator
 
 
 def fabric_for(request: TrainingRequest, recipe: Recipe) -> Fabric:

@@ -19,7 +19,7 @@ class Warp:
 
 
 def random_warp(rng: np.random.Generator, size: tuple[int, ...], bend_mm: float = 8.0, spacing_mm: float = 2.0) -> Warp:
-    """Axis scales 0.85..1.15, rotations of SD 4 degrees, and a displacement of SD `bend_mm` on a 5^3 lattice."""
+    """Axis scales 0.84..1.18, rotations of SD 4 degrees, and a displacement of SD `bend_mm` on a 5^3 lattice."""
     half_mm = np.array(size[::-1]) * spacing_mm / 2
     angles = np.radians(rng.normal(0, 4, 3))
     rotation = np.eye(3)

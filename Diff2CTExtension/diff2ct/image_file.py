@@ -1,7 +1,7 @@
-"""One image file through SimpleITK, with the checks ITK leaves out. Radiographs and CTs both start here.
+"""One image file through SimpleITK, with the checks ITK leaves out. Radiographs and CTs both start and end here.
 
 ITK reads a truncated NIfTI or JPEG without complaint and turns a TIFF with an orientation tag into 8 bits, so these are looked
-at first; `nifti` says what else it does to NIfTI.
+at first; `nifti` says what else it does to NIfTI. Of a NIfTI that finds no room on the disk it writes the part that does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from diff2ct import exif
+from diff2ct.atomic import replacing_file
 from diff2ct.nifti import at_right_angles, check_nifti_complete
 
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
@@ -58,6 +59,21 @@ def read_image(path: Path) -> sitk.Image:
         if _is_grey_with_alpha(path):
             raise ValueError(f"{path.name}: a grey PNG with transparency; save it without, or as RGB") from error
         raise ValueError(f"{path.name}: cannot be read as {suffix_of(path)} (damaged, truncated or another format)") from error
+
+
+def write_image(image: sitk.Image, path: Path, *, overwrite: bool = False, compress: bool = True) -> None:
+    """Any image file that SimpleITK knows, by the suffix, whole or not at all; one ValueError if that cannot be."""
+    with replacing_file(path, overwrite=overwrite) as temporary:
+        try:
+            with quiet_itk():
+                sitk.WriteImage(image, str(temporary), useCompression=compress)
+        except RuntimeError as error:
+            raise ValueError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
+        if suffix_of(path) in (".nii", ".nii.gz"):
+            try:
+                check_nifti_complete(temporary)
+            except ValueError as error:
+                raise ValueError(f"{path}: cannot be written, only a part of it came onto the disk; is it full?") from error
 
 
 def orientation_of(path: Path) -> int:

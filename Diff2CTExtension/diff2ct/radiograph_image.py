@@ -37,7 +37,7 @@ from diff2ct.assumptions import (
 from diff2ct.atomic import replacing_file
 from diff2ct.exif import TURNS, UPRIGHT, upright
 from diff2ct.geometry import Beam, View
-from diff2ct.image_file import orientation_of, quiet_itk, read_image, shows_zero_white, suffix_of
+from diff2ct.image_file import orientation_of, read_image, shows_zero_white, suffix_of, write_image
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph
 from diff2ct.visible import missing_value_warnings, stated_visible
@@ -125,19 +125,16 @@ def write_image_radiograph(radiograph: Radiograph, path: Path, *, overwrite: boo
         marker = math.floor(float(image.min())) - 1.0
         stored = np.where(valid, image, np.float32(marker))
         side.update(scale={"slope": 1.0, "intercept": 0.0}, invalid_value=marker)
-    with (
-        replacing_file(path, overwrite=overwrite) as temporary,
-        replacing_file(path.with_name(path.name + ".json"), overwrite=overwrite) as temporary_side,
-    ):
+    with replacing_file(path.with_name(path.name + ".json"), overwrite=overwrite) as temporary_side:
         temporary_side.write_text(json.dumps(side, indent=1), encoding="utf-8")
         if suffix_of(path) == ".npy":
-            np.save(temporary, stored)
+            with replacing_file(path, overwrite=overwrite) as temporary:
+                np.save(temporary, stored)
             return
         itk_image = sitk.GetImageFromArray(stored)
         row_mm, column_mm = radiograph.geometry.detector_spacing_mm
         itk_image.SetSpacing((column_mm, row_mm))
-        with quiet_itk():
-            sitk.WriteImage(itk_image, str(temporary), useCompression=True)
+        write_image(itk_image, path, overwrite=overwrite)
 
 
 def to_codes(line_integral: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from diff2ct.atomic import replacing_file
-from diff2ct.image_file import quiet_itk, read_image, suffix_of
+from diff2ct.image_file import read_image, suffix_of, write_image
 from diff2ct.units import HU_AIR
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_header import check_known_grid
@@ -97,15 +97,10 @@ def write_volume(
     for key, value in ({} if beside else attributes).items():
         image.SetMetaData(key, value.replace("\n", " "))
     with ExitStack() as stack:
-        temporary = stack.enter_context(replacing_file(path, overwrite=overwrite))
         if beside:
             side = stack.enter_context(replacing_file(path.with_name(path.name + ".json"), overwrite=overwrite))
             side.write_text(json.dumps(attributes, indent=1), encoding="utf-8")
-        stack.enter_context(quiet_itk())
-        try:
-            sitk.WriteImage(image, str(temporary), useCompression=compress)
-        except RuntimeError as error:
-            raise ValueError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
+        write_image(image, path, overwrite=overwrite, compress=compress)
 
 
 def to_sitk(ct: CtVolume) -> sitk.Image:

@@ -187,6 +187,14 @@ def test_writing_never_overwrites_unasked_and_leaves_no_temporary_files(tmp_path
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.dcm", "x.nrrd", "x.nrrd.json", "x.png", "x.png.json"]
 
 
+@pytest.mark.parametrize("name", ["x.png", "x.nrrd"])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, full_disk: Any, name: str) -> None:
+    geometry = beam(View.AP)
+    with full_disk(1500), pytest.raises(ValueError, match=f"{name}: cannot be written"):
+        write_radiograph(Radiograph(line_integral=marked(geometry), geometry=geometry), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def grey_levels(image: np.ndarray, kind: type[np.unsignedinteger]) -> np.ndarray:
     top = np.iinfo(kind).max
     return (image / image.max() * 0.9 * top + 0.05 * top).astype(kind)

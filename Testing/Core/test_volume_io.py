@@ -139,6 +139,16 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_written_stays(tmp_path:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "x", "x.mha", "x.nii.gz", "x.nrrd"]
 
 
+@pytest.mark.parametrize("name", ["x.nrrd", "x.nii.gz", "x.mha"])
+@pytest.mark.parametrize("room", [0, 5000])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, full_disk: Any, name: str, room: int) -> None:
+    write_volume(CT, tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    with full_disk(room), pytest.raises(ValueError, match=f"{name}: cannot be written"):
+        write_volume(replace(CT, hu=CT.hu / 2), tmp_path / name, overwrite=True)
+    assert (tmp_path / name).read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [name]
+
+
 # DICOM
 
 

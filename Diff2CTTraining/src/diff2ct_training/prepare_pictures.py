@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from diff2ct.atomic import replacing_file
+from diff2ct.image_file import write_image
 from diff2ct_training.cases import Case, describe_case, read_case
 
 FOLDER = "pictures"
@@ -23,8 +23,7 @@ def write_pictures(folder: Path) -> None:
         if picture.exists() and picture.stat().st_mtime_ns > json_file.stat().st_mtime_ns:
             continue
         if not describe_case(json_file).get("record", {}).get("variant"):
-            with replacing_file(picture, overwrite=True) as temporary:
-                sitk.WriteImage(sitk.GetImageFromArray(mid_planes(read_case(json_file))), str(temporary))
+            write_image(sitk.GetImageFromArray(mid_planes(read_case(json_file))), picture, overwrite=True)
 
 
 def picture_of(json_file: Path) -> Path:

@@ -1,7 +1,8 @@
 """One image file through SimpleITK, with the checks ITK leaves out. Radiographs and CTs both start and end here.
 
-ITK reads a truncated NIfTI or JPEG without complaint and turns a TIFF with an orientation tag into 8 bits, so these are looked
-at first; `nifti` says what else it does to NIfTI. Of a NIfTI that finds no room on the disk it writes the part that does.
+ITK reads a truncated NIfTI or JPEG and a damaged MetaImage without complaint and turns a TIFF with an orientation tag into 8
+bits, so these are looked at first; `nifti` says what else it does to NIfTI. Of a NIfTI that finds no room on the disk it writes
+the part that does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import SimpleITK as sitk
 
 from diff2ct import exif
 from diff2ct.atomic import replacing_file
+from diff2ct.metaimage import check_meta_complete
 from diff2ct.nifti import at_right_angles, check_nifti_complete
 
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
@@ -52,6 +54,8 @@ def read_image(path: Path) -> sitk.Image:
         check_nifti_complete(path)
     elif suffix_of(path) in (".jpg", ".jpeg"):
         _check_jpeg_complete(path)
+    elif suffix_of(path) in (".mha", ".mhd"):
+        check_meta_complete(path)
     try:
         with quiet_itk(), _as_itk_reads_it(path) as file:
             return sitk.ReadImage(str(file))

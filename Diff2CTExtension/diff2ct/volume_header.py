@@ -4,18 +4,18 @@ missing, so it is looked for in the file itself."""
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from pathlib import Path
 
 from diff2ct.image_file import suffix_of
+from diff2ct.metaimage import meta_header
 from diff2ct.nifti import nifti_header
+from diff2ct.text_header import text_header
 
 _NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las")
 """The patient's, among those of the NRRD format's definition; "scanner-xyz" and others do not tell left from right."""
 _META_SPACINGS = ("elementspacing", "elementsize")
 _META_ORIENTATIONS = ("transformmatrix", "rotation", "orientation")
-_LONGEST_HEADER = 1 << 20
 
 
 def check_known_grid(path: Path, *, is_label_map: bool = False) -> None:
@@ -46,7 +46,7 @@ def _check_nifti(path: Path, is_label_map: bool) -> None:
 
 
 def _check_nrrd(path: Path) -> None:
-    fields = _fields(path, ":", "")
+    fields, _ = text_header(path, ":", "")
     if "space directions" not in fields and "spacings" not in fields:
         raise ValueError(f"{path.name}: the voxel spacing is missing, it has no space directions")
     if fields.get("space", "").lower() not in _NRRD_SPACES or "space directions" not in fields:
@@ -55,22 +55,8 @@ def _check_nrrd(path: Path) -> None:
 
 
 def _check_meta(path: Path) -> None:
-    fields = _fields(path, "=:", "elementdatafile")
+    fields, _ = meta_header(path)
     if not any(name in fields for name in _META_SPACINGS):
         raise ValueError(f"{path.name}: the voxel spacing is missing, it has no ElementSpacing")
     if not any(name in fields for name in _META_ORIENTATIONS):
         warnings.warn(f"{path.name}: it has no TransformMatrix, its axes are taken for left, posterior, superior", stacklevel=3)
-
-
-def _fields(path: Path, separators: str, last: str) -> dict[str, str]:
-    """Name, in small letters, -> value of the text lines at the start of a file, up to the name `last`, or the empty line."""
-    with path.open("rb") as file:
-        lines = file.read(_LONGEST_HEADER).split(b"\n")
-    fields = {}
-    for line in lines:
-        name, *value = re.split(f"[{separators}]", line.decode("latin-1"), maxsplit=1)
-        name = name.strip().lower()
-        fields[name] = "".join(value).strip()
-        if name == last:
-            break
-    return fields

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from diff2ct.file_name import check_name
+
 
 @contextmanager
 def replacing_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -64,6 +66,7 @@ def replacing_folder(path: str | Path, *, overwrite: bool = False, may_hold: str
 
 
 def _check_target(path: Path, overwrite: bool) -> None:
+    check_name(path)
     if not path.parent.is_dir():
         raise ValueError(f"{path}: its folder does not exist")
     if path.exists() and not overwrite:

@@ -18,6 +18,7 @@ import SimpleITK as sitk
 
 from diff2ct import exif
 from diff2ct.atomic import replacing_file
+from diff2ct.file_name import check_name
 from diff2ct.metaimage import check_meta_complete
 from diff2ct.nifti import at_right_angles, check_nifti_complete
 
@@ -38,7 +39,8 @@ def is_dicom(path: Path) -> bool:
 
 
 def check_file(path: Path) -> None:
-    """ValueError unless `path` is a file with something in it."""
+    """ValueError unless `path` is a file with something in it, of a name that is text."""
+    check_name(path)
     if not path.exists():
         raise ValueError(f"{path}: no such file")
     if path.is_dir():

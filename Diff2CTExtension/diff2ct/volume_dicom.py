@@ -24,6 +24,7 @@ from diff2ct.dicom_file import (
     set_private_text,
     synthetic_dataset,
 )
+from diff2ct.file_name import check_name
 from diff2ct.image_file import check_file, is_dicom, quiet_itk
 from diff2ct.volume import CtVolume
 
@@ -161,6 +162,7 @@ def _first_file(uid: str | None, headers: Mapping[Path, Dataset]) -> Path:
 
 
 def _slice(file: Path, header: Dataset) -> _Slice:
+    check_name(file)
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise ValueError(f"{file.name}: an enhanced multi-frame CT, accepted are classic files with one slice each")
     position = _required(file, header, "ImagePositionPatient", 3)

@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +186,19 @@ def test_writing_never_overwrites_unasked_and_leaves_no_temporary_files(tmp_path
     with pytest.raises(ValueError, match="cannot be written"):
         write_radiograph(radiograph, tmp_path / "x.jpg")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.dcm", "x.nrrd", "x.nrrd.json", "x.png", "x.png.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the disk takes no such name")
+@pytest.mark.parametrize("suffix", [".png", ".dcm", ".npy"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, suffix: str) -> None:
+    geometry = beam(View.AP)
+    radiograph = Radiograph(line_integral=marked(geometry), geometry=geometry)
+    write_radiograph(radiograph, tmp_path / f"x{suffix}")
+    path = (tmp_path / f"x{suffix}").rename(tmp_path / f"R\udcf6ntgen{suffix}")
+    with pytest.raises(ValueError, match=r"R\\udcf6ntgen.*: the name is not in UTF-8; rename"):
+        read_radiograph(path)
+    with pytest.raises(ValueError, match=r"R\\udcf6ntgen.*: the name is not in UTF-8; rename"):
+        write_radiograph(radiograph, path, overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.nrrd"])

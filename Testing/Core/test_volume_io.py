@@ -3,6 +3,7 @@
 import gzip
 import re
 import struct
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -147,6 +148,24 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, full_disk: Any, name:
     with full_disk(room), pytest.raises(ValueError, match=f"{name}: cannot be written"):
         write_volume(replace(CT, hu=CT.hu / 2), tmp_path / name, overwrite=True)
     assert (tmp_path / name).read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [name]
+
+
+NOT_UTF8 = "R\udcf6ntgen"  # as Python gives the Latin-1 name on the disk
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the disk takes no such name")
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    write_volume(CT, tmp_path / "x.nrrd")
+    (tmp_path / "x.nrrd").rename(tmp_path / f"{NOT_UTF8}.nrrd")
+    series(tmp_path / "slices")
+    next((tmp_path / "slices").iterdir()).rename(tmp_path / "slices" / NOT_UTF8)
+    for path in (tmp_path / f"{NOT_UTF8}.nrrd", tmp_path / "slices"):
+        with pytest.raises(ValueError, match=r"R\\udcf6ntgen.*: the name is not in UTF-8; rename") as caught:
+            read_ct(path)
+        assert str(caught.value).encode()
+    for name in ("x.nrrd", "x.nii.gz", ""):
+        with pytest.raises(ValueError, match="the name is not in UTF-8; rename"):
+            write_volume(CT, tmp_path / f"{NOT_UTF8}{name}", overwrite=True)
 
 
 # DICOM

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from diff2ct.file_name import check_name
 from diff2ct.image_file import suffix_of
 from diff2ct.volume_io import WRITTEN_SUFFIXES
 
@@ -18,6 +19,7 @@ def check_output(path: Path | None, suffixes: tuple[str, ...], *, overwrite: boo
     """ValueError if a file of this kind cannot be written there, or exists and may not be replaced. None is not wanted."""
     if path is None:
         return
+    check_name(path)
     if suffix_of(path) not in suffixes:
         folder = " and none, for a folder of DICOM slices" if "" in suffixes else ""
         raise ValueError(f"{path}: cannot be written, accepted suffixes are {', '.join(filter(None, suffixes))}{folder}")

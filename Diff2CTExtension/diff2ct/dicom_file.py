@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,9 +62,11 @@ def damage_named(path: Path) -> Iterator[None]:
         EOFError,
         LookupError,
         NotImplementedError,
+        OverflowError,
         RuntimeError,
         TypeError,
         struct.error,
+        zlib.error,
     ) as error:
         raise ValueError(f"{path.name}: damaged DICOM file ({error})") from error
 

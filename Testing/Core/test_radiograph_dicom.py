@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from diff2ct.assumptions import C_ARM, FILM
 from diff2ct.dicom_file import PRIVATE_CREATOR, PRIVATE_GROUP, get_frame, save
@@ -829,6 +829,19 @@ def test_bad_files_give_one_sentence_with_their_name(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message or None) as caught:
             read_radiograph(tmp_path / name)
         assert name in str(caught.value) and "\n" not in str(caught.value), name
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_deflated_file_that_was_cut_off_is_damaged(tmp_path: Path, share: float) -> None:
+    dataset = pydicom.dcmread(save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP))))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "whole.dcm")
+    assert_marker_in_place(read_radiograph(tmp_path / "whole.dcm"))
+    data = (tmp_path / "whole.dcm").read_bytes()
+    (tmp_path / "cut.dcm").write_bytes(data[: int(len(data) * share)])
+    for read in (read_radiograph, read_ct):
+        with pytest.raises(ValueError, match=r"^cut.dcm: damaged DICOM file"):
+            read(tmp_path / "cut.dcm")
 
 
 def test_dicom_is_recognised_without_suffix(tmp_path: Path) -> None:

@@ -110,23 +110,19 @@ def stored_frame(dataset: Dataset, path: Path, index: int) -> np.ndarray:
             f"{path.name}: PhotometricInterpretation is {kind}, accepted are MONOCHROME1 and MONOCHROME2; "
             "an X-ray in colour can be saved as PNG"
         )
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
-        return _decompressed(dataset, index)
-    array = _uncompressed(dataset)
-    return array.reshape(-1, *array.shape[-2:])[index]
-
-
-def _uncompressed(dataset: Dataset) -> np.ndarray:
-    """Also where a value does not begin at the lowest bit, as files from before 2014 may have it and pydicom does not see."""
     bits = int(dataset.BitsStored)
-    below = int(number(dataset, "HighBit") or 0) + 1 - bits
-    if below <= 0:
-        return dataset.pixel_array
+    below = max(0, int(number(dataset, "HighBit") or 0) + 1 - bits)
+    # A value may begin above the lowest bit in files from before 2014: pydicom does not see that, GDCM cuts off the other end.
     dataset.BitsStored = bits + below
-    words = dataset.pixel_array
+    words = _decompressed(dataset, index) if dataset.file_meta.TransferSyntaxUID.is_compressed else _plain(dataset, index)
     dataset.BitsStored = bits
     is_shifted = words.max() >= 2**bits or words.min() < -(2**bits)  # else only High Bit is wrong
     return words >> below if is_shifted else words
+
+
+def _plain(dataset: Dataset, index: int) -> np.ndarray:
+    array = dataset.pixel_array
+    return array.reshape(-1, *array.shape[-2:])[index]
 
 
 def _decompressed(dataset: Dataset, index: int) -> np.ndarray:

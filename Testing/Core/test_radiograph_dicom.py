@@ -650,6 +650,11 @@ def test_values_that_do_not_begin_at_the_lowest_bit(tmp_path: Path, signed: int,
     words = ((codes << shift) | (shift and 5)).astype(np.int16)  # something else lies below the value
     path = save_dicom(tmp_path / "y.dcm", words.view(np.uint16), HighBit=15, **elements)
     np.testing.assert_array_equal(read_radiograph(path).line_integral, plain.line_integral)
+    for coding in ("RLE", "JPEG", "JPEG2000"):
+        dataset = pydicom.dcmread(path)
+        compress(dataset, words[None].view(np.int16 if signed else np.uint16), coding, tmp_path / "scratch.dcm")
+        dataset.save_as(tmp_path / "coded.dcm")
+        np.testing.assert_array_equal(read_radiograph(tmp_path / "coded.dcm").line_integral, plain.line_integral, coding)
 
 
 def compress(dataset: Dataset, codes: np.ndarray, coding: str, scratch: Path) -> None:

@@ -190,8 +190,11 @@ def moved(vector: tuple[float, float, float]) -> Callable[[int, pydicom.Dataset]
     return change
 
 
+FILM_NAME = "R\u00f6ntgen \u0440\u0435\u043d\u0442\u0433\u0435\u043d.png"  # in two scripts
+
+
 def test_written_series_says_what_it_is(tmp_path: Path) -> None:
-    write_volume(CT, f"{tmp_path}/x/", attributes={"seed": "7"})
+    write_volume(CT, f"{tmp_path}/x/", attributes={"seed": "7", "film": FILM_NAME})
     slices = [pydicom.dcmread(path) for path in sorted((tmp_path / "x").iterdir())]
     assert len(slices) == CT.grid.size[0] and len({s.SOPInstanceUID for s in slices}) == len(slices)
     assert len({(s.SeriesInstanceUID, s.StudyInstanceUID, s.FrameOfReferenceUID) for s in slices}) == 1
@@ -199,6 +202,7 @@ def test_written_series_says_what_it_is(tmp_path: Path) -> None:
     assert list(first.ImageType) == ["DERIVED", "SECONDARY", "AXIAL"] and first.Modality == "CT"
     assert first.ImageComments == "Research use only - not for diagnosis" and "Synthetic" in first.SeriesDescription
     assert "not a measured CT" in first.DerivationDescription and "seed=7" in first.DerivationDescription
+    assert f"film={FILM_NAME}" in first.DerivationDescription
     assert first.ContributingEquipmentSequence[0].Manufacturer == "Diff2CT"
     assert list(first.PixelSpacing) == [5.5, 5.0] and first.SliceThickness == first.SpacingBetweenSlices == 6.0
     assert all(len(str(value)) <= 16 for value in [*first.ImagePositionPatient, *first.ImageOrientationPatient])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,23 +66,39 @@ def write_weights(
 
 def write_tensors(path: str | Path, kind: FileFormat, header: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     """Write them bit for bit; the file appears under its name only when complete."""
-    metadata = {"format": kind.marker, "version": str(kind.version), "header": json.dumps(header)}
+    save_tensors(Path(path), tensors, {"format": kind.marker, "version": str(kind.version), "header": json.dumps(header)})
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file that appears under its name only when complete, for others to read as any new file here: the library
+    gives it to its owner alone. OSError naming the file if it cannot be written."""
     with completing_file(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        temporary.unlink(missing_ok=True)  # of a process that was killed
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written ({error})") from error
+        temporary.chmod(mode)
 
 
 def read_weights(path: str | Path, kind: FileFormat) -> WeightsFile:
     """Raises ValueError that names the file, and the field, if it is missing, truncated, foreign or lacks one."""
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{kind.name}: {path} is not a file; accepted is a .safetensors file written by Diff2CT")
+    try:
+        if not path.is_file():
+            raise ValueError(f"{kind.name}: {path} is not a file; accepted is a .safetensors file written by Diff2CT")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:  # of which safetensors says that there is no file
+        raise ValueError(f"{kind.name}: {path} cannot be read ({error.strerror or error})") from error
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(path, kind, file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{kind.name}: {path} is corrupt, truncated or no safetensors file ({error})") from None
-    return WeightsFile(header, tensors, hashlib.sha256(path.read_bytes()).hexdigest())
+    return WeightsFile(header, tensors, sha256)
 
 
 def fill_network(path: str | Path, kind: FileFormat, network: nn.Module, found: Mapping[str, torch.Tensor]) -> None:

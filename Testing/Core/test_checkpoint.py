@@ -2,6 +2,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,6 +100,29 @@ def test_loaded_network_only_infers(file: Path) -> None:
 
 def test_nothing_is_left_beside_the_file(file: Path) -> None:
     assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_others_may_read_the_file_as_any_new_one(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    (tmp_path / f"{file.name}.partial").touch(0o600)  # of a process that was killed
+    save_checkpoint(file, tiny_checkpoint())
+    assert file.stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_full_disk_leaves_what_was_there(file: Path, full_disk: Any) -> None:
+    before = file.read_bytes()
+    with full_disk(2000), pytest.raises(OSError, match=r"tiny\.safetensors: cannot be written \(.*too large"):
+        save_checkpoint(file, tiny_checkpoint())
+    assert file.read_bytes() == before and [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_a_file_of_somebody_else_is_told_as_that(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # permissions do not bind every user
+    with pytest.raises(ValueError, match=r"tiny\.safetensors cannot be read \(Permission denied\)"):
+        load_checkpoint(file)
 
 
 def test_missing_corrupt_and_foreign_files(file: Path, tmp_path: Path) -> None:

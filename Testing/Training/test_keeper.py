@@ -206,6 +206,14 @@ if __name__ == "__main__":
         assert (tmp_path / "run" / f"rank{rank}.txt").read_text() == "step 3: loss is nan on point 5"
 
 
+def test_a_full_disk_leaves_the_state_before(tmp_path: Path, full_disk: Any) -> None:
+    output = train(recipe(num_steps=2), tmp_path, tmp_path / "run")
+    before = (output / "state.safetensors").read_bytes()
+    with full_disk(len(before) - 9), pytest.raises(OSError, match=r"state\.safetensors: cannot be written"):
+        train(recipe(num_steps=4), tmp_path, output)
+    assert (output / "state.safetensors").read_bytes() == before and not list(output.glob("*partial"))
+
+
 def test_a_state_of_another_recipe_is_refused_by_file(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     save_file({"network/other/weight": torch.zeros(3)}, tmp_path / "run" / "state.safetensors", metadata={"step": "2"})

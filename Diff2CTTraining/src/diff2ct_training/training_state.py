@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from diff2ct.atomic import completing_file
+from diff2ct.weights_file import save_tensors
 from diff2ct_training.recipe import Recipe
 from diff2ct_training.sharding import like, whole
 
@@ -71,8 +70,7 @@ class TrainingState:
                 tensors |= {f"optimizer/{n}/{index}/{k}": whole(torch.as_tensor(v)) for k, v in moments.items()}
         if write:
             metadata = {"step": str(step), "recipe": self.recipe.to_json(), "lineage": json.dumps(self.lineage)}
-            with completing_file(path) as temporary:
-                save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+            save_tensors(path, {k: v.cpu().contiguous() for k, v in tensors.items()}, metadata)
 
     @torch.no_grad()
     def load(self, path: Path) -> int:

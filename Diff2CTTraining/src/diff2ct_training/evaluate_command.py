@@ -41,6 +41,7 @@ from diff2ct_training.evaluation.methods import (
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.evaluation.seen import seen_by
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
+from diff2ct_training.one_writer import one_writer
 from diff2ct_training.outputs import output_folder
 from diff2ct_training.scans import Rejected
 from diff2ct_training.scoring.case_scores import ScoringOptions
@@ -129,10 +130,11 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
             _log.warning("%s was %s %s: its figures there are not those on other patients", name, use, names)
             settings.append((use, f"{name}: {names}"))
     settings += [("left out", f"{one.source}: {one.reason}") for one in rejected]
-    evaluate(
-        cases, methods, request.output, scoring=scoring, settings=settings, afresh=request.overwrite,
-        keep_volumes=request.keep_volumes, workers=request.workers, on_result=count,
-    )  # fmt: skip
+    with one_writer(request.output):
+        evaluate(
+            cases, methods, request.output, scoring=scoring, settings=settings, afresh=request.overwrite,
+            keep_volumes=request.keep_volumes, workers=request.workers, on_result=count,
+        )  # fmt: skip
     return (request.output / "summary.md").read_text(encoding="utf-8")
 
 

@@ -10,8 +10,10 @@ from diff2ct.process import tune_allocator
 from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.cyclegan import CycleGanRecipe
 from diff2ct_training.film_style import FilmStyle
+from diff2ct_training.one_writer import one_writer
 from diff2ct_training.prepare import CaseOptions, prepare, prepare_xrays
 from diff2ct_training.prepare_report import SUMMARY, in_several_splits, verify
+from diff2ct_training.recipe import Recipe
 from diff2ct_training.recipes import recipe_named
 from diff2ct_training.reference import check_reference, reference_seeds
 from diff2ct_training.scans import AUTO, Rejected, Scan, find_cts
@@ -71,6 +73,20 @@ def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -
     seeds += [seed for seed in reference_seeds(request.reference) if seed not in seeds] if request.reference else []
     if not scans and not seeds:
         raise ValueError("prepare: got no CTs and no phantoms; --cts, --phantoms and --reference say what to prepare")
+    with one_writer(request.output):
+        return _prepare(request, scans, rejected, seeds, split, recipe, on_progress)
+
+
+def _prepare(
+    request: PrepareRequest,
+    scans: list[Scan],
+    rejected: list[Rejected],
+    seeds: list[int],
+    split: SplitRule,
+    recipe: Recipe,
+    on_progress: Callable[..., None],
+) -> Outcome:
+    """What was found, the scans and not the `rejected`, and the phantoms of `seeds`."""
     on_progress(0, len(scans) + len(seeds))
     done = prepare(
         request.output,

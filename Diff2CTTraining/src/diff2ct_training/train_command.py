@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diff2ct.process import best_device, check_device, has_gpu, tune_allocator
+from diff2ct_training.one_writer import one_writer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -85,16 +87,33 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
         recipe = suited_to_gpu(recipe, request.accelerator)
     fabric = fabric_for(request, recipe)
     fabric.launch()
-    return train(
-        recipe,
-        request.cases,
-        request.output,
-        start_from=request.start_from,
-        validation=request.validation,
-        fabric=fabric,
-        num_workers=request.num_workers,
-        on_step=on_step,
-    )
+    with _one_run(fabric, request.output):
+        return train(
+            recipe,
+            request.cases,
+            request.output,
+            start_from=request.start_from,
+            validation=request.validation,
+            fabric=fabric,
+            num_workers=request.num_workers,
+            on_step=on_step,
+        )
+
+
+@contextmanager
+def _one_run(fabric: Fabric, output: Path) -> Iterator[None]:
+    """`one_writer` for all processes of a run: the first one, which writes, has the lock and tells the others if it has not."""
+    with ExitStack() as stack:
+        problem = None
+        if fabric.is_global_zero:
+            try:
+                stack.enter_context(one_writer(output))
+            except (OSError, ValueError) as error:
+                problem = str(error)
+        problem = fabric.broadcast(problem)
+        if problem is not None:
+            raise ValueError(problem)
+        yield
 
 
 def usable(accelerator: str) -> str:

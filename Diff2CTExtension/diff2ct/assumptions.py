@@ -6,6 +6,7 @@ same, so that `told` can say it once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -181,11 +182,19 @@ def stated_geometry(name: str, geometry: Beam | Mapping[str, Any] | None, view: 
     return stated
 
 
+def is_number(value: Any) -> bool:
+    """A finite one, within the range of a float, and not true or false."""
+    try:
+        return isinstance(value, int | float | np.integer | np.floating) and type(value) is not bool and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _check_numbers(name: str, key: str, value: Any) -> None:
     """ValueError unless a field of the geometry has as many finite numbers as it takes."""
     count = _COUNTS.get(key, 1)
     parts = value if count > 1 and isinstance(value, list | tuple) else [value]
-    if len(parts) != count or not all(isinstance(part, int | float | np.number) and np.isfinite(part) for part in parts):
+    if len(parts) != count or not all(isinstance(part, bool) or is_number(part) for part in parts):
         one = "true or false" if key == "mirrored" else "a number"
         raise ValueError(f"{name}: {key} is {value!r}, accepted is {one if count == 1 else f'a list of {count} numbers'}")
 

@@ -9,6 +9,7 @@ right angles, as a registration or a rounding leaves it, it does not read at all
 from __future__ import annotations
 
 import gzip
+import math
 import shutil
 import struct
 import tempfile
@@ -54,7 +55,10 @@ def check_nifti_complete(path: Path) -> None:
     """ValueError if voxels are missing at the end."""
     header = nifti_header(path)
     rank = int(header["dim"][0])
-    expected = int(header["vox_offset"][0]) + int(np.prod(header["dim"][1 : rank + 1])) * int(header["bitpix"][0]) // 8
+    offset = float(header["vox_offset"][0])
+    if not math.isfinite(offset):
+        raise ValueError(f"{path.name}: damaged, its voxels begin at byte {offset}")
+    expected = int(offset) + math.prod(header["dim"][1 : rank + 1]) * int(header["bitpix"][0]) // 8
     length = 0
     try:
         with _opened(path) as file:

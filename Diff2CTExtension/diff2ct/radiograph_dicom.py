@@ -108,16 +108,16 @@ def read_dicom_radiograph(
     """See `radiograph.read_radiograph`. A complete `geometry` that states `mirrored` speaks about the image as stored,
     else the image is turned upright as the header tells.
     """
+    argument = stated_geometry(path.name, geometry, view)
     with damage_named(path):
         dataset = pydicom.dcmread(path)
-        return _radiograph(path, dataset, view, geometry, frame, polarity, intensity, invalid_value, visible)
+        return _radiograph(path, dataset, argument, frame, polarity, intensity, invalid_value, visible)
 
 
 def _radiograph(
     path: Path,
     dataset: Dataset,
-    view: View | str | None,
-    geometry: Beam | Mapping[str, Any] | None,
+    argument: Mapping[str, Any],
     frame: int | None,
     polarity: str,
     intensity: str,
@@ -134,7 +134,6 @@ def _radiograph(
     if not valid.any():
         raise ValueError(f"{path.name}: no pixel is valid: collimator, shutter or padding hide the whole image")
     own = _own_statement(dataset, path.name)
-    argument = stated_geometry(path.name, geometry, view)
     stated, _ = overrule(argument, own.get("geometry", {}), {})
     is_of_fan = is_scout or _is_scanner(dataset)
     header.facts["kind"] = stated.get("kind", "fan" if is_of_fan else "cone")

@@ -19,6 +19,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from diff2ct.assumptions import (
     FILM,
     LOG_INTENSITY,
     FrameNotStatedError,
+    is_number,
     overrule,
     resolve_beam,
     stated_geometry,
@@ -52,9 +54,9 @@ _EXACT_DIGITS = 6
 _BESIDE_GEOMETRY: dict[str, Callable[[Any], bool]] = {
     "polarity": lambda value: value in ("bright_dense", "dark_dense"),
     "intensity": lambda value: value in ("log", "transmission"),
-    "scale": lambda value: isinstance(value, dict) and _is_number(value.get("slope")) and _is_number(value.get("intercept")),
+    "scale": lambda value: isinstance(value, dict) and is_number(value.get("slope")) and is_number(value.get("intercept")),
     "scale_known": lambda value: isinstance(value, bool),
-    "invalid_value": lambda value: _is_number(value),
+    "invalid_value": is_number,
     "visible": lambda value: isinstance(value, list),
     "assumed": lambda value: isinstance(value, list) and all(isinstance(fact, str) for fact in value),
     "comment": lambda value: isinstance(value, str),
@@ -152,7 +154,7 @@ def _read_side_file(path: Path) -> dict[str, Any]:
             continue
         try:
             side = json.loads(candidate.read_text(encoding="utf-8-sig"))
-        except ValueError as error:  # UnicodeDecodeError and JSONDecodeError
+        except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError; brackets in brackets
             raise ValueError(f"{candidate.name}: not valid JSON ({error})") from error
         if not isinstance(side, dict):
             raise ValueError(f"{candidate.name}: holds {type(side).__name__}, accepted is a JSON object")
@@ -175,8 +177,9 @@ def _read_pixels(path: Path, frame: int | None) -> tuple[np.ndarray, bool, dict[
     name, is_inverted = path.name, False
     if suffix_of(path) == ".npy":
         try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+            with path.open("rb") as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, EOFError, OSError, OverflowError, TokenError) as error:
             raise ValueError(f"{name}: cannot be read as a NumPy array (damaged, truncated or holding objects)") from error
         channels, found, orientation = 1, {}, UPRIGHT
     else:
@@ -247,10 +250,6 @@ def _scaled(name: str, pixels: np.ndarray, valid: np.ndarray, scale: Mapping[str
         raise ValueError(f"{name}: the slope of the scale is 0")
     line_integral = pixels.astype(np.float64) * scale["slope"] + scale["intercept"]
     return line_integral.clip(line_integral[valid].min(), line_integral[valid].max()).astype(np.float32)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _from_shades(

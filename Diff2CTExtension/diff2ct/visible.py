@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from diff2ct.assumptions import is_number
+
 
 def stated_visible(name: str, pixels: np.ndarray, invalid_value: float | None, visible: Sequence[int] | None) -> np.ndarray:
     """(H, W) bool mask of pixels (H, W); what is None says nothing.
@@ -13,7 +15,7 @@ def stated_visible(name: str, pixels: np.ndarray, invalid_value: float | None, v
     invalid_value: stored value of pixels that do not see the patient.
     visible: (top, bottom, left, right), first and last row and column that see the patient, counted from 0.
     """
-    if invalid_value is not None and (isinstance(invalid_value, bool) or not isinstance(invalid_value, int | float)):
+    if invalid_value is not None and not is_number(invalid_value):
         raise ValueError(f"{name}: invalid_value is {invalid_value!r}, accepted is a number")
     seen = np.ones(pixels.shape, bool) if invalid_value is None else np.asarray(pixels != invalid_value)
     if visible is not None:

@@ -161,7 +161,7 @@ def _header(path: Path, kind: FileFormat, metadata: Mapping[str, str]) -> dict[s
         raise ValueError(f"{kind.name}: {path} has version {got!r}, this program reads version {kind.version}")
     try:
         header = json.loads(metadata.get("header", ""))
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         raise ValueError(f"{kind.name}: the header of {path} is no JSON") from None
     missing = [key for key in kind.fields if key not in header] if isinstance(header, dict) else list(kind.fields)
     if missing:

@@ -401,6 +401,10 @@ def test_a_border_is_left_out_of_a_colour_picture_and_a_value_that_is_not_there_
     ("side", "message"),
     [
         ("{", "not valid JSON"),
+        pytest.param("[" * 100_000, "not valid JSON", id="brackets"),
+        pytest.param('{"scale": {"slope": 1' + "0" * 400 + ', "intercept": 0}}', "scale is", id="huge slope"),
+        pytest.param('{"invalid_value": 1' + "0" * 400 + "}", "invalid_value is", id="huge value"),
+        pytest.param('{"source_to_detector_mm": 1' + "0" * 400 + "}", "accepted is a number", id="huge distance"),
         ("[1]", "accepted is a JSON object"),
         ('{"polarity": "white"}', "polarity is 'white'"),
         ('{"view": "AP", "scale": {"slope": 1}}', "scale is"),
@@ -502,6 +506,8 @@ def test_a_border_that_the_file_does_not_mark_is_left_out(tmp_path: Path) -> Non
         ({"visible": 7}, "visible is"),
         ({"visible": [0, 1.5, 0, 9]}, "whole numbers"),
         ({"invalid_value": "white"}, "invalid_value is 'white', accepted is a number"),
+        ({"invalid_value": float("nan")}, "invalid_value is nan, accepted is a number"),
+        ({"invalid_value": 10**400}, "invalid_value is 10*, accepted is a number"),
         ({"visible": [0, 0, 0, 0], "invalid_value": 7}, "leave no pixel"),
     ],
 )
@@ -541,6 +547,15 @@ def broken_files(folder: Path) -> dict[str, str]:
     np.save(folder / "constant.npy", np.full((220, 180), 7))
     np.save(folder / "vector.npy", np.arange(5))
     np.save(folder / "complex.npy", levels + 1j)
+    with (folder / "archive.npy").open("wb") as file:
+        np.savez(file, levels)
+    for name, header in (("brackets", "(" * 5000), ("size", "{'descr': '<f4', 'fortran_order': False, 'shape': (10**24, 4)}")):
+        text = header.replace("10**24", "1" + "0" * 24).encode() + b"\n"
+        (folder / f"{name}.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(99))
+    for offset in ("nan", "inf"):
+        data = bytearray((folder / "whole.nii").read_bytes())
+        struct.pack_into("<f", data, 108, float(offset))
+        (folder / f"{offset}.nii").write_bytes(data)
     found = {p.name: "" for p in folder.iterdir() if p.name.startswith(("cut.", "text.", "empty."))}
     return found | {
         "missing.png": "no such file",
@@ -551,6 +566,11 @@ def broken_files(folder: Path) -> dict[str, str]:
         "constant.npy": "constant",
         "vector.npy": "accepted is one image",
         "complex.npy": "real numbers",
+        "archive.npy": "NumPy",
+        "brackets.npy": "NumPy",
+        "size.npy": "NumPy",
+        "nan.nii": "damaged, its voxels begin at byte nan",
+        "inf.nii": "damaged, its voxels begin at byte inf",
     }
 
 
@@ -613,6 +633,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
         ("isocenter_lps", 0, "a list of 3 numbers"),
         ("source_to_detector_mm", [1150], "a number"),
         ("primary_angle_deg", float("nan"), "a number"),
+        ("source_to_isocenter_mm", 10**400, "a number"),
         ("mirrored", "yes", "true or false"),
     ],
 )

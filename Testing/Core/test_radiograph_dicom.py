@@ -738,7 +738,14 @@ def test_compressed_pixels_are_the_same_as_plain_ones(
 
 
 @pytest.mark.parametrize(
-    "option", [{"frame": "0"}, {"geometry": {"source_to_detector_mm": [1150]}}, {"geometry": {"kind": ["cone"]}}], ids=str
+    "option",
+    [
+        {"frame": "0"},
+        {"geometry": {"source_to_detector_mm": [1150]}},
+        {"geometry": {"kind": ["cone"]}},
+        {"geometry": {"roll_deg": 10**400}},
+    ],
+    ids=str,
 )
 def test_a_mistake_of_the_caller_is_no_damage_of_the_file(tmp_path: Path, option: dict[str, Any]) -> None:
     path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)))

@@ -166,6 +166,7 @@ def test_geometry_file_overrules_the_image(call, tmp_path: Path) -> None:  # typ
     ("text", "word"),
     [
         ("{", "no JSON"),
+        pytest.param("[" * 100_000, "no JSON", id="brackets"),
         ("[1]", "accepted is"),
         ('{"front": {}}', "front"),
         ('{"ap": {"sid": 1000}}', "sid"),

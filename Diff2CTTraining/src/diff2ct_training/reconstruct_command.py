@@ -201,7 +201,7 @@ def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:
         raise ValueError(f"geometry: {path}: no such file")
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks the file's start
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"geometry: {path} is no JSON ({error})") from None
     if not isinstance(values, dict) or not values or not all(isinstance(v, dict) for v in values.values()):
         raise ValueError(f'geometry: {path} holds {type(values).__name__}, accepted is {{"ap": {{...}}, "lateral": {{...}}}}')

@@ -81,6 +81,8 @@ PLAUSIBLE_MM = (300.0, 5000.0)
 """From the source to patient or detector: less is no X-ray of a trunk, or no mm."""
 _PLAUSIBLE_LENGTH_MM = (100.0, 2500.0)
 """Longer side of an image at the detector: from two vertebrae to a whole body."""
+_BEYOND = 10.0
+"""Times the plausible range, from there on a length is an error; cm for mm is still a warning."""
 _COARSE_MM = 4.0
 """Wider pixels in the patient do not show a vertebra: two of the voxels of most checkpoints."""
 _COUNTS = {"detector_spacing_mm": 2, "detector_size": 2, "principal_point": 2, "isocenter_lps": 3}
@@ -326,25 +328,34 @@ def _contradictions(name: str, beam: Beam, stated: Mapping[str, Any], found: Map
 def _implausible(name: str, beam: Beam) -> list[str]:
     """Sentences about sizes that no X-ray of a trunk has: other units, or a picture that was resized after it was measured."""
     low, high = PLAUSIBLE_MM
-    sentences = [
-        f"{name}: {fact} is {distance:g}, not plausible ({low:g} to {high:g} mm); is it in mm?"
-        for fact in ("source_to_detector_mm", "source_to_isocenter_mm")
-        if not low <= (distance := getattr(beam, fact, low)) <= high
-    ]
+    sentences = []
+    for fact in ("source_to_detector_mm", "source_to_isocenter_mm"):
+        distance = getattr(beam, fact, low)
+        told = f"{name}: {fact} is {distance:g}, not plausible ({low:g} to {high:g} mm); is it in mm?"
+        sentences += _unless_plausible(distance, PLAUSIBLE_MM, told)
     height, width = (n * mm for n, mm in zip(beam.detector_size, beam.detector_spacing_mm, strict=True))
     low, high = _PLAUSIBLE_LENGTH_MM
-    if not low <= max(height, width) <= high:
-        row_mm, column_mm = beam.detector_spacing_mm
-        sentences.append(
-            f"{name}: detector_spacing_mm is {row_mm:g}, {column_mm:g}, an image of {height:.0f} x {width:.0f} mm, "
-            f"not plausible (longer side {low:g} to {high:g} mm); is it in mm, and was the image resized since it was measured?"
-        )
-    elif max(beam.patient_spacing_mm) > _COARSE_MM:
-        sentences.append(
+    row_mm, column_mm = beam.detector_spacing_mm
+    told = (
+        f"{name}: detector_spacing_mm is {row_mm:g}, {column_mm:g}, an image of {height:.4g} x {width:.4g} mm, "
+        f"not plausible (longer side {low:g} to {high:g} mm); is it in mm, and was the image resized since it was measured?"
+    )
+    of_size = _unless_plausible(max(height, width), _PLAUSIBLE_LENGTH_MM, told)
+    if not of_size and max(beam.patient_spacing_mm) > _COARSE_MM:
+        of_size.append(
             f"{name}: a pixel is {max(beam.patient_spacing_mm):.3g} mm wide in the patient, too coarse to show a vertebra; "
             "is it a preview of a larger picture?"
         )
-    return sentences
+    return sentences + of_size
+
+
+def _unless_plausible(length_mm: float, plausible_mm: tuple[float, float], sentence: str) -> list[str]:
+    """The sentence where a length is not plausible. ValueError with it where it is far from that: no such X-ray is meant, and
+    to work with it might never end."""
+    low, high = plausible_mm
+    if not low / _BEYOND <= length_mm <= high * _BEYOND:
+        raise ValueError(sentence)
+    return [] if low <= length_mm <= high else [sentence]
 
 
 def _resolve_angles(result: Resolution, found: Mapping[str, Any]) -> View:

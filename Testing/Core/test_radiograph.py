@@ -362,6 +362,22 @@ def test_cm_and_the_spacing_of_another_picture_are_said(tmp_path: Path, stated: 
         assert sentence.startswith(f"film.png: {fact} is ") and "not plausible" in sentence
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"detector_spacing_mm": [1e6, 1e6]},
+        {"detector_spacing_mm": [1e-300, 1e-300]},
+        {"source_to_detector_mm": 1e200, "source_to_isocenter_mm": 1e199},
+        {"source_to_detector_mm": 1.15, "source_to_isocenter_mm": 0.95},
+    ],
+    ids=str,
+)
+def test_sizes_that_no_unit_explains_are_refused(tmp_path: Path, stated: dict[str, Any]) -> None:
+    save_film(tmp_path / "film.png")
+    with pytest.raises(ValueError, match=rf"film.png: ({'|'.join(stated)}) is .*, not plausible"):
+        read_radiograph(tmp_path / "film.png", view="AP", geometry=stated)
+
+
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_a_side_file_may_begin_with_the_mark_that_windows_puts_there(tmp_path: Path, mark: str) -> None:
     save_film(tmp_path / "film.png")

@@ -362,6 +362,22 @@ def test_cm_and_the_spacing_of_another_picture_are_said(tmp_path: Path, stated: 
         assert sentence.startswith(f"film.png: {fact} is ") and "not plausible" in sentence
 
 
+@pytest.mark.parametrize(("pixels", "is_coarse"), [(90, False), (88, True), (16, True)])
+def test_a_preview_instead_of_the_picture_is_told(tmp_path: Path, pixels: int, is_coarse: bool) -> None:
+    """430 mm at the detector are 355 mm at the isocentre."""
+    picture = np.random.default_rng(0).integers(0, 60000, (pixels, pixels // 2), dtype=np.uint16)
+    sitk.WriteImage(sitk.GetImageFromArray(picture), str(tmp_path / "film.png"))
+    film = read_radiograph(tmp_path / "film.png", view="AP")
+    assert any("too coarse to show a vertebra" in sentence for sentence in film.warnings) == is_coarse
+
+
+def test_a_file_beside_one_picture_holds_no_second_one(tmp_path: Path) -> None:
+    save_film(tmp_path / "film.png")
+    (tmp_path / "film.png.json").write_text('{"ap": {"view": "AP"}, "lateral": {"view": "LL"}}')
+    with pytest.raises(ValueError, match=r"film.png.json: has '(ap|lateral)', accepted beside a picture are the fields of that"):
+        read_radiograph(tmp_path / "film.png", view="AP")
+
+
 @pytest.mark.parametrize(
     "stated",
     [

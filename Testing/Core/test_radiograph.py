@@ -374,7 +374,7 @@ def test_a_preview_instead_of_the_picture_is_told(tmp_path: Path, pixels: int, i
 def test_a_file_beside_one_picture_holds_no_second_one(tmp_path: Path) -> None:
     save_film(tmp_path / "film.png")
     (tmp_path / "film.png.json").write_text('{"ap": {"view": "AP"}, "lateral": {"view": "LL"}}')
-    with pytest.raises(ValueError, match=r"film.png.json: has '(ap|lateral)', accepted beside a picture are the fields of that"):
+    with pytest.raises(ValueError, match=r"film.png.json: has '(ap|lateral)', accepted beside a picture are the fields"):
         read_radiograph(tmp_path / "film.png", view="AP")
 
 

@@ -22,7 +22,7 @@ from diff2ct_training.console import progress_bar
 from diff2ct_training.evaluate_command import EvaluationRequest, check_names, run_evaluation
 from diff2ct_training.parallel import Failed, run_all
 from diff2ct_training.prepare_command import PrepareRequest, run_preparation
-from diff2ct_training.reference import NAME, TEST_SEEDS
+from diff2ct_training.reference import NAME, NUM_TEST
 from diff2ct_training.train_command import TrainingRequest, run_training
 
 RECIPES = ("default", "paper", "x2ct-gan", "cnn3d", "psr", "psr-averaged")
@@ -85,7 +85,7 @@ def evaluate(
     """Summary (Markdown). samples: of our model; the paper's draws one, as in the paper."""
     request = EvaluationRequest(
         output=output / "results",
-        num_phantoms=len(TEST_SEEDS),
+        num_phantoms=NUM_TEST,
         checkpoints=tuple(f"{name}={file}" for name, file in checkpoints.items()),
         steps=(f"paper={paper_steps}",) * ("paper" in checkpoints),
         samplers=("paper=ddim",) * ("paper" in checkpoints),

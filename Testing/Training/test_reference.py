@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diff2ct_training.prepare import phantom_case_name
+from diff2ct_training.phantom_seeds import phantom_case_name
 from diff2ct_training.reference import NAME, check_reference, differences, read_reference, reference_row, reference_seeds
 
 

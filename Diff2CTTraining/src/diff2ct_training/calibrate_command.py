@@ -19,19 +19,12 @@ from diff2ct.volume import VolumeGrid
 from diff2ct_training.calibration_fit import CalibrationFit, check_num_cases
 from diff2ct_training.cases import list_cases
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation.cases import (
-    EVALUATION_SEEDS,
-    PHANTOMS,
-    PlannedCase,
-    made,
-    plan_cts,
-    plan_phantom,
-    plan_prepared,
-)
+from diff2ct_training.evaluation.cases import PHANTOMS, PlannedCase, made, plan_cts, plan_phantom, plan_prepared
 from diff2ct_training.evaluation.seen import listed, origin_of
 from diff2ct_training.lineage import ORIGINS, trained_on
 from diff2ct_training.outputs import check_output
 from diff2ct_training.parallel import Failed
+from diff2ct_training.phantom_seeds import TEST_SEEDS
 
 _log = logging.getLogger(__name__)
 
@@ -131,9 +124,9 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
 
 def _seeds(request: CalibrationRequest) -> range:
     seeds = range(request.first_seed, request.first_seed + request.num_phantoms)
-    if request.num_phantoms < 0 or any(seed not in EVALUATION_SEEDS for seed in seeds):
+    if request.num_phantoms < 0 or any(seed not in TEST_SEEDS for seed in seeds):
         got = f"{request.num_phantoms} phantoms from seed {request.first_seed}"
-        raise ValueError(f"--phantoms, --first-seed: got {got}, accepted are seeds 0 to {EVALUATION_SEEDS[-1]}")
+        raise ValueError(f"--phantoms, --first-seed: got {got}, accepted are seeds 0 to {TEST_SEEDS[-1]}")
     return seeds
 
 

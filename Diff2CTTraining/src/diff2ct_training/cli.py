@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diff2ct_training.console import note, one_line_errors, progress_bar
+from diff2ct_training.phantom_seeds import FIRST_TRAINING_SEED
 
 if TYPE_CHECKING:
     from diff2ct.consistency import Consistency
@@ -334,7 +335,9 @@ def prepare(
         float | None, typer.Option(help="Share that gets pedicle screws, 0 to 1: of the copies (default 0.4), else of the CTs.")
     ] = None,
     phantoms: Annotated[int, typer.Option(help="Phantoms to render, seeds from --first-seed.")] = 0,
-    first_seed: Annotated[int, typer.Option(help="First seed; below 1000 are test cases, below 10000 validation.")] = 10_000,
+    first_seed: Annotated[
+        int, typer.Option(help="First seed; below 1000 are test cases, below 10000 validation.")
+    ] = FIRST_TRAINING_SEED,
     reference: Annotated[str | None, typer.Option(help="A reference data set: lumbar-phantom-268.")] = None,
     xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
     recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",

@@ -17,15 +17,7 @@ from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import CUBE_ONLY
 from diff2ct_training.cases import list_cases
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation.cases import (
-    EVALUATION_SEEDS,
-    REAL_CTS,
-    PlannedCase,
-    describe_grid,
-    plan_cts,
-    plan_phantom,
-    plan_prepared,
-)
+from diff2ct_training.evaluation.cases import REAL_CTS, PlannedCase, describe_grid, plan_cts, plan_phantom, plan_prepared
 from diff2ct_training.evaluation.labels import LABEL_NAMES
 from diff2ct_training.evaluation.methods import (
     BASELINES,
@@ -43,6 +35,7 @@ from diff2ct_training.evaluation.seen import seen_by
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
 from diff2ct_training.one_writer import one_writer
 from diff2ct_training.outputs import output_folder
+from diff2ct_training.phantom_seeds import TEST_SEEDS
 from diff2ct_training.scans import Rejected
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
@@ -147,8 +140,8 @@ def scored_grid(checkpoints: Mapping[str, Checkpoint]) -> VolumeGrid:
 
 def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetup) -> tuple[list[PlannedCase], list[Rejected]]:
     """All cases of a request, phantoms first, and what looked like a CT and is none."""
-    if not 0 <= request.num_phantoms <= len(EVALUATION_SEEDS):
-        raise ValueError(f"--phantoms: got {request.num_phantoms}, accepted are 0 to {len(EVALUATION_SEEDS)}")
+    if not 0 <= request.num_phantoms <= len(TEST_SEEDS):
+        raise ValueError(f"--phantoms: got {request.num_phantoms}, accepted are 0 to {len(TEST_SEEDS)}")
     missing = [str(path) for path in (*request.cts, request.labels) if path is not None and not path.exists()]
     if missing:
         raise ValueError(f"--cts, --labels: {', '.join(missing)}: no such file or folder")

@@ -35,6 +35,7 @@ from diff2ct_training.film_style import FilmStyle, acquire_styled_views
 from diff2ct_training.framing import SPACING_MM, acquired_spacing, axis_aligned_grid, body_center, cube_around, cut_grid
 from diff2ct_training.labels import NUMBERS, center_of, read_label_files
 from diff2ct_training.parallel import Failed, run_all
+from diff2ct_training.phantom_seeds import phantom_case_name, phantom_split
 from diff2ct_training.prepare_pictures import write_pictures
 from diff2ct_training.prepare_report import write_manifest, write_reports
 from diff2ct_training.quality import measure
@@ -47,8 +48,6 @@ VERSION = 1
 """Part of every case's `made_by`. Raise it when the same source and options come to give another case."""
 SCREW_SHARE = 0.4
 """Part of a CT's bent copies that get pedicle screws, if nothing else is said."""
-TEST_SEEDS, VALIDATION_SEEDS = range(1000), range(1000, 10_000)
-"""Phantoms of these seeds are test and validation cases, all others training cases."""
 OnCase = Callable[[str], None]
 
 
@@ -238,14 +237,6 @@ def _wanted_of(scan: Scan, split: str, options: CaseOptions) -> list[Wanted]:
         )
         for n in range(options.num_variants if split == "train" else 1)
     ]
-
-
-def phantom_case_name(seed: int) -> str:
-    return f"phantom_{seed:06d}"
-
-
-def phantom_split(seed: int) -> str:
-    return "test" if seed in TEST_SEEDS else "val" if seed in VALIDATION_SEEDS else "train"
 
 
 def _prepare(task: ScanTask | PhantomTask) -> None:

@@ -11,6 +11,7 @@ from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.cyclegan import CycleGanRecipe
 from diff2ct_training.film_style import FilmStyle
 from diff2ct_training.one_writer import one_writer
+from diff2ct_training.phantom_seeds import FIRST_TRAINING_SEED
 from diff2ct_training.prepare import CaseOptions, prepare, prepare_xrays
 from diff2ct_training.prepare_report import SUMMARY, in_several_splits, verify
 from diff2ct_training.recipe import Recipe
@@ -34,7 +35,7 @@ class PrepareRequest:
     patient_pattern: str | None = None
     split: str = PAPER_SPLIT
     num_phantoms: int = 0
-    first_seed: int = 10_000
+    first_seed: int = FIRST_TRAINING_SEED
     reference: str | None = None
     options: CaseOptions = field(default_factory=CaseOptions)
     num_xrays: int = 0

@@ -17,10 +17,10 @@ import numpy as np
 from diff2ct.phantom import make_phantom
 from diff2ct_training.cases import describe_case
 from diff2ct_training.framing import SPACING_MM
-from diff2ct_training.prepare import phantom_case_name, phantom_split
+from diff2ct_training.phantom_seeds import TEST_SEEDS, phantom_case_name, phantom_split, training_seeds
 
 NAME = "lumbar-phantom-268"
-TEST_SEEDS, TRAINING_SEEDS = range(56), range(10_000, 10_212)
+NUM_TEST, NUM_TRAINING = 56, 212
 TABLE = "lumbar_phantom_268.csv"
 COLUMNS = ("case", "split", "size", "screws", "mean_hu", "bone_ml", "metal_ml", "spine_ml")
 TOLERANCES = {"mean_hu": 0.02, "bone_ml": 1.0, "metal_ml": 1.0, "spine_ml": 1.0}
@@ -32,7 +32,7 @@ def reference_seeds(name: str) -> tuple[int, ...]:
     """Seeds of a reference data set, test patients first."""
     if name != NAME:
         raise ValueError(f"--reference: got {name!r}, accepted is {NAME}")
-    return (*TEST_SEEDS, *TRAINING_SEEDS)
+    return (*TEST_SEEDS[:NUM_TEST], *training_seeds(NUM_TRAINING))
 
 
 def reference_row(seed: int) -> dict[str, str]:

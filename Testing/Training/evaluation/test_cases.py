@@ -13,16 +13,9 @@ from diff2ct.volume_io import write_volume
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import methods
-from diff2ct_training.evaluation.cases import (
-    EVALUATION_SEEDS,
-    ct_case,
-    phantom_case,
-    plan_ct,
-    plan_phantom,
-    plan_prepared,
-    prepared_case,
-)
+from diff2ct_training.evaluation.cases import ct_case, phantom_case, plan_ct, plan_phantom, plan_prepared, prepared_case
 from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae
+from diff2ct_training.phantom_seeds import TEST_SEEDS
 
 SETUP = BiplanarSetup(pixels=64)
 
@@ -143,4 +136,4 @@ def test_train_mean_uses_training_seeds_only(monkeypatch: pytest.MonkeyPatch, sm
     monkeypatch.setattr(methods.baselines, "train_mean", fake_mean)
     methods.train_mean_method(4, small_grid)
     assert used == [10000, 10001, 10002, 10003]
-    assert not set(used) & set(EVALUATION_SEEDS)
+    assert not set(used) & set(TEST_SEEDS)

@@ -1,7 +1,7 @@
 """Patients to be evaluated on: phantoms, CT files and prepared cases. Datasets are never averaged together.
 
 X-rays are rendered from the whole body or scan; the truth is on the model grid around their isocentre, known only where the
-scan has data. Phantom seeds 0..999 are for evaluation, the training's start at 10000.
+scan has data.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, vert
 from diff2ct_training.framing import acquired_spacing, body_center, on_voxels
 from diff2ct_training.labels import TOTALSEGMENTATOR, LabelFile, read_label_files
 from diff2ct_training.parallel import Caught, Failed
+from diff2ct_training.phantom_seeds import TEST_SEEDS, phantom_name
 from diff2ct_training.scans import Rejected, Scan, find_cts
 
 PHANTOMS, REAL_CTS = "phantoms", "real CTs"
-EVALUATION_SEEDS = range(1000)
-FIRST_TRAINING_SEED = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +166,8 @@ def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup)
 
 def phantom_case(seed: int, model_grid: VolumeGrid, setup: BiplanarSetup, *, body_spacing_mm: float = 2.0) -> EvaluationCase:
     """An evaluation phantom; its isocentre is the origin of its own frame. model_grid: the cube around the origin."""
-    if seed not in EVALUATION_SEEDS:
-        raise ValueError(f"seed: got {seed}, accepted are evaluation seeds 0..{EVALUATION_SEEDS[-1]}")
+    if seed not in TEST_SEEDS:
+        raise ValueError(f"seed: got {seed}, accepted are evaluation seeds 0..{TEST_SEEDS[-1]}")
     phantom = make_phantom(seed)
     name = phantom_name(seed)
     body = phantom.render(phantom.body_grid(body_spacing_mm)).hu
@@ -250,10 +249,6 @@ def fingerprint(path: Path, files: Sequence[Path] = ()) -> str:
         digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def phantom_name(seed: int) -> str:
-    return f"phantom_{seed:03d}"
 
 
 def ct_name(path: Path) -> str:

@@ -21,7 +21,8 @@ from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import resample
 from diff2ct_training import baselines
 from diff2ct_training.cases import describe_case, list_cases
-from diff2ct_training.evaluation.cases import FIRST_TRAINING_SEED, PHANTOMS, EvaluationCase
+from diff2ct_training.evaluation.cases import PHANTOMS, EvaluationCase
+from diff2ct_training.phantom_seeds import training_seeds
 
 Interval = tuple[np.ndarray, np.ndarray]
 
@@ -182,7 +183,7 @@ def plan_train_mean(
 def train_mean_method(num_phantoms: int, model_grid: VolumeGrid, ct_files: Sequence[Path] = (), workers: int = 1) -> Method:
     """The same volume for every case, computed here once: for phantoms the mean of the first `num_phantoms` training phantoms,
     for CTs that of training CTs if there are any."""
-    phantoms = baselines.train_mean(_training_seeds(num_phantoms), model_grid, workers=workers)
+    phantoms = baselines.train_mean(training_seeds(num_phantoms), model_grid, workers=workers)
     cts = baselines.cases_mean(ct_files, model_grid, workers=workers) if ct_files else phantoms
     return partial(_mean_of_kind, phantoms, cts)
 
@@ -202,7 +203,7 @@ def nearest_neighbour_method(num_phantoms: int, case_files: Sequence[Path], work
     """The training patient whose X-rays are most like the given ones: prepared cases, or else the first training phantoms."""
     if case_files:
         return partial(_nearest, baselines.case_neighbours(case_files, workers=workers))
-    return partial(_nearest, baselines.phantom_neighbours(_training_seeds(num_phantoms), workers=workers))
+    return partial(_nearest, baselines.phantom_neighbours(training_seeds(num_phantoms), workers=workers))
 
 
 def _nearest(known: Sequence[baselines.Neighbour], case: EvaluationCase) -> np.ndarray:
@@ -214,10 +215,6 @@ def _who(case_files: Sequence[Path]) -> str:
     described = [describe_case(file) for file in case_files]
     content = [(case.get("record", {}).get("sha256"), case["center_lps"]) for case in described]
     return f"{len(case_files)} training cases {hash_of([(f.stem, *c) for f, c in zip(case_files, content, strict=True)])}"
-
-
-def _training_seeds(count: int) -> range:
-    return range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + count)
 
 
 def hash_of(what: object) -> str:

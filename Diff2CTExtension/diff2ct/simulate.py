@@ -1,4 +1,4 @@
-"""From line integrals to what a real detector shows, and back.
+"""From line integrals to what a real detector shows.
 
 `acquire` follows the photons: beam hardening, collimator, focal spot, scatter, quantum noise, detector blur, full well; then
 the electronics and the image processing: tone curve, polarity, gain, offset, bits. `random_detector` draws such a detector for
@@ -123,28 +123,6 @@ def acquire(line_integral: Tensor, pixel_mm: float, model: DetectorModel, genera
         white = 2**model.bits - 1
         pixel_value = (pixel_value * white).round().clamp(0, white)
     return pixel_value, valid
-
-
-def to_line_integral(pixel_value: Tensor, model: DetectorModel) -> Tensor:
-    """Beer-Lambert backwards for a detector whose tone curve is known and the same everywhere ("linear" or "log").
-
-    pixel_value: (..., H, W) as `acquire` gives it. Undoes bits, offset, gain, polarity, gamma, tone and beam hardening; noise,
-    scatter and blur stay in. Black pixels give the most that can be told, LOG_RANGE before beam hardening is undone.
-    """
-    if model.tone == "film":
-        raise ValueError("model.tone: got 'film', accepted are 'linear' and 'log': a film's window is not in its pixel values")
-    white = 1 if model.bits is None else 2**model.bits - 1
-    signal = (pixel_value / white - model.offset) / model.gain
-    if model.bright_is_dense:
-        signal = 1.0 - signal
-    if model.gamma != 1.0:
-        signal = signal.clamp_min(0.0) ** (1.0 / model.gamma)
-    if model.tone == "log":
-        attenuation = (1.0 - signal).clamp(0.0, 1.0) * LOG_RANGE
-    else:
-        attenuation = -signal.clamp_min(MIN_TRANSMISSION).log()
-    # A measured path cannot reach 1 / c, the limit of L / (1 + c L); noise can.
-    return attenuation / (1.0 - model.beam_hardening * attenuation).clamp_min(0.05)
 
 
 def random_detector(generator: torch.Generator, strength: float = 1.0) -> DetectorModel:

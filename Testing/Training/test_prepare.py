@@ -24,7 +24,7 @@ from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import ct_case, prepared_case
 from diff2ct_training.prepare import CaseOptions, Prepared, prepare, prepare_xrays
 from diff2ct_training.prepare_command import PrepareRequest, run_preparation, verify_folder
-from diff2ct_training.prepare_pictures import mid_planes
+from diff2ct_training.prepare_pictures import planes_through_center
 from diff2ct_training.scans import find_scans
 from diff2ct_training.splits import SplitRule
 from diff2ct_training.warp import random_warp, warp
@@ -101,9 +101,9 @@ def test_a_picture_of_each_ct(tmp_path: Path) -> None:
     hu = np.full((4, 6, 8), -1000, np.int16)
     hu[3, 0, 0] = hu[3, 3, 0] = 800  # at the top in front on the right, and on the right of the coronal plane
     case = Case("ct_a", "ct", hu, VolumeGrid((4, 6, 8), (2, 2, 2), (0, 0, 0)), (0.0, 6.0, 6.0), "a")
-    axial, coronal, sagittal = (mid_planes(case)[:, x : x + w] for x, w in ((0, 8), (12, 8), (24, 6)))
+    axial, coronal, sagittal = (planes_through_center(case)[:, x : x + w] for x, w in ((0, 8), (12, 8), (24, 6)))
     assert [tuple(np.argwhere(plane == 255)[0]) for plane in (axial, coronal, sagittal)] == [(0, 0), (0, 0), (0, 0)]
-    assert axial.shape == (6, 8) and (mid_planes(case) == 255).sum() == 5
+    assert axial.shape == (6, 8) and (planes_through_center(case) == 255).sum() == 5
 
 
 def test_where_an_oblique_scan_has_no_voxels_nothing_is_known(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class WantedCase:
     """A case that is asked for. made_by: all that decides it but for the scan, as text. source: None for a phantom."""
 
     name: str
@@ -56,7 +56,7 @@ class Wanted:
     source: Source | None = None
 
 
-def is_made(folder: Path, wanted: Wanted, *, overwrite: bool) -> bool:
+def is_made(folder: Path, wanted: WantedCase, *, overwrite: bool) -> bool:
     """True if the case is there and is the one that is asked for; ValueError with the difference if it is another one and may
     not be replaced. Its X-rays go with it."""
     file = folder / f"{wanted.name}.json"
@@ -75,7 +75,7 @@ def is_made(folder: Path, wanted: Wanted, *, overwrite: bool) -> bool:
     return False
 
 
-def _difference(there: Mapping[str, Any], wanted: Wanted) -> str:
+def _difference(there: Mapping[str, Any], wanted: WantedCase) -> str:
     """Empty if there is none. Where a case of an earlier version does not say something, that is not compared."""
     record = there.get("record", {})
     facts = {

@@ -18,7 +18,7 @@ from diff2ct.units import HU_AIR
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import inside_grid, resample
 from diff2ct_training.acquisitions import AcquisitionConfig, acquire_views, acquisition_path, write_acquisition
-from diff2ct_training.case_origin import Source, Wanted, is_made
+from diff2ct_training.case_origin import Source, WantedCase, is_made
 from diff2ct_training.cases import (
     BODY,
     CROPPED,
@@ -102,7 +102,7 @@ class ScanTask:
     folder: Path
     scan: Scan
     options: CaseOptions
-    cases: tuple[tuple[int, Wanted], ...]
+    cases: tuple[tuple[int, WantedCase], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ def prepare(
     for seed in phantom_seeds:
         name = phantom_case_name(seed)
         wanted.append((name, ""))
-        case = Wanted(name=name, made_by=options.describe(0), split=phantom_split(seed), patient=name)
+        case = WantedCase(name=name, made_by=options.describe(0), split=phantom_split(seed), patient=name)
         if not is_made(folder, case, overwrite=overwrite):
             tasks.append(PhantomTask(folder=folder, seed=seed, options=options))
         elif on_case is not None:
@@ -224,11 +224,11 @@ def prepare_xrays(
     return count * len(files)
 
 
-def _wanted_of(scan: Scan, split: str, options: CaseOptions) -> list[Wanted]:
+def _wanted_of(scan: Scan, split: str, options: CaseOptions) -> list[WantedCase]:
     """The cases of a scan, itself and its bent copies. Label maps decide those that have labels or are centred by them."""
     plain, labelled = Source(scan.files), Source(scan.files, scan.labels)
     return [
-        Wanted(
+        WantedCase(
             name=f"ct_{scan.name}_{n:03d}",
             made_by=options.describe(n),
             split=split,

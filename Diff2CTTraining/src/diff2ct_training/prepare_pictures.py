@@ -23,14 +23,14 @@ def write_pictures(folder: Path) -> None:
         if picture.exists() and picture.stat().st_mtime_ns > json_file.stat().st_mtime_ns:
             continue
         if not describe_case(json_file).get("record", {}).get("variant"):
-            write_image(sitk.GetImageFromArray(mid_planes(read_case(json_file))), picture, overwrite=True)
+            write_image(sitk.GetImageFromArray(planes_through_center(read_case(json_file))), picture, overwrite=True)
 
 
 def picture_of(json_file: Path) -> Path:
     return json_file.parent / FOLDER / f"{json_file.stem}.png"
 
 
-def mid_planes(case: Case) -> np.ndarray:
+def planes_through_center(case: Case) -> np.ndarray:
     """(H, W) uint8: axial, coronal and sagittal plane through the isocentre side by side, the patient's right on the left of
     the picture, front at the top of the axial and on the left of the sagittal one."""
     position = np.rint((np.array(case.center_lps) - case.grid.origin_lps) / case.grid.spacing_mm).astype(int)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from diff2ct_training.phantom_seeds import TEST_SEEDS, phantom_case_name, phanto
 
 NAME = "lumbar-phantom-268"
 NUM_TEST, NUM_TRAINING = 56, 212
-TABLE = "lumbar_phantom_268.csv"
+TABLE = files("diff2ct_training").joinpath("lumbar_phantom_268.csv")
 COLUMNS = ("case", "split", "size", "screws", "mean_hu", "bone_ml", "metal_ml", "spine_ml")
 TOLERANCES = {"mean_hu": 0.02, "bone_ml": 1.0, "metal_ml": 1.0, "spine_ml": 1.0}
 """Half a millilitre is one voxel of 8 mm."""
@@ -52,14 +53,13 @@ def reference_row(seed: int) -> dict[str, str]:
     }
 
 
-def read_reference() -> dict[str, dict[str, str]]:
+def read_reference(table: Traversable = TABLE) -> dict[str, dict[str, str]]:
     """Case -> `COLUMNS`, as they were when the data set was fixed."""
-    text = files("diff2ct_training").joinpath(TABLE).read_text(encoding="ascii")
-    return {row["case"]: row for row in csv.DictReader(text.splitlines())}
+    return {row["case"]: row for row in csv.DictReader(table.read_text(encoding="ascii").splitlines())}
 
 
 def write_reference(file: Path, seeds: Iterable[int]) -> None:
-    """Fix the data set anew: only when the phantom itself has changed and with it all results."""
+    """Fix the data set anew, with all `reference_seeds`: only when the phantom itself has changed and with it all results."""
     with file.open("w", encoding="ascii", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from consistency import XRAYS, figures_of, table
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.process import tune_allocator
@@ -31,6 +30,7 @@ from diff2ct_training.evaluation.cases import ct_case, phantom_case
 from diff2ct_training.loop import train
 from diff2ct_training.parallel import Failed, run_all
 from diff2ct_training.recipes import default
+from judging import XRAYS, scores_of, table
 
 WHOLE = "the whole recipe"
 PLAIN = "with plain phantoms"
@@ -111,7 +111,7 @@ def judge(runs: list[Run], phantoms: range, cts: list[Path]) -> str:
                     if variant == WHOLE:
                         volumes["one sample"] = CtVolume(result.samples_hu[0], result.volume.grid)
                     for name, volume in volumes.items():
-                        rows[xrays].setdefault(name, []).append(figures_of(volume, case, radiographs))
+                        rows[xrays].setdefault(name, []).append(scores_of(volume, case, radiographs))
         parts += [f"## {len(cases)} {kind}, {xrays}\n\n{table(found)}" for xrays, found in rows.items() if found]
     return "\n\n".join(parts)
 

@@ -13,15 +13,13 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from consistency import figures_of
-
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.geometry import as_kind
 from diff2ct.process import tune_allocator
 from diff2ct.reconstruct import reconstruct
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import EvaluationCase, ct_case, phantom_case
+from judging import mean_of, scores_of
 
 WAYS = {"cone": ("cone", "cone"), "fan": ("fan", "fan"), "fan, taken for a cone": ("fan", "cone")}
 """By name: the beam that makes the X-rays, and the one that the reconstruction is told."""
@@ -52,15 +50,10 @@ def main() -> None:
             print(f"| {way} | {len(found_of)} | " + " | ".join(means) + " |")
 
 
-def mean_of(values: list[float]) -> str:
-    known = [value for value in values if np.isfinite(value)]
-    return f"{np.mean(known):.3f}" if known else "-"
-
-
 def scored(case: EvaluationCase, told: str, checkpoint: Checkpoint) -> dict[str, float]:
     """Figures of the reconstruction that is told that a beam of this kind made the case's X-rays."""
     pair = [replace(radiograph, geometry=as_kind(radiograph.geometry, told)) for radiograph in case.radiographs]
-    return figures_of(reconstruct(pair, checkpoint, num_samples=4).volume, case, pair)
+    return scores_of(reconstruct(pair, checkpoint, num_samples=4).volume, case, pair)
 
 
 if __name__ == "__main__":

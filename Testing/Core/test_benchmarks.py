@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from Benchmarks import steps
+from Benchmarks import judging, steps
 from Benchmarks.harness import Seconds, Section, Settings, Unavailable, race
 
 from diff2ct.volume import CtVolume
@@ -33,6 +33,12 @@ def test_missing_peer_is_named_and_the_rest_is_reported() -> None:
     text = section.markdown()
     assert "peer: skipped, not installed" in text
     assert "| ratio | 3 | >= 4 | **no** |" in text and "| memory | 3 | <= 4 | yes |" in text
+
+
+def test_changes_are_against_the_first_row_of_the_same_case() -> None:
+    before, after = ([dict.fromkeys(judging.FIGURES, value) for value in values] for values in ((1.0, 3.0), (2.0, math.nan)))
+    first, second = judging.table({"without": before, "with": after}).splitlines()[2:]
+    assert first.startswith("| without | 2.000 | ") and second.startswith("| with | +1.000 | ")
 
 
 def row(case: str, num_steps: int, sampler: str = "ddim", **scores: float) -> tuple[steps.Run, dict[str, float | str]]:

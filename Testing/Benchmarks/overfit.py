@@ -164,7 +164,7 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str =
 
 def scores_of(method: VolumeMethod, batch: VolumeBatch, target: float, start_from: str = "noise") -> dict[str, float]:
     """PSNR [dB] of what the method makes of its sample, up to the first that is below the target."""
-    to_hu, scores = method.volume_recipe.hu_map.to_hu, {}
+    to_hu, scores = method.recipe.hu_map.to_hu, {}
     truth, network = to_hu(batch.x_0[0, 0]), bare(method.network)
     network.eval()
     with torch.no_grad(), method.fabric.autocast():

@@ -70,9 +70,10 @@ class DenoiserRecipe(VolumeRecipe):
 class DenoiserMethod(VolumeMethod):
     """Diff2CT in all its forms: learns to tell x_0 from x_t and the X-rays (arXiv 2408.09731, Sec. 3)."""
 
+    recipe: DenoiserRecipe
+
     def __init__(self, recipe: DenoiserRecipe) -> None:
         super().__init__(recipe, recipe.network, recipe.diffusion, recipe.sampling)
-        self.recipe = recipe
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return make_optimizers(self.network, self.recipe.optimizer, self.recipe.learning_rate, self.recipe.weight_decay)

@@ -34,9 +34,10 @@ class RegressorRecipe(VolumeRecipe):
 class RegressorMethod(VolumeMethod):
     """Least squares against the true volume, in network units."""
 
+    recipe: RegressorRecipe
+
     def __init__(self, recipe: RegressorRecipe) -> None:
         super().__init__(recipe, recipe.network)
-        self.recipe = recipe
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [torch.optim.Adam(self.network.parameters(), lr=self.recipe.learning_rate)]

@@ -44,7 +44,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
     def __init__(
         self, recipe: VolumeRecipe, config: Any, diffusion: Diffusion | None = None, sampling: Sampling | None = None
     ) -> None:
-        self.volume_recipe, self._config, self._diffusion, self._sampling = recipe, config, diffusion, sampling or Sampling()
+        self.recipe, self._config, self._diffusion, self._sampling = recipe, config, diffusion, sampling or Sampling()
         self._network_name = next(name for name, (_, kind) in NETWORKS.items() if isinstance(config, kind))
         network = channels_last(NETWORKS[self._network_name][0](config))
         if recipe.activation_checkpointing:
@@ -61,7 +61,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
         """Reconstructions (B, 1, D, H, W) of a batch in network units, the best one last."""
 
     def samples(self, folder: Path) -> VolumeSamples:
-        samples = VolumeSamples(self.volume_recipe, folder)
+        samples = VolumeSamples(self.recipe, folder)
         cases = [describe_case(file) for file in list_cases(folder, "train")]
         cts = [case for case in cases if case["kind"] == "ct"]
         self._sources = {
@@ -70,11 +70,11 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
             ORIGINS: sorted({case["record"]["source_sha256"] for case in cts if "source_sha256" in case.get("record", {})}),
         }
         if samples.renders:
-            self._sources[CUBE_ONLY] = self.volume_recipe.acquisition.cube_only
+            self._sources[CUBE_ONLY] = self.recipe.acquisition.cube_only
         return samples
 
     def validation_samples(self, folder: Path) -> list[VolumeSample]:
-        return validation_samples(self.volume_recipe, list_cases(folder, "val"))
+        return validation_samples(self.recipe, list_cases(folder, "val"))
 
     def collate(self, samples: Sequence[VolumeSample], device: torch.device | str) -> VolumeBatch:
         pair = batch_of([sample.pair for sample in samples], device)
@@ -83,7 +83,7 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
     def write_checkpoint(self, folder: Path, stem: str, weights: Mapping[str, Weights], provenance: dict[str, Any]) -> None:
         network = NETWORKS[self._network_name][0](self._config)
         network.load_state_dict(weights[GENERATOR])
-        recipe = self.volume_recipe
+        recipe = self.recipe
         checkpoint = Checkpoint(
             network=network,
             network_name=self._network_name,
@@ -108,10 +108,10 @@ class VolumeMethod(Method[VolumeSample, VolumeBatch]):
 
     def score(self, batch: VolumeBatch) -> float:
         """Mean absolute error [HU] where the truth is known."""
-        to_hu = self.volume_recipe.hu_map.to_hu
+        to_hu = self.recipe.hu_map.to_hu
         return float((to_hu(self.estimates(batch)[-1].float()) - to_hu(batch.x_0))[batch.known].abs().mean())
 
     def picture(self, batch: VolumeBatch) -> np.ndarray:
         """The truth above, then the estimates."""
         volumes = [batch.x_0, *self.estimates(batch)]
-        return np.concatenate([mid_planes(self.volume_recipe.hu_map.to_hu(x[0, 0].float().cpu().numpy())) for x in volumes])
+        return np.concatenate([mid_planes(self.recipe.hu_map.to_hu(x[0, 0].float().cpu().numpy())) for x in volumes])

@@ -40,9 +40,10 @@ class X2ctGanRecipe(VolumeRecipe):
 class X2ctGanMethod(VolumeMethod):
     """The discriminator sees a volume with the X-rays spread along their rays, and judges it patch by patch."""
 
+    recipe: X2ctGanRecipe
+
     def __init__(self, recipe: X2ctGanRecipe) -> None:
         super().__init__(recipe, recipe.network)
-        self.recipe = recipe
         self.networks[DISCRIMINATOR] = PatchDiscriminator(3, recipe.discriminator_widths, dims=3, padding=2)
         for network in self.networks.values():
             initialize(network)

@@ -101,6 +101,32 @@ class Radiograph:
         return replace(self, line_integral=image, valid=share > 0.5, geometry=resized_beam(self.geometry, (height, width)))
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the caller of `read_radiograph` states, as explained there."""
+
+    view: View | str | None
+    geometry: Beam | Mapping[str, Any] | None
+    frame: int | None
+    polarity: str
+    intensity: str
+    invalid_value: float | None
+    visible: Sequence[int] | None
+
+    def __post_init__(self) -> None:
+        for name, value, accepted in (
+            ("polarity", self.polarity, ("auto", "bright_dense", "dark_dense")),
+            ("intensity", self.intensity, ("auto", "log", "transmission")),
+        ):
+            if value not in accepted:
+                raise ValueError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
+
+    @property
+    def states_shades(self) -> bool:
+        """Whether they tell how pixel values follow the line integrals, which a file with its scale knows itself."""
+        return (self.polarity, self.intensity) != ("auto", "auto")
+
+
 def read_radiograph(
     path: str | Path,
     *,
@@ -126,20 +152,14 @@ def read_radiograph(
     Raises ValueError naming the file if it cannot be read or if the view is unknown.
     """
     path = Path(path)
-    for name, value, accepted in (
-        ("polarity", polarity, ("auto", "bright_dense", "dark_dense")),
-        ("intensity", intensity, ("auto", "log", "transmission")),
-    ):
-        if value not in accepted:
-            raise ValueError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
-    options: dict[str, Any] = {"view": view, "geometry": geometry, "frame": frame, "polarity": polarity, "intensity": intensity}
+    options = ReadOptions(view, geometry, frame, polarity, intensity, invalid_value, visible)
     try:
-        return _read(path, {**options, "invalid_value": invalid_value, "visible": visible})
+        return _read(path, options)
     except OSError as error:  # no permission, a drive that went away
         raise ValueError(f"{path.name}: cannot be read ({error.strerror or error})") from error
 
 
-def _read(path: Path, options: dict[str, Any]) -> Radiograph:
+def _read(path: Path, options: ReadOptions) -> Radiograph:
     """By the reader that the file needs; pydicom and SimpleITK come with it: drawing a geometry needs neither."""
     from diff2ct.image_file import check_file, is_dicom, suffix_of
     from diff2ct.radiograph_image import IMAGE_SUFFIXES, read_image_radiograph
@@ -147,12 +167,12 @@ def _read(path: Path, options: dict[str, Any]) -> Radiograph:
     check_file(path)
     dicom = is_dicom(path)  # whatever it is called: as a picture it would lose its header
     if not dicom and suffix_of(path) in IMAGE_SUFFIXES:
-        return read_image_radiograph(path, **options)
+        return read_image_radiograph(path, options)
     if not dicom and suffix_of(path) not in ("", ".dcm", ".dicom", ".ima"):
         raise ValueError(f"{path.name}: not a radiograph, accepted are DICOM, {', '.join(IMAGE_SUFFIXES)}")
     from diff2ct.radiograph_dicom import read_dicom_radiograph
 
-    return read_dicom_radiograph(path, **options)
+    return read_dicom_radiograph(path, options)
 
 
 def write_radiograph(radiograph: Radiograph, path: str | Path, *, overwrite: bool = False) -> None:

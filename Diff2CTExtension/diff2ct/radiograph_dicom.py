@@ -21,7 +21,7 @@ Rules, with the place in PS3.3:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,8 @@ from diff2ct.dicom_file import (
 )
 from diff2ct.dicom_shutter import visible_pixels
 from diff2ct.examination import NOT_TOLD, examination_from_dicom
-from diff2ct.geometry import Beam, View
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
-from diff2ct.radiograph import Radiograph
+from diff2ct.radiograph import Radiograph, ReadOptions
 from diff2ct.radiograph_image import choose_frame
 from diff2ct.visible import missing_value_warnings, stated_visible
 
@@ -94,43 +93,25 @@ class _Header:
         self.warnings.append(f"{self.name}: {sentence}")
 
 
-def read_dicom_radiograph(
-    path: Path,
-    *,
-    view: View | str | None = None,
-    geometry: Beam | Mapping[str, Any] | None = None,
-    frame: int | None = None,
-    polarity: str = "auto",
-    intensity: str = "auto",
-    invalid_value: float | None = None,
-    visible: Sequence[int] | None = None,
-) -> Radiograph:
+def read_dicom_radiograph(path: Path, options: ReadOptions) -> Radiograph:
     """See `radiograph.read_radiograph`. A complete `geometry` that states `mirrored` speaks about the image as stored,
     else the image is turned upright as the header tells.
     """
-    argument = stated_geometry(path.name, geometry, view)
+    argument = stated_geometry(path.name, options.geometry, options.view)
     with damage_named(path):
         dataset = pydicom.dcmread(path)
-        return _radiograph(path, dataset, argument, frame, polarity, intensity, invalid_value, visible)
+        return _radiograph(path, dataset, argument, options)
 
 
-def _radiograph(
-    path: Path,
-    dataset: Dataset,
-    argument: Mapping[str, Any],
-    frame: int | None,
-    polarity: str,
-    intensity: str,
-    invalid_value: float | None,
-    visible: Sequence[int] | None,
-) -> Radiograph:
+def _radiograph(path: Path, dataset: Dataset, argument: Mapping[str, Any], options: ReadOptions) -> Radiograph:
+    """argument: the stated geometry."""
     header = _Header(path.name)
     is_scout = _check_modality(dataset, path.name)
-    index = choose_frame(path.name, count_frames(dataset), frame)
+    index = choose_frame(path.name, count_frames(dataset), options.frame)
     pixels = stored_frame(dataset, path, index)
     valid = visible_pixels(dataset, pixels.shape) & ~_padding(dataset, pixels)
-    valid &= stated_visible(path.name, pixels, invalid_value, visible)
-    header.warnings += missing_value_warnings(path.name, pixels, invalid_value)
+    valid &= stated_visible(path.name, pixels, options.invalid_value, options.visible)
+    header.warnings += missing_value_warnings(path.name, pixels, options.invalid_value)
     if not valid.any():
         raise ValueError(f"{path.name}: no pixel is valid: collimator, shutter or padding hide the whole image")
     own = _own_statement(dataset, path.name)
@@ -151,13 +132,13 @@ def _radiograph(
     setup = C_ARM if dataset.Modality in _C_ARM_MODALITIES else FILM
     beam, reasons, warnings = resolve_beam(path.name, pixels.shape, stated=stated, found=found, setup=setup)
     if own:
-        if (polarity, intensity) != ("auto", "auto"):
+        if options.states_shades:
             raise ValueError(f"{path.name}: written by Diff2CT with its scale, so polarity and intensity must be 'auto'")
         line_integral = modality_values(dataset, pixels)
         line_integral = line_integral.clip(line_integral[valid].min(), line_integral[valid].max())
         reasons = with_earlier_assumptions(own["assumed"], reasons, argument)
     else:
-        line_integral = _line_integral(dataset, header, pixels, valid, polarity, intensity)
+        line_integral = _line_integral(dataset, header, pixels, valid, options)
         reasons = {**{fact: reason for fact, reason in header.reasons.items() if fact not in stated}, **reasons}
     return Radiograph(
         line_integral=line_integral,
@@ -362,7 +343,7 @@ def _turn_upright(
 
 
 def _line_integral(
-    dataset: Dataset, header: _Header, pixels: np.ndarray, valid: np.ndarray, polarity: str, intensity: str
+    dataset: Dataset, header: _Header, pixels: np.ndarray, valid: np.ndarray, options: ReadOptions
 ) -> np.ndarray:
     """(H, W) float32 up to gain and offset; what had to be assumed goes into the header."""
     relation, sign = dataset.get("PixelIntensityRelationship"), number(dataset, "PixelIntensityRelationshipSign")
@@ -376,17 +357,17 @@ def _line_integral(
         pixels = modality_values(dataset, pixels)
     bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation)
     highest = 2.0 ** (bits - signed) - 1 if declared else float(pixels[valid].max())
-    if polarity != "auto":
-        grows_with_attenuation = (polarity == "bright_dense") != shown_inverted
+    if options.polarity != "auto":
+        grows_with_attenuation = (options.polarity == "bright_dense") != shown_inverted
     elif declared and (sign in (1.0, -1.0) or dataset.Modality in _C_ARM_MODALITIES):
         grows_with_attenuation = sign == -1.0  # without a sign, LIN and LOG mean values that rise with the X-ray intensity
     else:
         dark_is_dense = dataset.Modality in _C_ARM_MODALITIES
         grows_with_attenuation = dark_is_dense == shown_inverted
         header.reasons["polarity"] = DARK_BONE if dark_is_dense else BRIGHT_BONE
-    if intensity == "auto" and not declared:
+    if options.intensity == "auto" and not declared:
         header.reasons["intensity"] = LOG_INTENSITY
-    logarithmic = relation != "LIN" if intensity == "auto" else intensity == "log"
+    logarithmic = relation != "LIN" if options.intensity == "auto" else options.intensity == "log"
     try:
         return to_line_integral(
             pixels, valid, grows_with_attenuation=grows_with_attenuation, logarithmic=logarithmic, highest_value=highest

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -38,10 +38,9 @@ from diff2ct.assumptions import (
 )
 from diff2ct.atomic import replacing_file
 from diff2ct.exif import TURNS, UPRIGHT, upright
-from diff2ct.geometry import Beam, View
 from diff2ct.image_file import orientation_of, read_image, shows_zero_white, suffix_of, write_image
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
-from diff2ct.radiograph import Radiograph
+from diff2ct.radiograph import Radiograph, ReadOptions
 from diff2ct.visible import missing_value_warnings, stated_visible
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nii", ".nii.gz", ".mha", ".npy")
@@ -64,22 +63,12 @@ _BESIDE_GEOMETRY: dict[str, Callable[[Any], bool]] = {
 """Keys of the side file that are not geometry, each with the check of its value."""
 
 
-def read_image_radiograph(
-    path: Path,
-    *,
-    view: View | str | None = None,
-    geometry: Beam | Mapping[str, Any] | None = None,
-    frame: int | None = None,
-    polarity: str = "auto",
-    intensity: str = "auto",
-    invalid_value: float | None = None,
-    visible: Sequence[int] | None = None,
-) -> Radiograph:
+def read_image_radiograph(path: Path, options: ReadOptions) -> Radiograph:
     """See `radiograph.read_radiograph`."""
     name = path.name
     side = _read_side_file(path)
-    pixels, is_inverted, header, warnings = _read_pixels(path, frame)
-    argument = stated_geometry(name, geometry, view)
+    pixels, is_inverted, header, warnings = _read_pixels(path, options.frame)
+    argument = stated_geometry(name, options.geometry, options.view)
     stated, found = overrule(argument, _side_geometry(path, side), header)
     beam, reasons, more = resolve_beam(name, pixels.shape, stated=stated, found=found, setup=FILM)
     warnings += more
@@ -87,16 +76,16 @@ def read_image_radiograph(
         spacing = header["detector_spacing_mm"]
         warnings.append(f"{name}: pixel spacing taken from header, {spacing[0]:g} x {spacing[1]:g} mm, as one at the detector")
     valid = stated_visible(name, pixels, side.get("invalid_value"), side.get("visible"))
-    valid &= stated_visible(name, pixels, invalid_value, visible)
-    warnings += missing_value_warnings(name, pixels, invalid_value)
+    valid &= stated_visible(name, pixels, options.invalid_value, options.visible)
+    warnings += missing_value_warnings(name, pixels, options.invalid_value)
     reasons = with_earlier_assumptions(side.get("assumed", []), reasons, argument)
     if "scale" in side:
-        if (polarity, intensity) != ("auto", "auto"):
+        if options.states_shades:
             raise ValueError(f"{name}: its side file states the scale, so polarity and intensity must be 'auto'")
         line_integral = _scaled(name, pixels, valid, side["scale"])
     else:
-        polarity = polarity if polarity != "auto" else side.get("polarity", "auto")
-        intensity = intensity if intensity != "auto" else side.get("intensity", "auto")
+        polarity = options.polarity if options.polarity != "auto" else side.get("polarity", "auto")
+        intensity = options.intensity if options.intensity != "auto" else side.get("intensity", "auto")
         line_integral, guessed, more = _from_shades(name, pixels, valid, is_inverted, polarity, intensity)
         reasons, warnings = {**reasons, **guessed}, warnings + more
     return Radiograph(

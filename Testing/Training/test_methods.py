@@ -177,8 +177,8 @@ def test_two_processes_train_what_one_does(name: str, strategy: str, cases: Path
     script = Path(__file__).parents[1] / "tiny_recipes.py"
     command = [sys.executable, str(script), name, str(cases), str(together), strategy, "2"]
     subprocess.run(command, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
-    for term in ("loss", "gradient_norm"):
-        np.testing.assert_allclose(logged(together, term), logged(alone, term), rtol=5e-3)  # an adversary amplifies rounding, which threads decide
+    for term in ("loss", "gradient_norm"):  # an adversary amplifies rounding, which the number of threads decides
+        np.testing.assert_allclose(logged(together, term), logged(alone, term), rtol=5e-3)
     a, b = (load_checkpoint(f / "checkpoint.safetensors").network.state_dict() for f in (alone, together))
     assert all(torch.allclose(a[key], b[key], atol=5e-3) for key in a)
 

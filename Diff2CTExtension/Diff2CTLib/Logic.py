@@ -24,12 +24,12 @@ FALLBACK_VIEWS = {"ap": "AP", "lateral": "LL"}
 
 
 def _isXrayFile(path):
-    """By its suffix; files of a CD have none, but DICOM's magic word."""
+    """By its suffix; files of a CD have none, or the end of a number, but are DICOM."""
     from diff2ct.image_file import is_dicom
 
-    if path.suffix:
-        return path.name.lower().endswith(Xray.SUFFIXES)
-    return path.is_file() and is_dicom(path)
+    if not path.is_file() or path.name.upper() == "DICOMDIR":
+        return False
+    return path.name.lower().endswith(Xray.SUFFIXES) or is_dicom(path)
 
 
 class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -137,8 +137,11 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if "kind" in told:
             SceneBridge.editGeometry(node, kind=told["kind"])
             told = Xray.overtyped(SceneBridge.geometryOf(node), xray)
+        hanging = {}
+        if "primary_angle_deg" in told and "mirrored" in xray.readAssumed and "mirrored" not in xray.radiograph.assumed:
+            hanging = {"mirrored": xray.readGeometry.mirrored}  # it went with the view that was stated
         if told:
-            SceneBridge.editGeometry(node, **told)
+            SceneBridge.editGeometry(node, stillAssumed=tuple(hanging), **told, **hanging)
 
     def flipXray(self, node, leftRight):
         SceneBridge.updateXray(node, Xray.flipped(SceneBridge.xrayFromNode(node), leftRight))

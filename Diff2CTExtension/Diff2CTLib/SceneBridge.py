@@ -15,7 +15,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from Diff2CTLib import TemporaryFolder
-from Diff2CTLib.Xray import Xray, editedGeometry, ofAssumedView
+from Diff2CTLib.Xray import Xray, editedGeometry, ofAssumedView, readAsView
 
 XRAY_ATTRIBUTE = "Diff2CT.xray"
 SYNTHETIC_ATTRIBUTE = "Diff2CT.synthetic"
@@ -149,24 +149,31 @@ def assumedOf(node):
     return _facts(node)["assumed"]
 
 
-def editGeometry(node, **fields):
-    """Other facts of an X-ray node's geometry, see `Xray.editedGeometry`."""
+def editGeometry(node, stillAssumed=(), **fields):
+    """Other facts of an X-ray node's geometry, see `Xray.editedGeometry`; stillAssumed: those of them that nobody states."""
     facts = _facts(node)
-    reading = facts["reading"]
-    frame = reading["frame"] if reading["frames"] > 1 else None
-    beam, assumed = editedGeometry(geometryOf(node), facts["assumed"], reading["path"], frame, **fields)
-    facts.update(geometry=beam.to_dict(), assumed=assumed)
+    beam, assumed = editedGeometry(geometryOf(node), facts["assumed"], *_pathAndFrame(facts["reading"]), **fields)
+    facts.update(geometry=beam.to_dict(), assumed=(*assumed, *stillAssumed))
     with slicer.util.NodeModify(node):
         _place(node, facts, beam)
 
 
 def assumeView(node, view):
     """Another view (AP, PA, LL, RL) of an X-ray node whose view is assumed, which it stays."""
+    new = readAsView(xrayFromNode(node), view)
+    if new is not None:
+        updateXray(node, new)
+        return
     facts = _facts(node)
-    beam = ofAssumedView(geometryOf(node), facts["assumed"], view)
+    beam = ofAssumedView(geometryOf(node), facts["assumed"], *_pathAndFrame(facts["reading"]), view)
     facts.update(geometry=beam.to_dict())
     with slicer.util.NodeModify(node):
         _place(node, facts, beam)
+
+
+def _pathAndFrame(reading):
+    """As `editedGeometry` takes them."""
+    return reading["path"], reading["frame"] if reading["frames"] > 1 else None
 
 
 def _facts(node):

@@ -125,27 +125,61 @@ def _anglesOf(beam):
 
 def editedGeometry(beam, assumed, path="", frame=None, **fields):
     """(beam, assumed) with other facts, which are then no longer assumed. view stands for its angle and hanging, kind ("cone",
-    "fan") for another kind of beam: path and frame (None of a file with one) are where that is read. A distance that is
-    assumed goes with the view and the other distance."""
-    from diff2ct.geometry import View
+    "fan") for another kind of beam: path and frame (None of a file with one) are where the X-ray is from. Sizes that are
+    assumed go with the view, the kind and the sizes that are stated, as if all had been stated when it was read."""
+    from diff2ct.assumptions import beam_of_kind
+    from diff2ct.geometry import View, beam_from_dict
 
     facts = dict(fields)
     kind = facts.pop("kind", beam.KIND)
-    if kind != beam.KIND:
-        beam, assumed = _ofKind(kind, beam, assumed, path, frame)
     if "view" in facts:
         standard = type(beam).from_view(View(facts.pop("view")), **_withoutAngles(beam))
         facts = {"primary_angle_deg": standard.primary_angle_deg, "mirrored": standard.mirrored, **facts}
     known = {*fields, *facts}
     if "primary_angle_deg" in known:
         known.add("view")
-    assumed = tuple(fact for fact in assumed if fact not in known)
-    return replace(beam, **facts, **_following(beam, facts, assumed)), assumed
+    rest = tuple(fact for fact in assumed if fact not in known)
+    if kind != beam.KIND or {*SIZES, "primary_angle_deg"} & {*facts}:
+        view = replace(beam, primary_angle_deg=facts.get("primary_angle_deg", beam.primary_angle_deg)).view
+        sizes = _sizesInFile(beam, assumed, path, frame, kind, view, {fact: facts[fact] for fact in SIZES if fact in facts})
+        if sizes is not None:
+            sizes, guessed = sizes
+            rest = tuple(fact for fact in rest if fact not in SIZES) + guessed
+            return beam_from_dict({**beam.to_dict(), "kind": kind, **facts, **sizes}), rest
+    if kind != beam.KIND:
+        beam = beam_of_kind(beam, assumed, kind)
+    edited = replace(beam, **facts, **_following(beam, facts, rest))
+    return _asWideInThePatient(beam, edited, rest), rest
+
+
+def _sizesInFile(beam, assumed, path, frame, kind, view, stated):
+    """({size: value}, those that are assumed) that a DICOM file tells of a beam of that kind and view, where sizes are `stated`
+    now or were before; None for other files, and for one that tells all, as our own do."""
+    from diff2ct.image_file import is_dicom
+    from diff2ct.radiograph import read_beam
+
+    if "parallel" in (beam.KIND, kind) or not Path(path).is_file() or not is_dicom(Path(path)):
+        return None
+
+    def told(kind, view, stated):
+        found, guessed = read_beam(path, view=view, frame=frame, geometry={"kind": kind, **stated})
+        return found, tuple(fact for fact in guessed if fact in SIZES)
+
+    if not told(beam.KIND, beam.view, {})[1] and not told(kind, view, {})[1]:
+        return None
+    before = {}
+    for fact in SIZES:
+        found, guessed = told(beam.KIND, beam.view, before)
+        value = getattr(beam, fact)
+        if fact not in assumed and (fact in guessed or value != getattr(found, fact)):
+            before[fact] = value
+    found, guessed = told(kind, view, {**before, **stated})
+    return {fact: getattr(found, fact) for fact in SIZES}, guessed
 
 
 def _following(beam, facts, assumed):
-    """{distance: mm} that is assumed and so goes with the `facts` that are stated: the body stays as far from the detector
-    as it usually is in such a view."""
+    """{distance: mm} of a picture that is assumed and so goes with the `facts` that are stated: the body stays as far from the
+    detector as it usually is in such a view."""
     from diff2ct.assumptions import assumed_isocenter_to_detector_mm
 
     distances = ("source_to_detector_mm", "source_to_isocenter_mm")
@@ -156,39 +190,37 @@ def _following(beam, facts, assumed):
     behind = assumed_isocenter_to_detector_mm(beam, view)
     if "source_to_isocenter_mm" in assumed:
         return {"source_to_isocenter_mm": toDetector - behind}
-    return {"source_to_detector_mm": isocenter + behind} if "source_to_isocenter_mm" in facts else {}
+    return {} if "source_to_detector_mm" in facts else {"source_to_detector_mm": isocenter + behind}
 
 
-def ofAssumedView(beam, assumed, view):
+def _asWideInThePatient(before, edited, assumed):
+    """`edited` with pixels in the patient of the same shape as before, where the spacing of a fan's picture is assumed: widths
+    are magnified, heights are not."""
+    if edited.KIND != "fan" or "detector_spacing_mm" not in assumed:
+        return edited
+    rowMm, columnMm = edited.detector_spacing_mm
+    return replace(edited, detector_spacing_mm=(rowMm * before.magnification / edited.magnification, columnMm))
+
+
+def readAsView(xray, view):
+    """The same file with another view assumed, which neither it nor the user tells; None if it cannot be read, or if the user
+    has stated something about this picture."""
+    isEdited = _hungAlike(xray) != xray.geometry or {*xray.readAssumed} != {*xray.radiograph.assumed}
+    if isEdited or not Path(xray.path).is_file():
+        return None
+    try:
+        new = readXray(xray.path, fallbackView=view, frame=xray.frame, polarity=xray.polarity)
+    except ValueError:
+        return None
+    for isFlipped, leftRight in ((xray.flippedLeftRight, True), (xray.flippedUpDown, False)):
+        new = flipped(new, leftRight) if isFlipped else new
+    return new
+
+
+def ofAssumedView(beam, assumed, path, frame, view):
     """The beam of an X-ray whose view is assumed, if that is another one. Whether the picture is mirrored stays, if stated."""
     hanging = {} if "mirrored" in assumed else {"mirrored": beam.mirrored}
-    return editedGeometry(beam, assumed, view=view, **hanging)[0]
-
-
-def _ofKind(kind, beam, assumed, path, frame):
-    """(beam, assumed) of the same picture made by another kind of beam: sizes are what its file tells of such a beam, where the
-    user has not stated them. They follow from those of `beam` without the file, and where it states all of one kind, as our own
-    files do."""
-    from diff2ct.assumptions import beam_of_kind
-    from diff2ct.geometry import beam_from_dict
-    from diff2ct.radiograph import read_radiograph
-
-    if "parallel" in (beam.KIND, kind) or not Path(path).is_file():
-        return beam_of_kind(beam, assumed, kind), assumed
-    before, plain = (read_radiograph(path, view=beam.view, frame=frame, geometry={"kind": name}) for name in (beam.KIND, kind))
-    if not {*before.assumed, *plain.assumed} & {*SIZES}:
-        return beam_of_kind(beam, assumed, kind), assumed
-    stated = {
-        fact: getattr(beam, fact)
-        for fact in SIZES
-        if fact not in assumed and (fact in before.assumed or getattr(beam, fact) != getattr(before.geometry, fact))
-    }
-    after = plain  # as the file is large, it is not read once more for nothing
-    if stated:
-        after = read_radiograph(path, view=beam.view, frame=frame, geometry={"kind": kind, **stated})
-    sizes = {fact: getattr(after.geometry, fact) for fact in SIZES}
-    assumed = [fact for fact in assumed if fact not in SIZES] + [fact for fact in after.assumed if fact in SIZES]
-    return beam_from_dict({**beam.to_dict(), "kind": kind, **sizes}), tuple(assumed)
+    return editedGeometry(beam, assumed, path, frame, view=view, **hanging)[0]
 
 
 def overtyped(beam, xray):

@@ -57,7 +57,7 @@ class XraySection:
             _("All files (*)") + ";;" + xrays,  # on a CD, DICOM has no suffix
         )
         if paths:
-            self.load(paths)
+            self.load(sorted(paths))  # some dialogs begin with the file that was clicked last
 
     def load(self, paths):
         """Load X-ray files into the places that their views belong to."""
@@ -100,8 +100,11 @@ class XraySection:
         """Bring every widget in line with the X-ray nodes; a node that is no X-ray is taken out, so the other sections are
         left with those that are.
         """
-        xrays = {}
-        self.logic.placeXrays(parameterNode.apNode, parameterNode.lateralNode)
+        xrays, found = {}, []
+        try:
+            self.logic.placeXrays(parameterNode.apNode, parameterNode.lateralNode)
+        except ValueError as error:
+            found.append(str(error))
         self._isUpdating = True
         try:
             for slot in SLOTS:
@@ -110,7 +113,7 @@ class XraySection:
         finally:
             self._isUpdating = False
         self.ui.swapButton.enabled = any(xray is not None for xray in xrays.values())
-        self._showChecks(xrays)
+        self._showChecks(xrays, found)
 
     def _xray(self, parameterNode, slot):
         """A small copy of the X-ray chosen for `slot`, None if there is none. A volume that another module loaded becomes an
@@ -133,11 +136,13 @@ class XraySection:
         self._shown[slot] = node
         return xray
 
-    def _showChecks(self, xrays):
+    def _showChecks(self, xrays, found):
+        """found: sentences that are known already."""
         words = {"ap": _("AP"), "lateral": _("Lateral")}
         present = [slot for slot in SLOTS if xrays[slot] is not None]
         beams = {slot: SceneBridge.geometryOf(self._node(slot)) for slot in present}
-        found = [sentence for slot in present for sentence in XrayChecks.checkOne(xrays[slot], words[slot], beams[slot])]
+        for slot in present:
+            found += XrayChecks.checkOne(xrays[slot], words[slot], beams[slot])
         if len(present) == 2:
             found += XrayChecks.checkPair(*(xrays[slot].radiograph for slot in SLOTS), tuple(beams.values()))
         lines = [self._errors[slot] for slot in ("", *SLOTS) if slot in self._errors] + found

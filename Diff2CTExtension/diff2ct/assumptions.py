@@ -139,13 +139,13 @@ def beam_of_kind(beam: Beam, assumed: Collection[str], kind: str) -> Beam:
     `resolve_beam` assumes for that kind."""
     changed = as_kind(beam, kind)
     setup = SLOT_SCANNER if kind == "fan" else FILM
-    distances: dict[str, Any] = {}
-    if "source_to_detector_mm" in assumed:
-        distances["source_to_detector_mm"] = setup.source_to_detector_mm
-    if "source_to_isocenter_mm" in assumed:
-        detector_mm = {**changed.to_dict(), **distances}["source_to_detector_mm"]
-        distances["source_to_isocenter_mm"] = detector_mm - setup.isocenter_to_detector_mm(beam.view)
-    changed = replace(changed, **distances)
+    behind, known = setup.isocenter_to_detector_mm(beam.view), changed.to_dict()
+    if kind != "parallel" and "source_to_detector_mm" in assumed:
+        is_free = "source_to_isocenter_mm" in assumed
+        known["source_to_detector_mm"] = setup.source_to_detector_mm if is_free else known["source_to_isocenter_mm"] + behind
+    if kind != "parallel" and "source_to_isocenter_mm" in assumed:
+        known["source_to_isocenter_mm"] = known["source_to_detector_mm"] - behind
+    changed = beam_from_dict(known)
     if "detector_spacing_mm" in assumed:
         (row_mm, column_mm), column_at_detector_mm = beam.patient_spacing_mm, beam.detector_spacing_mm[1]
         larger = changed.magnification if kind == "fan" else 1.0
@@ -354,7 +354,7 @@ def _unless_plausible(length_mm: float, plausible_mm: tuple[float, float], sente
     to work with it might never end."""
     low, high = plausible_mm
     if not low / _BEYOND <= length_mm <= high * _BEYOND:
-        raise ValueError(sentence)
+        raise ValueError(f"{sentence} To overrule the file, state what is right")
     return [] if low <= length_mm <= high else [sentence]
 
 

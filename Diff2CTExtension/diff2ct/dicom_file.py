@@ -111,7 +111,7 @@ def stored_frame(dataset: Dataset, path: Path, index: int) -> np.ndarray:
             "an X-ray in colour can be saved as PNG"
         )
     bits = int(dataset.BitsStored)
-    below = max(0, int(number(dataset, "HighBit") or 0) + 1 - bits)
+    below = max(0, min(int(number(dataset, "HighBit") or 0) + 1, int(dataset.BitsAllocated)) - bits)
     # A value may begin above the lowest bit in files from before 2014: pydicom does not see that, GDCM cuts off the other end.
     dataset.BitsStored = bits + below
     words = _decompressed(dataset, index) if dataset.file_meta.TransferSyntaxUID.is_compressed else _plain(dataset, index)

@@ -31,7 +31,7 @@ def check_meta_complete(path: Path) -> None:
         return
     data_file, size = fields.get("elementdatafile", ""), fields.get("compresseddatasize")
     if data_file.split(" ")[0] == "LIST" or "%" in data_file:
-        raise ValueError(f"{path.name}: compressed voxels in several files, accepted is one file")
+        return  # several files, each compressed by itself
     data_path = path
     if data_file.lower() != "local":
         data_path, start = path.parent / data_file, 0
@@ -39,11 +39,12 @@ def check_meta_complete(path: Path) -> None:
         raise ValueError(f"{path.name}: has no CompressedDataSize, which compressed voxels in the same file need")
     try:
         expected = _num_bytes(fields)
-        left = None if size is None else max(int(size), 0)
+        told = max(int(size or 0), 0)
     except (KeyError, ValueError):
         return  # ITK finds out
     if not data_path.is_file() or fields.get("headersize", "0") != "0":
         return  # ITK finds out the one, nobody writes the other
+    left = None if told == 0 and data_path != path else told  # 0 is not known
     found = _unpacked(path.name, data_path, start, left)
     if found != expected:
         raise ValueError(f"{path.name}: damaged or truncated, {found} of {expected} bytes are there")

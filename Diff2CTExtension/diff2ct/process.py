@@ -13,12 +13,13 @@ from typing import TextIO
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc, malloc.h
 _TOP_PAD_BYTES = 256 << 20
+_NO_ENGINE = "unable to find an engine to execute this computation"  # cuDNN: pytorch issue 108645
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA and MPS
     "can't allocate memory",  # torch on Linux
     "not enough memory",  # torch on Windows
     "_STATUS_ALLOC_FAILED",  # cuDNN and cuBLAS
-    "unable to find an engine to execute this computation",  # cuDNN, most likely for want of memory: pytorch issue 108645
+    _NO_ENGINE,
 )
 
 
@@ -144,6 +145,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def in_words(error: BaseException) -> str:
     """One sentence with the cause, for a person who does not know Python."""
     text = str(error).strip().split("\n")[0]
+    if _NO_ENGINE in text:
+        return f"Not enough memory of the GPU, or torch and cuDNN do not fit together ({text})."
     if is_out_of_memory(error):
         return (
             f"Not enough memory ({text or 'out of memory'}). Close other programs, or choose another device or fewer samples."

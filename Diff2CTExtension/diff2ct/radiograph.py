@@ -159,6 +159,30 @@ def read_radiograph(
         raise ValueError(f"{path.name}: cannot be read ({error.strerror or error})") from error
 
 
+def read_beam(
+    path: str | Path,
+    *,
+    view: View | str | None = None,
+    geometry: Beam | Mapping[str, Any] | None = None,
+    frame: int | None = None,
+) -> tuple[Beam, tuple[str, ...]]:
+    """(geometry, what is assumed of it) of a DICOM file, as `read_radiograph` finds them; quick, as no pixels are decoded.
+
+    Raises ValueError naming the file if it cannot be read, is not DICOM, or if the view is unknown.
+    """
+    from diff2ct.image_file import check_file, is_dicom
+    from diff2ct.radiograph_dicom import read_dicom_beam
+
+    path = Path(path)
+    try:
+        check_file(path)
+        if not is_dicom(path):
+            raise ValueError(f"{path.name}: not a DICOM file")
+        return read_dicom_beam(path, ReadOptions(view, geometry, frame, "auto", "auto", None, None))
+    except OSError as error:
+        raise ValueError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+
+
 def _read(path: Path, options: ReadOptions) -> Radiograph:
     """By the reader that the file needs; pydicom and SimpleITK come with it: drawing a geometry needs neither."""
     from diff2ct.image_file import check_file, is_dicom, suffix_of

@@ -58,6 +58,7 @@ from diff2ct.dicom_file import (
 )
 from diff2ct.dicom_shutter import visible_pixels
 from diff2ct.examination import NOT_TOLD, examination_from_dicom
+from diff2ct.geometry import Beam
 from diff2ct.pixel_values import saturation_warnings, to_line_integral
 from diff2ct.radiograph import Radiograph, ReadOptions
 from diff2ct.radiograph_image import choose_frame
@@ -103,10 +104,22 @@ def read_dicom_radiograph(path: Path, options: ReadOptions) -> Radiograph:
         return _radiograph(path, dataset, argument, options)
 
 
+def read_dicom_beam(path: Path, options: ReadOptions) -> tuple[Beam, tuple[str, ...]]:
+    """See `radiograph.read_beam`."""
+    argument = stated_geometry(path.name, options.geometry, options.view)
+    with damage_named(path):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        header = _Header(path.name)
+        index = choose_frame(path.name, count_frames(dataset), options.frame)
+        no_pixels = np.broadcast_to(np.uint16(0), (int(dataset.Rows), int(dataset.Columns)))
+        located = _located(path, dataset, header, argument, index, no_pixels, no_pixels == 0)
+        return located.beam, tuple(located.reasons)
+
+
 def _radiograph(path: Path, dataset: Dataset, argument: Mapping[str, Any], options: ReadOptions) -> Radiograph:
     """argument: the stated geometry."""
     header = _Header(path.name)
-    is_scout = _check_modality(dataset, path.name)
+    _is_scout(dataset, path.name)
     index = choose_frame(path.name, count_frames(dataset), options.frame)
     pixels = stored_frame(dataset, path, index)
     valid = visible_pixels(dataset, pixels.shape) & ~_padding(dataset, pixels)
@@ -114,6 +127,55 @@ def _radiograph(path: Path, dataset: Dataset, argument: Mapping[str, Any], optio
     header.warnings += missing_value_warnings(path.name, pixels, options.invalid_value)
     if not valid.any():
         raise ValueError(f"{path.name}: no pixel is valid: collimator, shutter or padding hide the whole image")
+    located = _located(path, dataset, header, argument, index, pixels, valid)
+    pixels, valid, own = located.pixels, located.valid, located.own
+    if own:
+        if options.states_shades:
+            raise ValueError(f"{path.name}: written by Diff2CT with its scale, so polarity and intensity must be 'auto'")
+        line_integral = modality_values(dataset, pixels)
+        line_integral = line_integral.clip(line_integral[valid].min(), line_integral[valid].max())
+        reasons = located.reasons
+    else:
+        line_integral = _line_integral(dataset, header, pixels, valid, options)
+        shades = ("polarity", "intensity")
+        reasons = {fact: reason for fact, reason in header.reasons.items() if fact in shades or fact in located.reasons}
+        reasons = {**reasons, **located.reasons}
+    return Radiograph(
+        line_integral=line_integral,
+        geometry=located.beam,
+        valid=valid,
+        scale_known=bool(own.get("scale_known", False)),
+        assumed=tuple(reasons),
+        source=path.name,
+        warnings=tuple([*header.warnings, *located.warnings]),
+        examination=NOT_TOLD if own else examination_from_dicom(dataset),
+        reasons=reasons,
+    )
+
+
+@dataclass
+class _Located:
+    """An image with its beam. pixels, valid: upright. own: see `_own_statement`. reasons, warnings: of the beam."""
+
+    pixels: np.ndarray
+    valid: np.ndarray
+    own: dict[str, Any]
+    beam: Beam
+    reasons: dict[str, str]
+    warnings: list[str]
+
+
+def _located(
+    path: Path,
+    dataset: Dataset,
+    header: _Header,
+    argument: Mapping[str, Any],
+    index: int,
+    pixels: np.ndarray,
+    valid: np.ndarray,
+) -> _Located:
+    """argument: the stated geometry. index: of the frame. pixels, valid: (H, W) as stored. Fills `header`."""
+    is_scout = _is_scout(dataset, path.name)
     own = _own_statement(dataset, path.name)
     stated, _ = overrule(argument, own.get("geometry", {}), {})
     is_of_fan = is_scout or _is_scanner(dataset)
@@ -132,28 +194,13 @@ def _radiograph(path: Path, dataset: Dataset, argument: Mapping[str, Any], optio
     setup = C_ARM if dataset.Modality in _C_ARM_MODALITIES else FILM
     beam, reasons, warnings = resolve_beam(path.name, pixels.shape, stated=stated, found=found, setup=setup)
     if own:
-        if options.states_shades:
-            raise ValueError(f"{path.name}: written by Diff2CT with its scale, so polarity and intensity must be 'auto'")
-        line_integral = modality_values(dataset, pixels)
-        line_integral = line_integral.clip(line_integral[valid].min(), line_integral[valid].max())
         reasons = with_earlier_assumptions(own["assumed"], reasons, argument)
     else:
-        line_integral = _line_integral(dataset, header, pixels, valid, options)
         reasons = {**{fact: reason for fact, reason in header.reasons.items() if fact not in stated}, **reasons}
-    return Radiograph(
-        line_integral=line_integral,
-        geometry=beam,
-        valid=valid,
-        scale_known=bool(own.get("scale_known", False)),
-        assumed=tuple(reasons),
-        source=path.name,
-        warnings=tuple([*header.warnings, *warnings]),
-        examination=NOT_TOLD if own else examination_from_dicom(dataset),
-        reasons=reasons,
-    )
+    return _Located(pixels, valid, own, beam, reasons, warnings)
 
 
-def _check_modality(dataset: Dataset, name: str) -> bool:
+def _is_scout(dataset: Dataset, name: str) -> bool:
     """True for the scout of a CT, False for a radiograph, ValueError for everything else."""
     modality = dataset.get("Modality")
     if modality == "CT" and "LOCALIZER" in (dataset.get("ImageType") or []):

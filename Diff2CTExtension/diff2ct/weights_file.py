@@ -5,6 +5,7 @@ What the header must hold is the business of whoever owns the format: see `check
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import stat
@@ -80,7 +81,8 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
             save_file(tensors, temporary, metadata=metadata)
         except SafetensorError as error:
             raise OSError(f"{path}: cannot be written ({error})") from error
-        temporary.chmod(mode)
+        with contextlib.suppress(OSError):  # of disks that keep no modes of their own
+            temporary.chmod(mode)
 
 
 def read_weights(path: str | Path, kind: FileFormat) -> WeightsFile:

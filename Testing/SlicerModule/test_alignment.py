@@ -224,13 +224,13 @@ def test_a_ct_from_afar_is_told_and_can_be_centred_and_moved_from_there(panel, x
 
     ct = add_ct(center_ras=(0.0, 30.0, -900.0))
     choose(panel, ct)
-    wait_until(lambda: "does not reach" in panel.ui.agreementLabel.text)
+    wait_until(lambda: "lies outside" in panel.ui.agreementLabel.text)
     assert "Centre on isocentre" in panel.ui.agreementLabel.text
     click(panel.ui.centerPoseButton)
     settle(panel)
     assert np.allclose(middle(), 0.0, atol=1e-6)
     assert ct.GetParentTransformNode() is panel.parameterNode.poseNode is not None
-    wait_until(lambda: "does not reach" not in panel.ui.agreementLabel.text and "..." not in panel.ui.agreementLabel.text)
+    wait_until(lambda: "lies outside" not in panel.ui.agreementLabel.text and "..." not in panel.ui.agreementLabel.text)
     panel.ui.poseTiltXSlider.value = 20.0
     settle(panel)
     assert np.allclose(middle(), 0.0, atol=1e-6)

@@ -132,7 +132,7 @@ def test_what_speaks_against_a_calibration_stands_beside_its_maps(panel, pair, l
     pair[0].SetAttribute("Diff2CT.provenance", json.dumps({"CalibrationLimits": limits}))
     panel.parameterNode.overlay = Overlay.SUPPORT
     settle(panel)
-    assert panel.ui.overlayLabel.text.startswith("Green: the X-rays settle")
+    assert panel.ui.overlayLabel.text.startswith("Green: settled by the X-rays")
     assert (limits in panel.ui.overlayLabel.text) == said
 
 
@@ -180,7 +180,7 @@ def test_the_difference_lies_over_the_reconstruction_only(panel, pair):
     assert "Blue: below the CT" in panel.ui.overlayLabel.text
     panel.ui.overlayComboBox.currentIndex = 2
     settle(panel)
-    assert "only if two samples or more" in panel.ui.overlayLabel.text
+    assert "needs two samples or more" in panel.ui.overlayLabel.text
 
 
 def test_blue_is_below_the_ct_and_red_above_and_scales_have_the_ends_of_their_maps(panel, pair):

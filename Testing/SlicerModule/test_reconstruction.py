@@ -295,7 +295,7 @@ def test_a_device_that_is_not_there_cannot_be_chosen_unnoticed(panel, xrays):
     assert "the processor, 2 threads" in panel.ui.deviceLabel.text
     panel.ui.deviceComboBox.currentIndex = 1
     settle(panel)
-    assert "Not there on this computer" in panel.ui.deviceLabel.text and panel.ui.reconstructButton.enabled is False
+    assert "Not available on this computer" in panel.ui.deviceLabel.text and panel.ui.reconstructButton.enabled is False
     assert panel.ui.reconstructionSection.text == "Reconstruction: not ready"  # it is not for want of X-rays
 
 

@@ -350,7 +350,7 @@ def test_full_disk_and_memory_are_one_line(call, monkeypatch: pytest.MonkeyPatch
         raise error
 
     monkeypatch.setattr(command, "reconstruct_files", failing)
-    assert_one_line(call(), "No space left" if isinstance(error, OSError) else "not enough memory")
+    assert_one_line(call(), "No space left" if isinstance(error, OSError) else "Not enough memory")
 
 
 def test_drr_command_writes_a_pair_that_reconstructs(call, files: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

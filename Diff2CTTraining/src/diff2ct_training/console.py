@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from diff2ct.process import is_out_of_memory
+from diff2ct.process import in_words, is_out_of_memory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,7 @@ def one_line_errors() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        _fail("not enough memory")
+        _fail(in_words(error))
 
 
 def _fail(message: str) -> None:

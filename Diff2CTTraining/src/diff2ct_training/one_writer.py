@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diff2ct.file_name import check_name
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -27,10 +29,17 @@ _TAKEN = (errno.EACCES, errno.EAGAIN)
 def one_writer(folder: Path) -> Iterator[None]:
     """While the block runs no other process gets into one for `folder`, which is made if needed; ValueError if another is in.
 
-    However a process ends, the system lets go of its lock; the file of that name stays. On a disk without locks there is none.
+    However a process ends, the system lets go of its lock; the file of that name stays. Where a disk has no locks, or the
+    file is another user's, there is none.
     """
+    check_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("ab") as file:
+    try:
+        file = (folder / ".lock").open("ab")
+    except PermissionError:  # of another user of the same folder
+        yield
+        return
+    with file:
         try:
             _lock(file.fileno())
         except OSError as error:

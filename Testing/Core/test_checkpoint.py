@@ -109,6 +109,16 @@ def test_others_may_read_the_file_as_any_new_one(file: Path, tmp_path: Path) -> 
     assert file.stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
+def test_a_disk_that_keeps_no_modes_takes_a_checkpoint(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    file.unlink()
+    save_checkpoint(file, tiny_checkpoint())
+    assert load_checkpoint(file).network_name == "x2noisenet"
+
+
 def test_a_full_disk_leaves_what_was_there(file: Path, full_disk: Any) -> None:
     before = file.read_bytes()
     with full_disk(2000), pytest.raises(OSError, match=r"tiny\.safetensors: cannot be written \(.*too large"):

@@ -149,3 +149,8 @@ def test_a_device_that_gives_memory_and_runs_nothing_is_a_value_error(monkeypatc
 )
 def test_every_way_in_which_a_gpu_runs_out_of_memory_is_told_as_that(words: str) -> None:
     assert in_words(RuntimeError(words)).startswith("Not enough memory (")
+
+
+def test_what_cudnn_says_without_memory_and_in_the_wrong_version_is_told_as_either() -> None:
+    said = in_words(RuntimeError("GET was unable to find an engine to execute this computation"))
+    assert said.startswith("Not enough memory of the GPU, or torch and cuDNN do not fit together (GET was unable")

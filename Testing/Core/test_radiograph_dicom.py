@@ -19,7 +19,7 @@ from diff2ct.examination import NOT_TOLD
 from diff2ct.geometry import BEAMS, Beam, ConeBeam, FanBeam, View, as_kind
 from diff2ct.overlay import match
 from diff2ct.projector import project
-from diff2ct.radiograph import Radiograph, read_radiograph, write_radiograph
+from diff2ct.radiograph import Radiograph, read_beam, read_radiograph, write_radiograph
 from diff2ct.radiograph_pair import check_pair
 from diff2ct.units import hu_to_mu
 from diff2ct.volume_io import read_ct
@@ -316,6 +316,28 @@ def test_without_a_spacing_the_aspect_ratio_still_counts(
     assert max(height_mm, width_mm) == pytest.approx(FILM.image_length_mm) and "detector_spacing_mm" in film.assumed
     ratio = film.geometry.detector_spacing_mm[0] / film.geometry.detector_spacing_mm[1]
     assert ratio == pytest.approx(spacing_mm[0] / spacing_mm[1])
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {},
+        {"ViewPosition": None, "PositionerPrimaryAngle": None},
+        {"PatientOrientation": ["F", "L"], "DistanceSourceToDetector": None, "DistanceSourceToPatient": None},
+        {"ImagerPixelSpacing": None, "Manufacturer": "EOS imaging"},
+    ],
+    ids=["full", "no view", "lying, no distances", "EOS, no spacing"],
+)
+def test_the_geometry_alone_is_that_of_the_radiograph(tmp_path: Path, elements: dict[str, Any]) -> None:
+    path = save_dicom(tmp_path / "x.dcm", marked_codes(beam(View.AP)), **elements)
+    for geometry in (None, {"source_to_detector_mm": 1234.0}, {"kind": "fan"}):
+        whole = read_radiograph(path, view="LL", geometry=geometry)
+        found, assumed = read_beam(path, view="LL", geometry=geometry)
+        assert found == whole.geometry and set(assumed) == set(whole.assumed) - {"polarity", "intensity"}
+    picture = tmp_path / "x.png"
+    picture.write_bytes(b"no DICOM")
+    with pytest.raises(ValueError, match=r"x\.png: not a DICOM file"):
+        read_beam(picture)
 
 
 def test_a_dicom_file_is_one_whatever_it_is_called(tmp_path: Path) -> None:

@@ -45,6 +45,15 @@ def test_a_killed_process_leaves_the_folder_free(holder: subprocess.Popen[bytes]
             pass
 
 
+def test_a_lock_of_another_user_locks_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with one_writer(tmp_path / "group"):
+        assert (tmp_path / "group").is_dir()
+
+
 def test_commands_that_go_on_with_a_folder_refuse_it_meanwhile(holder: subprocess.Popen[bytes], tmp_path: Path) -> None:
     def progress(*_: object, **__: object) -> None: ...
 

@@ -141,9 +141,9 @@ def editedGeometry(beam, assumed, path="", frame=None, **fields):
     rest = tuple(fact for fact in assumed if fact not in known)
     if kind != beam.KIND or {*SIZES, "primary_angle_deg"} & {*facts}:
         view = replace(beam, primary_angle_deg=facts.get("primary_angle_deg", beam.primary_angle_deg)).view
-        sizes = _sizesInFile(beam, assumed, path, frame, kind, view, {fact: facts[fact] for fact in SIZES if fact in facts})
-        if sizes is not None:
-            sizes, guessed = sizes
+        found = _sizesInFile(beam, assumed, path, frame, kind, view, {fact: facts[fact] for fact in SIZES if fact in facts})
+        if found is not None:
+            sizes, guessed = found
             rest = tuple(fact for fact in rest if fact not in SIZES) + guessed
             return beam_from_dict({**beam.to_dict(), "kind": kind, **facts, **sizes}), rest
     if kind != beam.KIND:
@@ -154,11 +154,15 @@ def editedGeometry(beam, assumed, path="", frame=None, **fields):
 
 def _sizesInFile(beam, assumed, path, frame, kind, view, stated):
     """({size: value}, those that are assumed) that a DICOM file tells of a beam of that kind and view, where sizes are `stated`
-    now or were before; None for other files, and for one that tells all, as our own do."""
+    now or were before; None for files that are not there or no DICOM, and for one that tells all, as our own do."""
     from diff2ct.image_file import is_dicom
     from diff2ct.radiograph import read_beam
 
-    if "parallel" in (beam.KIND, kind) or not Path(path).is_file() or not is_dicom(Path(path)):
+    try:
+        isTold = "parallel" not in (beam.KIND, kind) and Path(path).is_file() and is_dicom(Path(path))
+    except OSError:  # a drive that went away
+        isTold = False
+    if not isTold:
         return None
 
     def told(kind, view, stated):
@@ -209,7 +213,7 @@ def readAsView(xray, view):
     if isEdited or not Path(xray.path).is_file():
         return None
     try:
-        new = readXray(xray.path, fallbackView=view, frame=xray.frame, polarity=xray.polarity)
+        new = readXray(xray.path, None, view, xray.frame if xray.frames > 1 else None, xray.polarity)
     except ValueError:
         return None
     for isFlipped, leftRight in ((xray.flippedLeftRight, True), (xray.flippedUpDown, False)):

@@ -119,7 +119,7 @@ def read_dicom_beam(path: Path, options: ReadOptions) -> tuple[Beam, tuple[str, 
 def _radiograph(path: Path, dataset: Dataset, argument: Mapping[str, Any], options: ReadOptions) -> Radiograph:
     """argument: the stated geometry."""
     header = _Header(path.name)
-    _is_scout(dataset, path.name)
+    _is_scout(dataset, path.name)  # refuses what is no X-ray before its pixels are decoded
     index = choose_frame(path.name, count_frames(dataset), options.frame)
     pixels = stored_frame(dataset, path, index)
     valid = visible_pixels(dataset, pixels.shape) & ~_padding(dataset, pixels)

@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from diff2ct.geometry import ConeBeam, FanBeam, as_kind
+from diff2ct.projector import project
+from diff2ct.units import hu_to_mu
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import (
     AcquisitionConfig,
@@ -70,6 +73,31 @@ def test_beams_vary_as_configured() -> None:
             assert 249 < beam.detector_spacing_mm[0] * beam.detector_size[0] / beam.magnification < 421
             assert beam.isocenter_lps == (1.0, 2.0, 3.0)
     assert {f.view.value for f, _ in pairs} == {"AP", "PA"} and {lat.view.value for _, lat in pairs} == {"LL", "RL"}
+
+
+def test_a_share_of_the_pairs_is_scanned_by_a_fan() -> None:
+    """Both views of a pair, level, and with the field of view that a cone would have."""
+    rng, config = np.random.default_rng(0), AcquisitionConfig(fan_share=0.3, angle_sd_deg=3.0)
+    pairs = [random_beams(rng, (1.0, 2.0, 3.0), config) for _ in range(100)]
+    fans = [pair for pair in pairs if isinstance(pair[0], FanBeam)]
+    assert 15 < len(fans) < 45
+    for frontal, lateral in fans:
+        assert isinstance(lateral, FanBeam) and lateral.view.is_lateral
+        for beam in (frontal, lateral):
+            fields_mm = [mm * n for mm, n in zip(beam.patient_spacing_mm, beam.detector_size, strict=True)]
+            assert all(249 < field < 421 for field in fields_mm) and beam.primary_angle_deg % 90 != 0
+    assert all(isinstance(beam, ConeBeam) for pair in pairs if pair not in fans for beam in pair)
+
+
+def test_a_fan_makes_its_own_images() -> None:
+    """Not those of the cone that it agrees with at the isocentre."""
+    body = case(size=(60, 60, 70))
+    made = acquire_views(body, np.random.default_rng(2), replace(CALM, fan_share=1.0), GRID)
+    mu = hu_to_mu(torch.from_numpy(body.hu))
+    for image, beam in zip(made.images, made.beams, strict=True):
+        fan, cone = (project(mu, body.grid, as_kind(beam, kind)) for kind in ("fan", "cone"))
+        alike = [float(torch.corrcoef(torch.stack([image.flatten(), other.flatten()]))[0, 1]) for other in (fan, cone)]
+        assert alike[0] > 0.997 > 0.994 > alike[1]  # a detector saturates, so not 1
 
 
 def test_a_stored_acquisition_comes_back_as_it_was(tmp_path: Path) -> None:

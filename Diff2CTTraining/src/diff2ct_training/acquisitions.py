@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diff2ct.geometry import Beam, ConeBeam, View
+from diff2ct.geometry import Beam, ConeBeam, FanBeam, View, as_kind
 from diff2ct.projector import project
 from diff2ct.simulate import acquire, random_detector
 from diff2ct.units import HU_AIR, hu_to_mu
@@ -28,6 +28,7 @@ class AcquisitionConfig:
 
     isocenter_sd_mm: (x, y, z) about the case's centre. magnification, source_to_detector_mm, field_mm (at the isocentre).
     angle_sd_deg: both angles and roll of each view, known to the condition. pose_error_deg, pose_error_mm: not known to it.
+    fan_share: share of pairs that a fan scans along the body, as EOS does; it stays level, whatever the errors of pose.
     cube_only: share of samples rendered from the reconstruction cube alone, as the paper does; else from the whole scan.
     extend_ends: share of CT samples whose end slices are repeated for 80 mm, since a body does not stop where a scan does.
     ideal_detector: share of X-rays that are plain line integrals; detector_strength: of the others, see `random_detector`.
@@ -41,6 +42,7 @@ class AcquisitionConfig:
     angle_sd_deg: float = 2.0
     pose_error_deg: float = 0.3
     pose_error_mm: float = 0.7
+    fan_share: float = 0.0
     cube_only: float = 0.15
     extend_ends: float = 0.5
     ideal_detector: float = 0.6
@@ -212,8 +214,9 @@ def _random_cube(
 
 
 def random_beams(rng: np.random.Generator, isocenter_lps: tuple[float, float, float], config: AcquisitionConfig) -> list[Beam]:
-    """A frontal and a lateral cone beam about one isocentre; each view has its own distances, as on a bucky table."""
+    """A frontal and a lateral beam of one kind about one isocentre; each view has its own distances, as on a bucky table."""
     beams: list[Beam] = []
+    kind = "fan" if config.fan_share > 0 and rng.random() < config.fan_share else "cone"
     for views in ((View.AP, View.PA), (View.LL, View.RL)):
         nominal = ConeBeam.from_view(
             views[int(rng.integers(2))],
@@ -223,12 +226,14 @@ def random_beams(rng: np.random.Generator, isocenter_lps: tuple[float, float, fl
             detector_size=(config.detector_pixels, config.detector_pixels),
             isocenter_lps=isocenter_lps,
         )
-        beams.append(_tilted(nominal, rng, config.angle_sd_deg))
+        beams.append(_tilted(as_kind(nominal, kind), rng, config.angle_sd_deg))
     return beams
 
 
 def _tilted(beam: Beam, rng: np.random.Generator, sd_deg: float) -> Beam:
     primary, secondary, roll = rng.normal(0, sd_deg, 3)
+    if isinstance(beam, FanBeam):
+        return replace(beam, primary_angle_deg=beam.primary_angle_deg + float(primary))
     return replace(
         beam,
         primary_angle_deg=beam.primary_angle_deg + float(primary),

@@ -35,6 +35,7 @@ def default() -> DenoiserRecipe:
         diffusion=Diffusion(schedule="cosine", zero_terminal_snr=True, prediction="x_0"),
         sampling=Sampling(sampler="renoise", num_steps=4),
         hu_map=HuMap("asinh"),
+        acquisition=AcquisitionConfig(fan_share=0.2),
         optimizer="muon",
         learning_rate=1e-3,
         time_power=2.0,

@@ -121,6 +121,17 @@ def test_uncalibrated_radiographs_are_refused(method, pair: tuple[Radiograph, ..
         method([replace(r, scale_known=False) for r in pair], small_grid)
 
 
+def test_x_rays_of_any_scale_become_line_integrals(pair: tuple[Radiograph, ...], small_grid: VolumeGrid) -> None:
+    """From outlines alone, so whatever gain and offset were; in voxels of 8 mm a hull is thicker than it is taken for."""
+    for gain, offset in ((7.0, -3.0), (0.01, 5.0)):
+        changed = [replace(r, line_integral=gain * r.line_integral + offset, scale_known=False) for r in pair]
+        for found, true in zip(baselines.scaled(changed, small_grid), pair, strict=True):
+            assert found.scale_known
+            slope, air = np.polyfit(true.line_integral.ravel(), found.line_integral.ravel(), 1)
+            assert 0.9 < slope < 1.35 and abs(air) < 0.1  # of up to 5
+    assert baselines.scaled(pair, small_grid) == list(pair)
+
+
 def test_surrounding_grid_keeps_voxels_in_place(small_grid: VolumeGrid) -> None:
     wide = baselines.surrounding_grid(small_grid, (20.0, 0.0, 9.0))
     assert wide.size == (32 + 4, 32, 32 + 6)

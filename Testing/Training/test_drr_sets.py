@@ -20,7 +20,7 @@ from diff2ct_training.checksums import sha256_of
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.drr_sets import DrrSet, render_set
 from diff2ct_training.framing import body_center
-from diff2ct_training.reconstruct_command import read_film, read_geometry
+from diff2ct_training.stated_film import read_film, read_geometry
 from rods import case
 from tiny import tiny_body
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from diff2ct.checkpoint import load_checkpoint, save_checkpoint
+from diff2ct.radiograph import write_radiograph
 from diff2ct.translator import load_translator, save_translator
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training import evaluate_command
 from diff2ct_training.checksums import sha256_of
-from diff2ct_training.drr import BiplanarSetup
+from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoints, run_evaluation, scored_grid, settings_of
 from diff2ct_training.evaluation import run
 from diff2ct_training.evaluation.cases import describe_grid
@@ -50,6 +51,24 @@ def test_command_evaluates_checkpoints_and_baseline(tiny_checkpoint: Path, trunk
     after = {row["method"]: row for row in read_csv(tmp_path / "out" / "per_case.csv")}
     assert after["tiny"]["made_by"] != before[0]["made_by"] and "tiny, one sample" in after
     assert after["flat-body"]["seconds"] == before[2]["seconds"]  # the number of samples is nothing to a baseline
+
+
+def test_real_x_rays_are_scored_beside_drrs_in_their_place(tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path) -> None:
+    write_volume(trunk, tmp_path / "trunk.nrrd")
+    ap, _ = render_radiographs(trunk, BiplanarSetup(pixels=64).beams((0.0, 0.0, 0.0)), "trunk")
+    write_radiograph(replace(ap, line_integral=2 * ap.line_integral + 1, scale_known=False), tmp_path / "ap.png")
+    (tmp_path / "table.csv").write_text("ct,ap,lateral\ntrunk.nrrd,ap.png,\n")
+    request = EvaluationRequest(
+        output=tmp_path / "out", num_phantoms=0, real_xrays=tmp_path / "table.csv", checkpoints=(f"tiny={tiny_checkpoint}",),
+        methods=("tiny", "flat-body", "backprojection"), steps=("2",), samples=("1",),
+    )  # fmt: skip
+    summary = run_evaluation(request, lambda *p: None)
+    assert "## real frontal X-rays" in summary and "## DRRs for real frontal X-rays" in summary
+    assert "of 1 patients in table.csv" in summary
+    scores = {(row["dataset"], row["method"]): row for row in read_csv(tmp_path / "out" / "per_case.csv")}
+    real, drrs = ({m: scores[dataset, m] for m in request.methods} for dataset in dict.fromkeys(key[0] for key in scores))
+    assert real["flat-body"]["ssim_3d_body"] == drrs["flat-body"]["ssim_3d_body"]  # gain and offset do not matter
+    assert real["backprojection"]["mae_hu_body"] != drrs["backprojection"]["mae_hu_body"]  # of a scale that is guessed
 
 
 @pytest.fixture()

@@ -1,7 +1,8 @@
 """What a reconstruction has to beat: methods that learn nothing or next to nothing. Each returns HU (D, H, W) float32 on
 `grid`.
 
-All get the same calibrated radiographs, i.e. line integrals without gain or offset. That flatters `backprojection` and `sirt`.
+`backprojection` and `sirt` need calibrated radiographs, i.e. line integrals without gain or offset; DRRs are, which flatters
+them, and of others `scaled` makes such.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ TV_WEIGHT = 0.01
 OUTSIDE_MM = (64.0, 24.0, 48.0)
 """How far (x, y, z) a trunk reaches beyond the 256 mm cube: wider than deep, and cut only by the X-rays' field above and
 below."""
+AIR_PERCENTILE, DENSE_PERCENTILE = 0.1, 95.0
+HULL_EXCESS = 1.25
+"""By how much a visual hull is thicker than the trunk in it, in X-rays' dense parts: 1.18 to 1.31 in both views of two phantoms
+and a CT."""
 SILHOUETTE_FRACTION = 0.02
 """Share of the image's range above air that counts as body: about 5 mm of tissue in a 250 mm thick patient."""
 
@@ -146,11 +151,16 @@ def fill_body(inside: np.ndarray) -> np.ndarray:
 
 
 def silhouette(radiograph: Radiograph) -> np.ndarray:
-    """Body mask (H, W) of a radiograph. Air is taken as the 0.1 % percentile and dense tissue as the 95 % one, so that neither
-    gain, offset, noise nor metal matters. Where a radiograph has no air at all, nearly all of it is body, as it should be."""
-    image, valid = radiograph.line_integral, radiograph.valid
-    air, dense = np.percentile(image[valid], (0.1, 95.0))
-    return valid & (image > air + SILHOUETTE_FRACTION * (dense - air))
+    """Body mask (H, W) of a radiograph, whatever its gain and offset. Where it shows no air at all, nearly all of it is body,
+    as it should be."""
+    air, dense = _air_and_dense(radiograph)
+    return radiograph.valid & (radiograph.line_integral > air + SILHOUETTE_FRACTION * (dense - air))
+
+
+def _air_and_dense(radiograph: Radiograph) -> tuple[float, float]:
+    """Values of air and of dense tissue: percentiles that neither noise nor metal moves."""
+    air, dense = np.percentile(radiograph.line_integral[radiograph.valid], (AIR_PERCENTILE, DENSE_PERCENTILE))
+    return float(air), float(dense)
 
 
 def visual_hull(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> np.ndarray:
@@ -162,6 +172,22 @@ def visual_hull(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> np.ndarr
         body, seen = lift(images, radiograph.geometry, grid)
         inside &= (body >= 0.5 * seen).numpy()
     return inside
+
+
+def scaled(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> list[Radiograph]:
+    """The radiographs as line integrals: of one whose scale is not known, air is taken for 0 and dense tissue for what it is in
+    an X-ray of `flat_body` over `HULL_EXCESS`, on a grid as wide as that of `sirt`. A guess, but it looks at no truth."""
+    if all(r.scale_known for r in radiographs):
+        return list(radiographs)
+    wide = surrounding_grid(grid, OUTSIDE_MM)
+    body = hu_to_mu(torch.from_numpy(flat_body(radiographs, wide)))
+    return [r if r.scale_known else _as_dense_as(project(body, wide, r.geometry).numpy(), r) for r in radiographs]
+
+
+def _as_dense_as(expected: np.ndarray, radiograph: Radiograph) -> Radiograph:
+    air, dense = _air_and_dense(radiograph)
+    gain = float(np.percentile(expected[radiograph.valid], DENSE_PERCENTILE)) / HULL_EXCESS / (dense - air)
+    return replace(radiograph, line_integral=gain * (radiograph.line_integral - air), scale_known=True)
 
 
 def backprojection(radiographs: Sequence[Radiograph], grid: VolumeGrid) -> np.ndarray:

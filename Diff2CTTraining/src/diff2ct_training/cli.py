@@ -209,9 +209,13 @@ def demo(
 def evaluate(
     output: Output,
     phantoms: Annotated[
-        int | None, typer.Option(help="Evaluation phantoms, seeds from 0. Default: 56, or none beside --cts or --cases.")
+        int | None,
+        typer.Option(help="Evaluation phantoms, seeds from 0. Default: 56, or none beside --cts, --cases, --real-xrays."),
     ] = None,
     cts: Annotated[list[Path] | None, typer.Option(help="CT file, or folder with CTs anywhere below; may be repeated.")] = None,
+    real_xrays: Annotated[
+        Path | None, typer.Option(help="CSV of patients' CTs and their real X-rays in the same frame, see the README.")
+    ] = None,
     cases: Annotated[Path | None, typer.Option(help="Folder that `prepare` wrote.")] = None,
     split: Annotated[str, typer.Option(help="Which of these cases: train, val, test or all.")] = "test",
     checkpoints: Annotated[
@@ -262,10 +266,11 @@ def evaluate(
     from diff2ct_training.evaluate_command import EvaluationRequest, run_evaluation
 
     if phantoms is None:
-        phantoms = 0 if cts or cases else 56
+        phantoms = 0 if cts or cases or real_xrays else 56
     with one_line_errors(), progress_bar("evaluation") as update:
         request = EvaluationRequest(
-            output=output, num_phantoms=phantoms, cts=tuple(cts or ()), cases=cases, split=None if split == "all" else split,
+            output=output, num_phantoms=phantoms, cts=tuple(cts or ()), real_xrays=real_xrays, cases=cases,
+            split=None if split == "all" else split,
             label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()), methods=tuple(methods or ()), labels=labels,
             predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
             lpips=lpips, inception=inception, steps=tuple(steps or ()), samplers=tuple(samplers or ()),

@@ -17,7 +17,7 @@ from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import CUBE_ONLY
 from diff2ct_training.cases import list_cases
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation.cases import REAL_CTS, PlannedCase, describe_grid, plan_cts, plan_phantom, plan_prepared
+from diff2ct_training.evaluation.cases import PlannedCase, describe_grid, plan_cts, plan_phantom, plan_prepared
 from diff2ct_training.evaluation.labels import LABEL_NAMES
 from diff2ct_training.evaluation.methods import (
     BASELINES,
@@ -30,13 +30,13 @@ from diff2ct_training.evaluation.methods import (
     plan_train_mean,
     training_patients,
 )
+from diff2ct_training.evaluation.real_xrays import plan_real_xrays
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.evaluation.seen import seen_by
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
 from diff2ct_training.one_writer import one_writer
 from diff2ct_training.outputs import output_folder
 from diff2ct_training.phantom_seeds import TEST_SEEDS
-from diff2ct_training.scans import Rejected
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.compatibility import COMPATIBILITY
 
@@ -49,8 +49,9 @@ SAMPLES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """num_phantoms: seeds 0, 1, ... cts: what `plan_cts` takes. cases: a folder that `diff2ct prepare` wrote; split: which of
-    them, None for all. checkpoints: [NAME=]FILE, none for the embedded one. methods: names, none for all.
+    """num_phantoms: seeds 0, 1, ... cts: what `plan_cts` takes. real_xrays: a table as `plan_real_xrays` takes it.
+    cases: a folder that `diff2ct prepare` wrote; split: which of them, None for all. checkpoints: [NAME=]FILE, none for the
+    embedded one. methods: names, none for all.
     steps, samplers, samples: VALUE for all checkpoints, NAME=VALUE for one, none for what each checkpoint says and `SAMPLES`.
     translator: real-to-DRR translator that the X-rays go through before checkpoints see them.
     labels: folder with label maps of the CTs; for one that has none there, those that `prepare` would find. predicted_labels:
@@ -64,6 +65,7 @@ class EvaluationRequest:
     output: Path
     num_phantoms: int
     cts: tuple[Path, ...] = ()
+    real_xrays: Path | None = None
     cases: Path | None = None
     split: str | None = None
     checkpoints: tuple[str, ...] = ()
@@ -106,7 +108,7 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
     uses = checkpoint_uses(files, request)
     grid = scored_grid(checkpoints)
     setup = BiplanarSetup()
-    cases, rejected = plan_cases(request, grid, setup)
+    cases, remarks = plan_cases(request, grid, setup)
     methods = {name: plan_checkpoint(checkpoint, uses[name], translator) for name, checkpoint in checkpoints.items()}
     methods = {name: methods.get(name) or plan_method(name, grid, request) for name in wanted}
     total, done = len(cases) * len(methods), 0
@@ -122,7 +124,7 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
         for use, names in seen_by(checkpoint, cases):
             _log.warning("%s was %s %s: its figures there are not those on other patients", name, use, names)
             settings.append((use, f"{name}: {names}"))
-    settings += [("left out", f"{one.source}: {one.reason}") for one in rejected]
+    settings += remarks
     with one_writer(request.output):
         evaluate(
             cases, methods, request.output, scoring=scoring, settings=settings, afresh=request.overwrite,
@@ -138,28 +140,38 @@ def scored_grid(checkpoints: Mapping[str, Checkpoint]) -> VolumeGrid:
     return min(grids, key=lambda grid: (grid.spacing_mm, tuple(-n for n in grid.size)))
 
 
-def plan_cases(request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetup) -> tuple[list[PlannedCase], list[Rejected]]:
-    """All cases of a request, phantoms first, and what looked like a CT and is none."""
+def plan_cases(
+    request: EvaluationRequest, grid: VolumeGrid, setup: BiplanarSetup
+) -> tuple[list[PlannedCase], list[tuple[str, str]]]:
+    """(all cases of a request, phantoms first; what is to be said about them: lines as of `settings_of`)."""
     if not 0 <= request.num_phantoms <= len(TEST_SEEDS):
         raise ValueError(f"--phantoms: got {request.num_phantoms}, accepted are 0 to {len(TEST_SEEDS)}")
-    missing = [str(path) for path in (*request.cts, request.labels) if path is not None and not path.exists()]
+    missing = [
+        str(path) for path in (*request.cts, request.labels, request.real_xrays) if path is not None and not path.exists()
+    ]
     if missing:
-        raise ValueError(f"--cts, --labels: {', '.join(missing)}: no such file or folder")
+        raise ValueError(f"--cts, --labels, --real-xrays: {', '.join(missing)}: no such file or folder")
     scans, rejected = plan_cts(request.cts, grid, setup, request.labels, request.label_scheme)
+    remarks = [("left out", f"{one.source}: {one.reason}") for one in rejected]
     prepared = [] if request.cases is None else list_cases(request.cases, request.split)
     cases = [plan_phantom(seed, grid, setup) for seed in range(request.num_phantoms)]
     cases += scans
     cases += [plan_prepared(path, grid, setup) for path in prepared]
+    if request.real_xrays is not None:
+        real = plan_real_xrays(request.real_xrays, grid, setup, request.labels, request.label_scheme)
+        cases += real.cases
+        how = f"of {len(real.cases) // 2} patients in {request.real_xrays.name}; the DRRs for them along the same rays"
+        remarks += [("real X-rays", sentence) for sentence in (how, *real.remarks)]
     if not cases:
-        raise ValueError("cases: got none, accepted is at least one phantom, CT or prepared case")
-    return cases, rejected
+        raise ValueError("cases: got none, accepted is at least one phantom, CT, prepared case or patient with X-rays")
+    return cases, remarks
 
 
 def labels_found(request: EvaluationRequest, cases: Sequence[PlannedCase], scoring: ScoringOptions) -> list[tuple[str, str]]:
     """How many cases have the label maps that were asked for; ValueError if none has."""
     lines = []
     if request.labels is not None:
-        labelled = [case.has_labels for case in cases if case.dataset == REAL_CTS]
+        labelled = [case.has_labels for case in cases if case.has_labels is not None]
         lines.append(("labels", _share(labelled, "CTs", "--labels", request.labels)))
     for method, folder in scoring.predicted_labels.items():
         labelled = [scoring.labels_of(method, case.name) is not None for case in cases]

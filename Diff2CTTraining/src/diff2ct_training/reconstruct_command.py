@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -10,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.compare import compare_volumes
 from diff2ct.consistency import Consistency
-from diff2ct.geometry import View
 from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import check_device, peak_memory_mb, tune_allocator
-from diff2ct.radiograph import Radiograph, read_radiograph
+from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_pair import check_pair
 from diff2ct.reconstruct import reconstruct
 from diff2ct.told import assumed_values, told, unexplained
@@ -25,10 +22,8 @@ from diff2ct.translator import load_translator
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import WRITTEN_SUFFIXES, read_ct, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, OUTPUT_SUFFIXES, check_distinct, check_output
+from diff2ct_training.stated_film import NAMES_OF_VIEWS, check_in_frame_of_ct, read_film, read_geometry
 
-NAMES_OF_VIEWS = ("ap", "lateral")
-READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
-"""What a geometry file may say about reading an image, beside where it was taken."""
 HOW_TO_STATE = (
     'state what you know of the assumed values in a file for --geometry, {"ap": {...}, "lateral": {...}}, or beside a picture, '
     'as AP.png.json for AP.png; see "Your own X-rays" in the README'
@@ -160,55 +155,11 @@ def _check_outputs(request: ReconstructionRequest) -> None:
     check_distinct({"--output": request.output, "--figure": request.figure, **maps}, inputs)
 
 
-def read_film(name: str, path: Path, view: str | None, frame: int | None, geometry: dict[str, Any]) -> Radiograph:
-    """The X-ray called `name`, "ap" or "lateral"; where its view or frame is not known, the error names the option that tells
-    it."""
-    option, usual = {"ap": ("--ap-view", "AP or PA"), "lateral": ("--lateral-view", "LL or RL")}[name]
-    try:
-        known = None if view is None else View.parse(view)
-    except ValueError:
-        raise ValueError(f"{option}: got {view!r}, accepted is {usual}") from None
-    reading = {key: geometry[key] for key in READING_KEYS if key in geometry}
-    if frame is not None:
-        reading["frame"] = frame
-    beam = {key: value for key, value in geometry.items() if key not in READING_KEYS}
-    try:
-        return read_radiograph(path, view=known, geometry=beam or None, **reading)
-    except ViewNotStatedError:
-        raise ValueError(f"{path.name}: the file does not tell the view; say it with {option}, {usual}") from None
-    except FrameNotStatedError as error:
-        raise ValueError(
-            f"{path.name}: has {error.count} frames; say which with --{name}-frame, 0 to {error.count - 1}"
-        ) from None
-
-
 def _truth(path: Path, radiographs: list[Radiograph]) -> CtVolume:
     """The CT to compare with; ValueError if an X-ray does not tell where it was taken in the CT's frame of reference."""
     for radiograph in radiographs:
-        if "isocenter_lps" in radiograph.assumed:
-            raise ValueError(
-                f"truth: {radiograph.source} does not tell where in the CT's frame of reference it was taken, so scores would "
-                'mean nothing; state "isocenter_lps": [x, y, z] in mm with --geometry'
-            )
+        check_in_frame_of_ct(radiograph)
     return read_ct(path)
-
-
-def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:
-    """The views of a geometry file, by name; none without a file. Their fields are checked where the radiograph is read."""
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise ValueError(f"geometry: {path}: no such file")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks the file's start
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"geometry: {path} is no JSON ({error})") from None
-    if not isinstance(values, dict) or not values or not all(isinstance(v, dict) for v in values.values()):
-        raise ValueError(f'geometry: {path} holds {type(values).__name__}, accepted is {{"ap": {{...}}, "lateral": {{...}}}}')
-    unknown = sorted(set(values) - set(NAMES_OF_VIEWS))
-    if unknown:
-        raise ValueError(f"geometry: unknown {', '.join(unknown)} in {path}, accepted are ap and lateral")
-    return values
 
 
 def caption(seconds: float, metrics: dict[str, float | None] | None) -> list[tuple[str, str]]:

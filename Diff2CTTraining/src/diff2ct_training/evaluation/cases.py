@@ -62,7 +62,8 @@ Make = Callable[[], EvaluationCase]
 class PlannedCase:
     """A case that is rendered when it is needed. identity: everything that decides what it is, as text. patient: whose it is,
     empty for one of whom there is nothing else. origin: what tells it from others wherever it lies, SHA-256 or
-    `phantom_origin`; empty for a CT of these `files`, or where nobody knows. has_labels: of a CT."""
+    `phantom_origin`; empty for a CT of these `files`, or where nobody knows. has_labels: None for one that no label maps can
+    be given for."""
 
     dataset: str
     name: str
@@ -71,7 +72,7 @@ class PlannedCase:
     patient: str = ""
     origin: str = ""
     files: tuple[Path, ...] = ()
-    has_labels: bool = False
+    has_labels: bool | None = None
 
 
 def made(make: Make) -> EvaluationCase | Failed:
@@ -129,12 +130,7 @@ def plan_ct(
     default the file's. scan: what is known of it, for one of several DICOM series in a folder."""
     name = name or ct_name(path)
     files = () if scan is None or scan.series_uid is None else scan.files
-    labels: tuple[LabelFile, ...] = ()
-    known = ""
-    if label_folder is not None and (file := find_labels(label_folder, name)) is not None:
-        labels, known = (LabelFile(file, scheme),), f", {scheme} labels {fingerprint(file)}"
-    elif label_folder is not None and scan is not None and scan.labels:
-        labels, known = scan.labels, f", its own labels {Source(scan.files, scan.labels).labels_sha256[:16]}"
+    labels, known = labels_for(name, label_folder, scheme, scan)
     identity = f"CT {fingerprint(path, files)}{known} on {describe_grid(model_grid)}, X-rays {setup.describe()}"
     make = partial(ct_case, path, model_grid, setup, labels, name=name, scan=scan)
     return PlannedCase(
@@ -146,6 +142,17 @@ def plan_ct(
         files=scan.files if scan is not None else (path,) if path.is_file() else (),
         has_labels=bool(labels),
     )
+
+
+def labels_for(name: str, label_folder: Path | None, scheme: str, scan: Scan | None) -> tuple[tuple[LabelFile, ...], str]:
+    """(label maps of a CT that is scored under `name`, what they are in words); none without a folder or if none is found."""
+    if label_folder is None:
+        return (), ""
+    if (file := find_labels(label_folder, name)) is not None:
+        return (LabelFile(file, scheme),), f", {scheme} labels {fingerprint(file)}"
+    if scan is not None and scan.labels:
+        return scan.labels, f", its own labels {Source(scan.files, scan.labels).labels_sha256[:16]}"
+    return (), ""
 
 
 def plan_prepared(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> PlannedCase:
@@ -189,13 +196,9 @@ def ct_case(
     """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label maps. Others: as in
     `plan_ct`."""
     ct = read_ct(path) if scan is None else scan.read()
-    case = _case_of_scan(REAL_CTS, name or ct_name(path), ct, body_center(ct), model_grid, setup)
-    spacing = acquired_spacing(ct.grid)
-    return replace(
-        case,
-        labels=vertebrae_of(read_label_files(labels, case.grid)) if labels else None,
-        spacing_mm=(spacing["pixel_spacing_mm"], spacing["slice_spacing_mm"]),
-    )
+    name = name or ct_name(path)
+    radiographs = render_radiographs(ct, setup.beams(body_center(ct)), name)
+    return case_of_scan(REAL_CTS, name, ct, radiographs, model_grid, labels)
 
 
 def prepared_case(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> EvaluationCase:
@@ -224,11 +227,22 @@ def prepared_dataset(kind: str, split: str) -> str:
     return f"{'phantoms' if kind == 'phantom' else 'CTs'}, {split} split"
 
 
-def _case_of_scan(
-    dataset: str, name: str, scan: CtVolume, center: tuple[float, float, float], model_grid: VolumeGrid, setup: BiplanarSetup
+def case_of_scan(
+    dataset: str,
+    name: str,
+    scan: CtVolume,
+    radiographs: tuple[Radiograph, Radiograph],
+    model_grid: VolumeGrid,
+    labels: tuple[LabelFile, ...],
 ) -> EvaluationCase:
-    radiographs = render_radiographs(scan, setup.beams(center), name)
-    return _truth_on_grid(dataset, name, scan, radiographs, grid_around_isocenter(model_grid, radiographs))
+    """A case whose truth is a scan as it was read, on `model_grid` moved to the radiographs' isocentre."""
+    case = _truth_on_grid(dataset, name, scan, radiographs, grid_around_isocenter(model_grid, radiographs))
+    spacing = acquired_spacing(scan.grid)
+    return replace(
+        case,
+        labels=vertebrae_of(read_label_files(labels, case.grid)) if labels else None,
+        spacing_mm=(spacing["pixel_spacing_mm"], spacing["slice_spacing_mm"]),
+    )
 
 
 def _truth_on_grid(

@@ -15,6 +15,7 @@ from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
 from diff2ct.diffusion import Sampling, trailing_timesteps
 from diff2ct.metrics import body_mask
+from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import Reconstruction, reconstruct
 from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -143,11 +144,15 @@ def _prediction(result: Reconstruction, grid: VolumeGrid) -> Prediction:
     return Prediction(moved(result.volume.hu), samples, intervals, bounds)  # type: ignore[arg-type]  # two each
 
 
+def _scaled(case: EvaluationCase) -> list[Radiograph]:
+    return baselines.scaled(case.radiographs, case.grid)
+
+
 BASELINES: dict[str, Method] = {
     "flat-body": lambda case: baselines.flat_body(case.radiographs, case.grid),
-    "backprojection": lambda case: baselines.backprojection(case.radiographs, case.grid),
-    "sirt": lambda case: baselines.sirt(case.radiographs, case.grid),
-    "sirt-tv": lambda case: baselines.sirt(case.radiographs, case.grid, tv_weight=baselines.TV_WEIGHT),
+    "backprojection": lambda case: baselines.backprojection(_scaled(case), case.grid),
+    "sirt": lambda case: baselines.sirt(_scaled(case), case.grid),
+    "sirt-tv": lambda case: baselines.sirt(_scaled(case), case.grid, tv_weight=baselines.TV_WEIGHT),
     "oracle-true-body-flat": lambda case: baselines.fill_body(body_mask(torch.from_numpy(case.truth.hu)).numpy()),
     "oracle-truth": lambda case: case.truth.hu,
 }

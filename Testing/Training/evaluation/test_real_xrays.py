@@ -72,8 +72,8 @@ def plan(folder: Path, small_grid: VolumeGrid) -> Plan:
 def test_a_patient_is_two_cases_that_differ_in_the_pixels_alone(
     plan: Plan, films: tuple[Radiograph, Radiograph], body: CtVolume
 ) -> None:
-    planned = plan(name="Anna")
-    assert [(p.dataset, p.name) for p in planned] == [("real X-rays", "Anna"), ("DRRs for real X-rays", "Anna")]
+    planned = plan(name="Anna/B")
+    assert [(p.dataset, p.name) for p in planned] == [("real X-rays", "Anna_B"), ("DRRs for real X-rays", "Anna_B_drrs")]
     real, drrs = (pickle.loads(pickle.dumps(p)).make() for p in planned)
     np.testing.assert_array_equal(real.truth.hu, drrs.truth.hu)
     assert real.grid == drrs.grid and real.grid.center_lps == pytest.approx(ISOCENTER)

@@ -37,7 +37,7 @@ from diff2ct_training.evaluation.cases import (
     labels_for,
 )
 from diff2ct_training.labels import TOTALSEGMENTATOR, LabelFile
-from diff2ct_training.scans import Scan, find_cts
+from diff2ct_training.scans import Scan, find_cts, slug
 from diff2ct_training.stated_film import NAMES_OF_VIEWS, check_in_frame_of_ct, read_film, read_geometry
 
 REQUIRED = ("ct", "ap", "lateral")
@@ -93,8 +93,9 @@ def plan_real_xrays(
     """The cases of a CSV file with the columns `REQUIRED` and any of `OPTIONAL`, two for each row; paths are relative to it.
 
     ct: a file or a folder with one CT. ap, lateral: the X-rays; where one of both is left empty, a DRR about the other's
-    isocentre stands in for it, as `setup` has it and by the same kind of beam. name: default the CT's. geometry: a JSON file as
-    for `diff2ct reconstruct`. Others: where the X-ray does not tell. label_folder, scheme: as in `plan_cts`.
+    isocentre stands in for it, as `setup` has it and by the same kind of beam. name: default the CT's; the case with DRRs is
+    called NAME_drrs. geometry: a JSON file as for `diff2ct reconstruct`. Others: where the X-ray does not tell. label_folder,
+    scheme: as in `plan_cts`.
 
     Raises ValueError, naming the row, on what cannot be read or is not placed in the CT's frame of reference.
     """
@@ -114,7 +115,7 @@ def plan_real_xrays(
         identity = f"CT {ct}{known} on {describe_grid(model_grid)}, X-rays {seen}, rays {rays}"
         for drrs in (False, True):
             make = partial(real_case, patient, model_grid, setup, labels, drrs=drrs)
-            planned = PlannedCase(_dataset(patient, drrs), patient.name, f"{identity}{', as DRRs' * drrs}", make)
+            planned = PlannedCase(*_dataset_and_name(patient, drrs), f"{identity}{', as DRRs' * drrs}", make)
             cases.append(replace(planned, patient=patient.scan.patient, files=patient.scan.files, has_labels=bool(labels)))
     return PlannedXrays(cases, remarks)
 
@@ -131,7 +132,7 @@ def real_case(
     for radiograph in real.values():
         _check_agreement(radiograph, ct)
     first, second = (rendered if drrs else {**rendered, **real}).values()
-    return case_of_scan(_dataset(patient, drrs), patient.name, ct, (first, second), model_grid, labels)
+    return case_of_scan(*_dataset_and_name(patient, drrs), ct, (first, second), model_grid, labels)
 
 
 def read_table(table: Path) -> list[RealPatient]:
@@ -177,7 +178,7 @@ def _patient(row: Mapping[str, str], folder: Path) -> RealPatient:
         for name in NAMES_OF_VIEWS
         if name in paths
     }
-    return RealPatient(row.get("name") or ct_name(paths["ct"]), scans[0], films)
+    return RealPatient(slug(row.get("name") or ct_name(paths["ct"])), scans[0], films)
 
 
 def _frame(column: str, text: str) -> int | None:
@@ -209,10 +210,10 @@ def _check_agreement(radiograph: Radiograph, ct: CtVolume) -> None:
         )
 
 
-def _dataset(patient: RealPatient, drrs: bool) -> str:
-    """What is real of the X-rays: figures of different kinds are never averaged."""
+def _dataset_and_name(patient: RealPatient, drrs: bool) -> tuple[str, str]:
+    """What is real of the X-rays, as figures of different kinds are never averaged, and what the case's files are called."""
     only = "" if len(patient.films) == len(NAMES_OF_VIEWS) else "".join(f"{SIDES[name]} " for name in patient.films)
-    return f"DRRs for real {only}X-rays" if drrs else f"real {only}X-rays"
+    return (f"DRRs for real {only}X-rays", f"{patient.name}_drrs") if drrs else (f"real {only}X-rays", patient.name)
 
 
 def _hash(radiograph: Radiograph) -> str:

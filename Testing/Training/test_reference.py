@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from diff2ct_training.acquisitions import AcquisitionConfig
 from diff2ct_training.phantom_seeds import phantom_case_name
-from diff2ct_training.reference import NAME, check_reference, differences, read_reference, reference_seeds, write_reference
+from diff2ct_training.recipes import default
+from diff2ct_training.reference import (
+    NAME,
+    check_reference,
+    differences,
+    read_reference,
+    reference_acquisition,
+    reference_seeds,
+    write_reference,
+)
 
 
 def test_the_papers_numbers() -> None:
@@ -39,3 +50,9 @@ def test_a_folder_is_checked(tmp_path: Path) -> None:
     (tmp_path / "phantom_000003.json").write_text(json.dumps({**description, "split": "train"}))
     with pytest.raises(ValueError, match=r"phantom_000003 is not the reference patient: .*split is train, not test"):
         check_reference(NAME, tmp_path)
+
+
+def test_the_reference_is_x_rayed_by_cones_as_it_was_when_it_was_fixed() -> None:
+    """Whatever else recipes come to draw: the table that is committed is of these X-rays."""
+    drawn, fixed = default().acquisition, reference_acquisition(default().acquisition)
+    assert drawn.fan_share > 0 and fixed == replace(drawn, fan_share=0.0) == AcquisitionConfig()

@@ -16,7 +16,7 @@ from diff2ct_training.prepare import CaseOptions, prepare, prepare_xrays
 from diff2ct_training.prepare_report import SUMMARY, in_several_splits, verify
 from diff2ct_training.recipe import Recipe
 from diff2ct_training.recipes import recipe_named
-from diff2ct_training.reference import check_reference, reference_seeds
+from diff2ct_training.reference import check_reference, reference_acquisition, reference_seeds
 from diff2ct_training.scans import AUTO, Rejected, Scan, find_cts
 from diff2ct_training.splits import PAPER_SPLIT, SplitRule
 from diff2ct_training.volume_samples import VolumeRecipe
@@ -110,10 +110,11 @@ def _prepare(
         lines.append(check_reference(request.reference, request.output))
     if isinstance(recipe, VolumeRecipe | CycleGanRecipe) and request.num_xrays:
         on_progress(0, len(list_cases(request.output)))
+        acquisition = reference_acquisition(recipe.acquisition) if request.reference else recipe.acquisition
         count = prepare_xrays(
             request.output,
             request.num_xrays,
-            recipe.acquisition,
+            acquisition,
             recipe.grid,
             style=request.style,
             workers=request.workers,

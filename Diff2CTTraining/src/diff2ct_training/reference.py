@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from diff2ct.phantom import make_phantom
+from diff2ct_training.acquisitions import AcquisitionConfig
 from diff2ct_training.cases import describe_case
 from diff2ct_training.framing import SPACING_MM
 from diff2ct_training.phantom_seeds import TEST_SEEDS, phantom_case_name, phantom_split, training_seeds
@@ -34,6 +36,12 @@ def reference_seeds(name: str) -> tuple[int, ...]:
     if name != NAME:
         raise ValueError(f"--reference: got {name!r}, accepted is {NAME}")
     return (*TEST_SEEDS[:NUM_TEST], *training_seeds(NUM_TRAINING))
+
+
+def reference_acquisition(recipes: AcquisitionConfig) -> AcquisitionConfig:
+    """How the patients of a reference data set are X-rayed: as a recipe has it, but by cones alone, as they were when it was
+    fixed."""
+    return replace(recipes, fan_share=0.0)
 
 
 def reference_row(seed: int) -> dict[str, str]:

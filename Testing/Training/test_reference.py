@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from diff2ct_training import prepare_command
 from diff2ct_training.acquisitions import AcquisitionConfig
 from diff2ct_training.phantom_seeds import phantom_case_name
 from diff2ct_training.recipes import default
@@ -16,7 +17,6 @@ from diff2ct_training.reference import (
     check_reference,
     differences,
     read_reference,
-    reference_acquisition,
     reference_seeds,
     write_reference,
 )
@@ -52,7 +52,17 @@ def test_a_folder_is_checked(tmp_path: Path) -> None:
         check_reference(NAME, tmp_path)
 
 
-def test_the_reference_is_x_rayed_by_cones_as_it_was_when_it_was_fixed() -> None:
-    """Whatever else recipes come to draw: the table that is committed is of these X-rays."""
-    drawn, fixed = default().acquisition, reference_acquisition(default().acquisition)
-    assert drawn.fan_share > 0 and fixed == replace(drawn, fan_share=0.0) == AcquisitionConfig()
+def test_the_reference_is_x_rayed_by_cones_as_it_was_when_it_was_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else recipes come to draw: the results that are committed are of such X-rays."""
+    assert default().acquisition.fan_share > 0
+    drawn: list[AcquisitionConfig] = []
+    monkeypatch.setattr(prepare_command, "reference_seeds", lambda name: (10000,))
+    monkeypatch.setattr(prepare_command, "check_reference", lambda name, folder: "")
+    monkeypatch.setattr(prepare_command, "prepare_xrays", lambda folder, count, config, *others, **more: drawn.append(config))
+    for reference, num_phantoms in ((NAME, 0), (None, 1)):
+        request = prepare_command.PrepareRequest(
+            output=tmp_path / str(reference), reference=reference, num_phantoms=num_phantoms, num_xrays=1
+        )
+        prepare_command.run_preparation(request, on_progress=lambda *_, **__: None)
+    assert drawn == [replace(default().acquisition, fan_share=0.0), default().acquisition]
+    assert drawn[0] == AcquisitionConfig()

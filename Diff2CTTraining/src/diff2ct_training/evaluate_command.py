@@ -160,10 +160,14 @@ def plan_cases(
     if request.real_xrays is not None:
         real = plan_real_xrays(request.real_xrays, grid, setup, request.labels, request.label_scheme)
         cases += real.cases
-        how = f"of {len(real.cases) // 2} patients in {request.real_xrays.name}; the DRRs for them along the same rays"
+        for sentence in real.remarks:
+            _log.warning("%s", sentence)
+        how = f"{len(real.cases) // 2} rows of {request.real_xrays.name}; the DRRs for them along the same rays"
         remarks += [("real X-rays", sentence) for sentence in (how, *real.remarks)]
+        remarks += [("left out", f"{one.source}: {one.reason}") for one in real.rejected]
     if not cases:
-        raise ValueError("cases: got none, accepted is at least one phantom, CT, prepared case or patient with X-rays")
+        why = "; ".join(text for name, text in remarks if name == "left out")
+        raise ValueError(f"cases: got none{f' ({why})' if why else ''}, accepted is at least one phantom, CT, case or patient")
     return cases, remarks
 
 
@@ -262,7 +266,8 @@ def settings_of(
         lines.append((name, f"{checkpoint.network_name}, checkpoint {checkpoint.sha256[:12]}, {how}"))
     lines += [(name, methods[name].identity) for name in (TRAIN_MEAN, NEAREST) if name in methods]
     lines.append(("scored on", describe_grid(grid)))
-    lines.append(("X-rays", f"noiseless line integrals of the whole body or scan, {setup.describe()}"))
+    if request.num_phantoms or request.cts or request.cases:
+        lines.append(("X-rays", f"noiseless line integrals of the whole body or scan, {setup.describe()}"))
     if translator is not None and request.translator is not None:
         how = f"of checkpoints, real to DRR by translator {request.translator.name} {translator.sha256[:12]}"
         lines.append(("X-ray style", how))

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diff2ct.geometry import FanBeam, as_kind
+from diff2ct.geometry import Beam, FanBeam, as_kind
 from diff2ct.radiograph import Radiograph, write_radiograph
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.cases import PlannedCase
-from diff2ct_training.evaluation.real_xrays import MIN_AGREEMENT, plan_real_xrays, read_table
+from diff2ct_training.evaluation.real_xray_table import read_table
+from diff2ct_training.evaluation.real_xrays import MIN_AGREEMENT, plan_real_xrays
 
 SETUP = BiplanarSetup(pixels=64)
 ISOCENTER = (4.0, -6.0, 10.0)
@@ -34,11 +35,17 @@ def body(trunk: CtVolume) -> CtVolume:
 
 @pytest.fixture(scope="module")
 def films(body: CtVolume) -> tuple[Radiograph, Radiograph]:
-    """Of a detector with gain, offset, noise and its own distances."""
+    """Of a detector with gain, offset, noise, a collimator and its own distances."""
     setup = BiplanarSetup(pixels=150, source_to_detector_mm=1400.0, source_to_isocenter_mm=1100.0)
-    noise = np.random.default_rng(0)
+    noise, valid = np.random.default_rng(0), np.ones((150, 150), bool)
+    valid[:, :30] = False
     first, second = (
-        replace(r, line_integral=3 * r.line_integral + 1 + noise.normal(0, 0.01, r.line_integral.shape), scale_known=False)
+        replace(
+            r,
+            line_integral=3 * r.line_integral + 1 + noise.normal(0, 0.01, r.line_integral.shape),
+            valid=valid,
+            scale_known=False,
+        )
         for r in render_radiographs(body, setup.beams(ISOCENTER), "film")
     )
     return first, second
@@ -79,9 +86,11 @@ def test_a_patient_is_two_cases_that_differ_in_the_pixels_alone(
     assert real.grid == drrs.grid and real.grid.center_lps == pytest.approx(ISOCENTER)
     assert real.spacing_mm == pytest.approx((4.0, 4.0))
     for one, other, film in zip(real.radiographs, drrs.radiographs, films, strict=True):
-        assert one.geometry == other.geometry and not one.scale_known and other.scale_known
+        assert one.geometry == other.geometry and one.scale_known is other.scale_known is False  # so neither is made consistent
+        np.testing.assert_array_equal(one.valid, other.valid)
+        assert 0.75 < one.valid.mean() < 0.85
         assert one.geometry.source_to_detector_mm == film.geometry.source_to_detector_mm == 1400.0  # type: ignore[union-attr]
-        np.testing.assert_allclose(one.line_integral, 3 * other.line_integral + 1, atol=0.15)
+        np.testing.assert_allclose(one.line_integral[one.valid], 3 * other.line_integral[one.valid] + 1, atol=0.15)
 
 
 @pytest.mark.parametrize(("given", "drawn", "dataset"), [(0, 1, "real frontal X-rays"), (1, 0, "real lateral X-rays")])
@@ -133,6 +142,41 @@ def test_an_x_ray_of_another_place_is_refused(folder: Path, films: tuple[Radiogr
         case.make()
 
 
+@pytest.mark.parametrize("off_mm", [0.0, 40.0, -90.0])
+def test_the_cube_of_scouts_is_at_the_height_of_their_ct(
+    folder: Path, body: CtVolume, films: tuple[Radiograph, Radiograph], plan: Plan, off_mm: float
+) -> None:
+    """Wherever the middle of the scouts is; a fan's rays are the same about any height."""
+    scouts = [as_kind(replace(film.geometry, isocenter_lps=(4.0, -6.0, 10.0 + off_mm)), "fan") for film in films]
+    tall = [resized_rows(scout, 500) for scout in scouts]
+    for name, radiograph in zip(("ap", "lateral"), render_radiographs(body, (tall[0], tall[1]), "scout"), strict=True):
+        write_radiograph(radiograph, folder / f"{name}.nrrd")
+    case = plan(ap="ap.nrrd", lateral="lateral.nrrd")[0].make()
+    assert case.grid.center_lps[2] == pytest.approx(body.grid.center_lps[2])
+    points = np.random.default_rng(0).uniform(-80, 80, (9, 3))
+    for radiograph, beam in zip(case.radiographs, tall, strict=True):
+        expected = beam.project_points(points)
+        scale = radiograph.geometry.detector_size[0] / beam.detector_size[0]
+        found = radiograph.geometry.project_points(points)
+        np.testing.assert_allclose((found + 0.5) / scale, expected + 0.5, atol=1e-6)
+
+
+def resized_rows(fan: Beam, rows: int) -> Beam:
+    """As many rows around the middle, so that the fan's way is longer."""
+    return replace(fan, detector_size=(rows, fan.detector_size[1]), principal_point=((rows - 1) / 2, fan.principal_point[1]))
+
+
+def test_a_ct_that_is_hardly_in_the_cube_is_refused(
+    folder: Path, body: CtVolume, films: tuple[Radiograph, Radiograph], small_grid: VolumeGrid
+) -> None:
+    for number, film in enumerate(films):
+        low = replace(film.geometry, isocenter_lps=(4.0, -6.0, -290.0), detector_size=(400, 150), principal_point=(249.5, 74.5))
+        write_radiograph(render_radiographs(body, (low, low), "low")[0], folder / f"low{number}.nrrd")
+    (case, _) = plan_real_xrays(table(folder, ap="low0.nrrd", lateral="low1.nrrd"), small_grid, SETUP).cases
+    with pytest.raises(ValueError, match=r"the CT fills \d+% of the cube about the X-rays' isocentre .*accepted are 25%"):
+        case.make()
+
+
 def test_remarks_tell_what_is_assumed(folder: Path, small_grid: VolumeGrid, films: tuple[Radiograph, Radiograph]) -> None:
     (folder / "ap.png.json").unlink()
     stated = films[0].geometry.to_dict()
@@ -142,16 +186,47 @@ def test_remarks_tell_what_is_assumed(folder: Path, small_grid: VolumeGrid, film
     assert any(r.startswith("patient_ct: ") and '"source_to_detector_mm"' in r for r in remarks)
 
 
+def test_remarks_tell_views_that_do_not_fit(folder: Path, small_grid: VolumeGrid, films: tuple[Radiograph, Radiograph]) -> None:
+    moved = replace(films[1].geometry, isocenter_lps=(4.0, -6.0, 30.0))
+    write_radiograph(replace(films[1], geometry=moved), folder / "moved.png")
+    remarks = plan_real_xrays(table(folder, lateral="moved.png"), small_grid, SETUP).remarks
+    assert any("isocentres of the two views lie 20.0 mm apart" in remark for remark in remarks)
+
+
+def test_rows_are_patients_of_their_own_unless_the_table_says_otherwise(plan: Plan) -> None:
+    """Whatever the CTs' files are called: ct.nii.gz, most often."""
+    assert {case.patient for case in plan()} == {""}
+    assert {case.patient for case in plan(patient="P7")} == {"P7"}
+
+
+def test_whether_the_scale_is_known_is_part_of_what_a_case_is(folder: Path, plan: Plan) -> None:
+    before = plan()[0].identity
+    side = json.loads((folder / "ap.png.json").read_text())
+    (folder / "ap.png.json").write_text(json.dumps({**side, "scale_known": True}))
+    assert plan()[0].identity != before
+
+
+def test_label_maps_are_found_by_the_rows_name_and_by_the_cts(folder: Path, body: CtVolume, small_grid: VolumeGrid) -> None:
+    (folder / "labels").mkdir()
+    label_map = CtVolume(np.where(body.hu > 500, 28.0, 0.0), body.grid)
+    for name in ("Anna B", "patient_ct_vertebrae"):
+        file = folder / "labels" / f"{name}.nii.gz"
+        write_volume(label_map, file)
+        real, drrs = plan_real_xrays(table(folder, name="Anna B"), small_grid, SETUP, folder / "labels").cases
+        assert real.has_labels and drrs.has_labels is None  # counted once
+        assert all(case.make().labels.any() for case in (real, drrs))  # type: ignore[union-attr]
+        file.unlink()
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"ap": "", "lateral": ""}, "row 1: accepted is a ct with ap, lateral or both"),
-        ({"ct": ""}, "row 1: accepted is a ct"),
-        ({"ap": "none.png"}, "row 1: ap: .*none.png: no such file"),
-        ({"ap": "lateral.png"}, "patient_ct: lateral.png is LL, accepted as ap is a frontal X-ray"),
-        ({"ap_frame": "-1"}, "row 1: ap_frame: got '-1', accepted is a frame's number"),
-        ({"side": "left"}, "has 1 rows with the columns ct, ap, lateral, side; accepted are ct, ap, lateral"),
-        ({"ap_view": "top"}, "column ap_view: got 'top', accepted is AP or PA"),
+        ({"ap": "", "lateral": ""}, "line 2: accepted is a ct with ap, lateral or both"),
+        ({"ct": ""}, "line 2: accepted is a ct"),
+        ({"ap": "none.png"}, "line 2: ap: .*none.png: no such file"),
+        ({"ap_frame": "-1"}, "line 2: ap_frame: got '-1', accepted is a frame's number"),
+        ({"side": "left"}, "has 1 rows with the columns ct, ap, lateral, side; accepted is CSV in UTF-8"),
+        ({"ct": "ap.png"}, "line 2: ct: no CT in"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_told(plan: Plan, row: dict[str, str], message: str) -> None:
@@ -159,24 +234,58 @@ def test_what_is_wrong_with_a_row_is_told(plan: Plan, row: dict[str, str], messa
         plan(**row)
 
 
-def test_an_x_ray_without_a_place_in_the_frame_of_the_ct_is_refused(folder: Path, plan: Plan) -> None:
-    (folder / "ap.png.json").unlink()
-    with pytest.raises(ValueError, match=r"patient_ct: .*does not tell where in the CT's frame"):
-        plan(ap_view="AP")
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"ap": "lateral.png"}, "lateral.png is LL, accepted as ap is a frontal X-ray"),
+        ({"ap_view": "top"}, "column ap_view: got 'top', accepted is AP or PA"),
+        ({"ap": "unplaced.png", "ap_view": "AP"}, "does not tell where in the CT's frame"),
+        ({"ap": "damaged.png"}, "damaged.png"),
+    ],
+)
+def test_a_patient_with_an_x_ray_that_cannot_be_used_is_left_out(
+    folder: Path, small_grid: VolumeGrid, row: dict[str, str], reason: str
+) -> None:
+    (folder / "unplaced.png").write_bytes((folder / "ap.png").read_bytes())
+    (folder / "damaged.png").write_bytes((folder / "ap.png").read_bytes()[:200])
+    planned = plan_real_xrays(table(folder, **row), small_grid, SETUP)
+    assert not planned.cases
+    (rejected,) = planned.rejected
+    assert rejected.source == "patient_ct" and reason in rejected.reason
 
 
-def test_a_folder_with_several_cts_is_refused(folder: Path, body: CtVolume) -> None:
-    (folder / "cts").mkdir()
+def test_one_of_several_series_is_named_by_one_of_its_files(folder: Path, body: CtVolume) -> None:
+    """As a study of two kernels has them."""
+    (folder / "study").mkdir()
     for name in "ab":
-        write_volume(body, folder / "cts" / f"{name}.nrrd")
-    with pytest.raises(ValueError, match="row 1: ct: 2 CTs in"):
-        read_table(table(folder, ct="cts"))
+        write_volume(body, folder / "study" / name)
+    with pytest.raises(ValueError, match=r"line 2: ct: 2 CTs in .*accepted is one; name a file of the wanted one, such as"):
+        read_table(table(folder, ct="study"))
+    wanted = sorted((folder / "study" / "b").iterdir())[3]
+    (patient,) = read_table(table(folder, ct=str(wanted.relative_to(folder)), name="P1"))
+    assert wanted in patient.scan.files and {file.parent.name for file in patient.scan.files} == {"b"}
 
 
-def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_bytes(b"ct,ap\nx,y\n")
-    with pytest.raises(ValueError, match="1 rows with the columns ct, ap; accepted are ct, ap, lateral"):
-        read_table(tmp_path / "table.csv")
-    (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="cannot be read as CSV"):
-        read_table(tmp_path / "table.csv")
+def test_tables_as_spreadsheets_write_them(folder: Path) -> None:
+    text = "\ufeffct, ap ,lateral,name\r\npatient_ct.nrrd,ap.png,,Änne\r\npatient_ct.nrrd,,lateral.png\r\n,,,\r\n\r\n"
+    (folder / "table.csv").write_bytes(text.encode())
+    assert [patient.name for patient in read_table(folder / "table.csv")] == ["Änne", "patient_ct"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ct,ap\nx,y\n", "1 rows with the columns ct, ap; accepted is CSV in UTF-8, separated by commas"),
+        ("ct;ap;lateral\nx;y;z\n", "the columns ct;ap;lateral; accepted is CSV in UTF-8, separated by commas"),
+        ("ct,ap,lateral,ap\nx,y,z,w\n", "the columns ct, ap, lateral, ap; accepted"),
+        ("ct,ap,lateral\n", "0 rows"),
+        ("ct,ap,lateral\npatient_ct.nrrd,ap.png,lateral.png,PA\n", "line 2: 4 values for 3 columns"),
+        ("ct,ap,lateral\n" + 2 * "patient_ct.nrrd,ap.png,\n", "several rows called patient_ct"),
+        ("ct,ap,lateral\nx,y,z\nu,v,\n", "line 2: ct: .*no such file; line 3: ct: .*no such file"),
+        (b"\xff\xfe\x00", "cannot be read .*UTF-8"),
+    ],
+)
+def test_a_table_that_is_not_right_is_refused(folder: Path, text: str | bytes, message: str) -> None:
+    (folder / "table.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message):
+        read_table(folder / "table.csv")

@@ -130,7 +130,7 @@ def plan_ct(
     default the file's. scan: what is known of it, for one of several DICOM series in a folder."""
     name = name or ct_name(path)
     files = () if scan is None or scan.series_uid is None else scan.files
-    labels, known = labels_for(name, label_folder, scheme, scan)
+    labels, known = labels_for((name,), label_folder, scheme, scan)
     identity = f"CT {fingerprint(path, files)}{known} on {describe_grid(model_grid)}, X-rays {setup.describe()}"
     make = partial(ct_case, path, model_grid, setup, labels, name=name, scan=scan)
     return PlannedCase(
@@ -144,12 +144,16 @@ def plan_ct(
     )
 
 
-def labels_for(name: str, label_folder: Path | None, scheme: str, scan: Scan | None) -> tuple[tuple[LabelFile, ...], str]:
-    """(label maps of a CT that is scored under `name`, what they are in words); none without a folder or if none is found."""
+def labels_for(
+    names: Sequence[str], label_folder: Path | None, scheme: str, scan: Scan | None
+) -> tuple[tuple[LabelFile, ...], str]:
+    """(label maps of a CT, what they are in words); none without a folder or if none is found. names: under which it may have
+    one in the folder."""
     if label_folder is None:
         return (), ""
-    if (file := find_labels(label_folder, name)) is not None:
-        return (LabelFile(file, scheme),), f", {scheme} labels {fingerprint(file)}"
+    for name in names:
+        if (file := find_labels(label_folder, name)) is not None:
+            return (LabelFile(file, scheme),), f", {scheme} labels {fingerprint(file)}"
     if scan is not None and scan.labels:
         return scan.labels, f", its own labels {Source(scan.files, scan.labels).labels_sha256[:16]}"
     return (), ""

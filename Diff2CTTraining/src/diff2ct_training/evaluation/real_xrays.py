@@ -1,28 +1,28 @@
 """Real X-rays of patients whose CT is known in the same frame of reference: what a reconstruction is worth outside the DRRs
 that it has learnt from.
 
-Each patient is two cases: the X-rays as they are, and DRRs of the CT along the very same rays in their place. What the second
-loses is what two views cannot tell; what the first loses beside it is what scatter, detectors, processing and a pose that is
-not quite right cost. Scouts serve, whose headers place them in the frame of their CT, and films after a 2D/3D registration.
+Each patient is two cases: the X-rays as they are, and DRRs of the CT along the very same rays in their place, hidden where the
+X-rays are and taken for as little calibrated. What the second loses is what two views cannot tell; what the first loses beside
+it is what scatter, detectors, processing, a pose that is not quite right and a body that goes on where its CT ends cost. Scouts
+serve, whose headers place them in the frame of their CT, and films after a 2D/3D registration.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from diff2ct.geometry import Beam, as_kind
+from diff2ct.geometry import Beam, FanBeam, as_kind
 from diff2ct.overlay import crop_bands, match
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
+from diff2ct.radiograph_pair import check_pair
 from diff2ct.told import told
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -36,51 +36,26 @@ from diff2ct_training.evaluation.cases import (
     fingerprint,
     labels_for,
 )
+from diff2ct_training.evaluation.real_xray_table import SIDES, RealPatient, read_table
 from diff2ct_training.labels import TOTALSEGMENTATOR, LabelFile
-from diff2ct_training.scans import Scan, find_cts, slug
-from diff2ct_training.stated_film import NAMES_OF_VIEWS, check_in_frame_of_ct, read_film, read_geometry
+from diff2ct_training.scans import Rejected
+from diff2ct_training.stated_film import NAMES_OF_VIEWS
 
-REQUIRED = ("ct", "ap", "lateral")
-OPTIONAL = ("name", "geometry", "ap_view", "lateral_view", "ap_frame", "lateral_frame")
-PIXEL_MM = 1.0
-"""At the isocentre, to which finer X-rays are averaged, as are the DRRs in their place: half a voxel of the model."""
 AGREEMENT_MM, MIN_AGREEMENT = 3.0, 0.35
 """Gradient correlation of X-ray and DRR (`overlay.match`), in pixels of so many mm, below which an X-ray is not taken for one
 of this CT in its place. A real scout has 0.75 over its CT, 5 mm beside it 0.51, 10 mm 0.34, and mirrored 0.29."""
-SIDES = {"ap": "frontal", "lateral": "lateral"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Film:
-    """An X-ray file and what the table states of it, as `stated_film.read_film` takes it."""
-
-    path: Path
-    view: str | None = None
-    frame: int | None = None
-    geometry: Mapping[str, Any] = field(default_factory=dict)
-
-    def read(self, name: str) -> Radiograph:
-        """The X-ray called `name`, with pixels of `PIXEL_MM`. Raises ValueError if it is not placed in the frame of the CT."""
-        radiograph = read_film(name, self.path, self.view, self.frame, self.geometry, option="column {}_{}")
-        check_in_frame_of_ct(radiograph)
-        return radiograph.resized(patient_spacing_mm=PIXEL_MM)
-
-
-@dataclass(frozen=True)
-class RealPatient:
-    """A row of the table. films: by name of the view, one or both."""
-
-    name: str
-    scan: Scan
-    films: Mapping[str, Film]
+MIN_KNOWN = 0.25
+"""Share of the cube that the CT must fill for its scores to stand beside others."""
 
 
 @dataclass(frozen=True)
 class PlannedXrays:
-    """remarks: sentences about what is odd or assumed in the X-rays, with the patient's name."""
+    """remarks: sentences about what is odd or assumed in the X-rays, with the case's name. rejected: patients of whom an X-ray
+    cannot be used."""
 
     cases: list[PlannedCase]
     remarks: list[str]
+    rejected: list[Rejected]
 
 
 def plan_real_xrays(
@@ -90,109 +65,94 @@ def plan_real_xrays(
     label_folder: Path | None = None,
     scheme: str = TOTALSEGMENTATOR,
 ) -> PlannedXrays:
-    """The cases of a CSV file with the columns `REQUIRED` and any of `OPTIONAL`, two for each row; paths are relative to it.
+    """The cases of a table as `read_table` takes it, two for each row; the one with DRRs is called NAME_drrs.
 
-    ct: a file or a folder with one CT. ap, lateral: the X-rays; where one of both is left empty, a DRR about the other's
-    isocentre stands in for it, as `setup` has it and by the same kind of beam. name: default the CT's; the case with DRRs is
-    called NAME_drrs. geometry: a JSON file as for `diff2ct reconstruct`. Others: where the X-ray does not tell. label_folder,
-    scheme: as in `plan_cts`.
-
-    Raises ValueError, naming the row, on what cannot be read or is not placed in the CT's frame of reference.
+    For a view that there is not, a DRR about the other's isocentre stands in, as `setup` has it and by the same kind of beam.
+    label_folder, scheme: as in `plan_cts`. Raises ValueError on a table that is not right.
     """
-    cases, remarks = [], []
-    for patient in read_table(table):
+    planned = PlannedXrays([], [], [])
+    for patient in read_table(table, scheme):
         try:
             real = {name: film.read(name) for name, film in patient.films.items()}
-            beams = _beams(real, setup)
+            said = told(list(real.values()))
+            doubts = [*said.warnings, *(check_pair(real["ap"], real["lateral"]) if len(real) > 1 else ()), *said.doubts]
         except ValueError as error:
-            raise ValueError(f"--real-xrays: {patient.name}: {error}") from None
-        found = told(list(real.values()))
-        remarks += [f"{patient.name}: {sentence}" for sentence in (*found.warnings, *found.doubts)]
-        labels, known = labels_for(patient.name, label_folder, scheme, patient.scan)
-        ct = fingerprint(patient.scan.path, patient.scan.files if patient.scan.series_uid else ())
-        seen = ", ".join(f"{name} {_hash(radiograph)}" for name, radiograph in real.items())
-        rays = ", ".join(str(beam.to_dict()) for beam in beams.values())
-        identity = f"CT {ct}{known} on {describe_grid(model_grid)}, X-rays {seen}, rays {rays}"
-        for drrs in (False, True):
-            make = partial(real_case, patient, model_grid, setup, labels, drrs=drrs)
-            planned = PlannedCase(*_dataset_and_name(patient, drrs), f"{identity}{', as DRRs' * drrs}", make)
-            cases.append(replace(planned, patient=patient.scan.patient, files=patient.scan.files, has_labels=bool(labels)))
-    return PlannedXrays(cases, remarks)
+            planned.rejected.append(Rejected(patient.name, str(error)))
+            continue
+        planned.remarks.extend(f"{patient.name}: {sentence}" for sentence in doubts)
+        planned.cases.extend(_cases(patient, real, model_grid, setup, label_folder, scheme))
+    return planned
+
+
+def _cases(
+    patient: RealPatient,
+    real: Mapping[str, Radiograph],
+    model_grid: VolumeGrid,
+    setup: BiplanarSetup,
+    label_folder: Path | None,
+    scheme: str,
+) -> list[PlannedCase]:
+    scan = patient.scan
+    labels, known = labels_for((patient.stated, ct_name(scan.path)), label_folder, scheme, scan)
+    ct = fingerprint(scan.path, scan.files if scan.series_uid else ())
+    seen = ", ".join(f"{name} {_hash(radiograph)}" for name, radiograph in real.items())
+    rays = ", ".join(str(beam.to_dict()) for beam in _beams(real, setup).values())
+    identity = f"CT {ct}{known} on {describe_grid(model_grid)}, X-rays {seen}, rays {rays}"
+    cases = []
+    for drrs in (False, True):
+        make = partial(real_case, patient, model_grid, setup, labels, drrs=drrs)
+        case = PlannedCase(*_dataset_and_name(patient, drrs), f"{identity}{', as DRRs' * drrs}", make, patient.patient)
+        cases.append(replace(case, files=scan.files, has_labels=None if drrs else bool(labels)))
+    return cases
 
 
 def real_case(
     patient: RealPatient, model_grid: VolumeGrid, setup: BiplanarSetup, labels: tuple[LabelFile, ...], *, drrs: bool
 ) -> EvaluationCase:
     """The patient with the X-rays as they are, or with DRRs along the same rays. Raises ValueError if an X-ray does not show
-    this CT where its geometry puts it."""
+    this CT where its geometry puts it, or if the CT is hardly in the cube."""
     ct = patient.scan.read()
-    real = {name: film.read(name) for name, film in patient.films.items()}
-    beams = _beams(real, setup)
-    rendered = dict(zip(beams, render_radiographs(ct, (beams["ap"], beams["lateral"]), patient.name), strict=True))
+    read = {name: film.read(name) for name, film in patient.films.items()}
+    real = at_height_of(ct.grid, read) if all(isinstance(r.geometry, FanBeam) for r in read.values()) else read
     for radiograph in real.values():
         _check_agreement(radiograph, ct)
-    first, second = (rendered if drrs else {**rendered, **real}).values()
-    return case_of_scan(*_dataset_and_name(patient, drrs), ct, (first, second), model_grid, labels)
-
-
-def read_table(table: Path) -> list[RealPatient]:
-    """The rows of a CSV file as `plan_real_xrays` takes it. Raises ValueError with the row on what is missing or not known."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
-            columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"--real-xrays: {table} cannot be read as CSV ({error})") from error
-    unknown = [column for column in columns if column not in (*REQUIRED, *OPTIONAL)]
-    if unknown or not set(REQUIRED) <= set(columns) or not rows:
-        accepted = f"accepted are {', '.join(REQUIRED)} and, if wanted, {', '.join(OPTIONAL)}"
-        raise ValueError(f"--real-xrays: {table} has {len(rows)} rows with the columns {', '.join(columns)}; {accepted}")
-    patients = []
-    for number, row in enumerate(rows, start=1):
-        try:
-            patients.append(_patient(row, table.parent))
-        except ValueError as error:
-            raise ValueError(f"--real-xrays: {table.name}, row {number}: {error}") from None
-    return patients
-
-
-def _patient(row: Mapping[str, str], folder: Path) -> RealPatient:
-    paths = {name: folder / row[name] for name in (*REQUIRED, "geometry") if row.get(name)}
-    for column, path in paths.items():
-        if not path.exists():
-            raise ValueError(f"{column}: {path}: no such file")
-    if "ct" not in paths or not set(NAMES_OF_VIEWS) & set(paths):
-        raise ValueError("accepted is a ct with ap, lateral or both")
-    scans, _ = find_cts(paths["ct"])
-    if len(scans) > 1:
-        raise ValueError(f"ct: {len(scans)} CTs in {paths['ct']}, accepted is one")
-    stated = read_geometry(paths.get("geometry"))
-    films = {
-        name: Film(
-            path=paths[name],
-            view=row.get(f"{name}_view") or None,
-            frame=_frame(f"{name}_frame", row.get(f"{name}_frame", "")),
-            geometry=stated.get(name, {}),
+    beams = _beams(real, setup)
+    shown = dict(zip(beams, render_radiographs(ct, (beams["ap"], beams["lateral"]), patient.name), strict=True))
+    for name, film in real.items():
+        shown[name] = replace(shown[name], valid=film.valid, scale_known=film.scale_known) if drrs else film
+    case = case_of_scan(*_dataset_and_name(patient, drrs), ct, (shown["ap"], shown["lateral"]), model_grid, labels)
+    if case.mask.mean() < MIN_KNOWN:
+        center = ", ".join(f"{mm:.0f}" for mm in case.grid.center_lps)
+        raise ValueError(
+            f"the CT fills {case.mask.mean():.0%} of the cube about the X-rays' isocentre ({center}), accepted are "
+            f"{MIN_KNOWN:.0%} or more"
         )
-        for name in NAMES_OF_VIEWS
-        if name in paths
-    }
-    return RealPatient(slug(row.get("name") or ct_name(paths["ct"])), scans[0], films)
+    return case
 
 
-def _frame(column: str, text: str) -> int | None:
-    if text and not text.isdecimal():
-        raise ValueError(f"{column}: got {text!r}, accepted is a frame's number, from 0")
-    return int(text) if text else None
+def at_height_of(grid: VolumeGrid, fans: Mapping[str, Radiograph]) -> dict[str, Radiograph]:
+    """The same X-rays and rays about an isocentre in the middle of what CT and fans share of the patient's height: a fan passes
+    all heights, and a scout's middle may be far from the CT. Raises ValueError if they share none."""
+    low, high = (grid.center_lps[2] + sign * (grid.size[0] - 1) / 2 * grid.spacing_mm[2] for sign in (-1, 1))
+    for radiograph in fans.values():
+        beam = radiograph.geometry
+        ends = (beam.pixel_to_lps(np.array([[row, 0.0]]))[0, 2] for row in (0.0, beam.detector_size[0] - 1.0))  # type: ignore[union-attr]
+        bottom, top = sorted(ends)
+        low, high = max(low, bottom), min(high, top)
+    if low >= high:
+        raise ValueError("the X-rays show nothing of the CT: their heights have none in common")
+    return {name: replace(r, geometry=_about(r.geometry, (low + high) / 2)) for name, r in fans.items()}
+
+
+def _about(fan: Beam, z_mm: float) -> Beam:
+    """The same rays with the isocentre at another height."""
+    x, y, _ = fan.isocenter_lps
+    row, column = fan.project_points(np.array([[x, y, z_mm]]))[0]
+    return replace(fan, isocenter_lps=(x, y, z_mm), principal_point=(float(row), float(column)))
 
 
 def _beams(real: Mapping[str, Radiograph], setup: BiplanarSetup) -> dict[str, Beam]:
     """ "ap" and "lateral", in this order: those of the real X-rays, and what `setup` has for one that there is not."""
-    for name, radiograph in real.items():
-        view = radiograph.geometry.view
-        if view.is_lateral != (name == "lateral"):
-            raise ValueError(f"{radiograph.source} is {view.value}, accepted as {name} is a {SIDES[name]} X-ray")
     first = next(iter(real.values())).geometry
     usual = dict(zip(NAMES_OF_VIEWS, setup.beams(first.isocenter_lps), strict=True))
     return {name: real[name].geometry if name in real else as_kind(usual[name], first.KIND) for name in NAMES_OF_VIEWS}
@@ -217,5 +177,5 @@ def _dataset_and_name(patient: RealPatient, drrs: bool) -> tuple[str, str]:
 
 
 def _hash(radiograph: Radiograph) -> str:
-    digest = hashlib.sha256(radiograph.line_integral.tobytes() + radiograph.valid.tobytes())
+    digest = hashlib.sha256(radiograph.line_integral.tobytes() + radiograph.valid.tobytes() + bytes([radiograph.scale_known]))
     return digest.hexdigest()[:16]

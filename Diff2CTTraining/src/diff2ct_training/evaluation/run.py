@@ -6,6 +6,7 @@ there yet. Cases are rendered one at a time in each process, and only those of w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def evaluate(
     if len({(case.dataset, case.name) for case in cases}) < len(cases):
         listed = ", ".join(case.name for case in cases)
         raise ValueError(f"cases: got two of the same name among {listed}, accepted is one each")
+    if keep_volumes or scoring.predicted_labels:
+        _check_names(cases)
     runner = CaseRunner(methods, scoring)
     bad: dict[PlannedCase, str] = {}
     runner.check()
@@ -84,6 +87,15 @@ def evaluate(
     results.write(keys)
     write_report(results, keys, [*settings, *(("left out", f"{case.name}: {reason}") for case, reason in bad.items())])
     return results.rows(keys)
+
+
+def _check_names(cases: Sequence[PlannedCase]) -> None:
+    """Volumes and their labels are found by the case's name alone."""
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"cases: {', '.join(twice)} is in several data sets, accepted is one file of a volume or labels for each"
+        )
 
 
 def _run(

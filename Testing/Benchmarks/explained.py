@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from consistency import random_film
-
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.process import tune_allocator
 from diff2ct.radiograph import Radiograph
@@ -22,6 +20,7 @@ from diff2ct.reconstruct import reconstruct
 from diff2ct.told import USUAL_NCC, unexplained
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import ct_case, phantom_case
+from judging import random_film
 
 PAIRS_PER_CASE = 2
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diff2ct.geometry import Beam, FanBeam, as_kind
+from diff2ct.geometry import Beam, FanBeam, View, as_kind
 from diff2ct.radiograph import Radiograph, write_radiograph
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.cases import PlannedCase
 from diff2ct_training.evaluation.real_xray_table import read_table
-from diff2ct_training.evaluation.real_xrays import MIN_AGREEMENT, plan_real_xrays
+from diff2ct_training.evaluation.real_xrays import MIN_AGREEMENT, at_height_of, plan_real_xrays
 
 SETUP = BiplanarSetup(pixels=64)
 ISOCENTER = (4.0, -6.0, 10.0)
@@ -159,6 +159,26 @@ def test_the_cube_of_scouts_is_at_the_height_of_their_ct(
         scale = radiograph.geometry.detector_size[0] / beam.detector_size[0]
         found = radiograph.geometry.project_points(points)
         np.testing.assert_allclose((found + 0.5) / scale, expected + 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("coronal", [False, True])
+def test_where_a_scout_ends_the_cube_is_in_the_middle_of_what_it_shows(coronal: bool) -> None:
+    """A CT from -198 to 198 mm, in axial slices or in coronal ones with rows from head to feet; a scout from 300 to -50 mm."""
+    grid = VolumeGrid((100, 60, 70), (4.0, 4.0, 4.0), (-138.0, -118.0, -198.0))
+    if coronal:
+        directions = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
+        grid = VolumeGrid((60, 100, 70), (4.0, 4.0, 4.0), (-138.0, -118.0, 198.0), directions)
+    fan = FanBeam.from_view(
+        View.LL, source_to_detector_mm=1300.0, source_to_isocenter_mm=1000.0, detector_spacing_mm=(3.5, 2.0),
+        detector_size=(101, 90), principal_point=(80.0, 44.5), isocenter_lps=(0.0, 0.0, 20.0),
+    )  # fmt: skip
+    scout = Radiograph(np.eye(101, 90, dtype=np.float32), fan)
+    (moved,) = at_height_of(grid, {"lateral": scout}).values()
+    assert moved.geometry.isocenter_lps == pytest.approx((0.0, 0.0, (198 - 50) / 2))
+    points = np.random.default_rng(0).uniform(-80, 80, (9, 3))
+    np.testing.assert_allclose(moved.geometry.project_points(points), fan.project_points(points))
+    with pytest.raises(ValueError, match="their heights have none in common"):
+        at_height_of(replace(grid, origin_lps=(-138.0, -118.0, -600.0)), {"lateral": scout})
 
 
 def resized_rows(fan: Beam, rows: int) -> Beam:

@@ -37,6 +37,7 @@ from diff2ct_training.evaluation.cases import (
     labels_for,
 )
 from diff2ct_training.evaluation.real_xray_table import SIDES, RealPatient, read_table
+from diff2ct_training.framing import axis_aligned_grid
 from diff2ct_training.labels import TOTALSEGMENTATOR, LabelFile
 from diff2ct_training.scans import Rejected
 from diff2ct_training.stated_film import NAMES_OF_VIEWS
@@ -133,12 +134,13 @@ def real_case(
 def at_height_of(grid: VolumeGrid, fans: Mapping[str, Radiograph]) -> dict[str, Radiograph]:
     """The same X-rays and rays about an isocentre in the middle of what CT and fans share of the patient's height: a fan passes
     all heights, and a scout's middle may be far from the CT. Raises ValueError if they share none."""
-    low, high = (grid.center_lps[2] + sign * (grid.size[0] - 1) / 2 * grid.spacing_mm[2] for sign in (-1, 1))
+    upright = axis_aligned_grid(grid, 1.0)  # however the scan is stored
+    low, high = upright.origin_lps[2], upright.origin_lps[2] + upright.size[0] - 1.0
     for radiograph in fans.values():
         beam = radiograph.geometry
-        ends = (beam.pixel_to_lps(np.array([[row, 0.0]]))[0, 2] for row in (0.0, beam.detector_size[0] - 1.0))  # type: ignore[union-attr]
-        bottom, top = sorted(ends)
-        low, high = max(low, bottom), min(high, top)
+        half_mm = (beam.detector_size[0] - 1) * beam.patient_spacing_mm[0] / 2  # rows run straight toward the feet
+        middle = beam.isocenter_lps[2] + beam.principal_point[0] * beam.patient_spacing_mm[0] - half_mm
+        low, high = max(low, middle - half_mm), min(high, middle + half_mm)
     if low >= high:
         raise ValueError("the X-rays show nothing of the CT: their heights have none in common")
     return {name: replace(r, geometry=_about(r.geometry, (low + high) / 2)) for name, r in fans.items()}

@@ -20,7 +20,7 @@ _FIRST_WITH_BF16 = (8, 0)  # compute capability, Ampere; torch calls older GPUs 
 @lru_cache(maxsize=4)
 def fastest_dtype(device: str) -> torch.dtype:
     """bfloat16 or float32, whichever runs a convolution of the network's size faster on `device`; asked once, which takes 0.1 s
-    where the CPU has bfloat16 and well below 1 s where it has to emulate it, ten times slower."""
+    where the CPU has bfloat16 and well below 1 s where it has to emulate it, four to ten times slower."""
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= _FIRST_WITH_BF16 else torch.float32
@@ -51,10 +51,17 @@ def cast_once(network: NetworkT, device: str) -> NetworkT:
     return deepcopy(network, copies)
 
 
+def _probe(dtype: torch.dtype) -> tuple[nn.Module, torch.Tensor]:
+    """A layer and what it is given. One float32 sample of no more than 20480 rows (channels times planes times rows) torch
+    leaves to a kernel up to seven times slower than that of the network's large layers: then even an emulated bfloat16 seems
+    fast."""
+    layer = nn.Conv3d(32, 32, 3, padding=1).to(dtype)
+    return layer, torch.zeros(1, 32, 32, 32, 32, dtype=dtype).to(memory_format=torch.channels_last_3d)
+
+
 @torch.no_grad()
 def _seconds_of_convolution(dtype: torch.dtype) -> float:
-    layer = torch.nn.Conv3d(32, 32, 3, padding=1).to(dtype)
-    x = torch.zeros(1, 32, 24, 24, 24, dtype=dtype).to(memory_format=torch.channels_last_3d)
+    layer, x = _probe(dtype)
     layer(x[..., :3, :3, :3])  # the first call also prepares
     times: list[float] = []
     while len(times) < 3 and sum(times) < _ENOUGH_S:

@@ -74,8 +74,8 @@ def straight_views(images: torch.Tensor, size: int) -> Any:
 
     scale = (PLANE_PIXELS - 1) / (size - 1)
     maps = torch.tensor([
-        [[scale, 0, 0, 0], [0, 0, scale, 0], [0, 0, 0, 1]],
-        [[0, scale, 0, 0], [0, 0, scale, 0], [0, 0, 0, 1]],
+        [[scale, 0, 0, 0], [0, 0, scale, 0], [0, 0, 0, 1], [0, 0, 0, 1]],
+        [[0, scale, 0, 0], [0, 0, scale, 0], [0, 0, 0, 1], [0, 0, 0, 1]],
     ])  # fmt: skip
     return RectifiedViews(images, maps[None].to(images))
 

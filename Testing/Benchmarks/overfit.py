@@ -6,7 +6,7 @@ A denoiser must sample it with every sampler, a network that reconstructs in one
 dB. One that predicts eps is not renoised: its error at the first step counts by 1 / sqrt(alpha_bar), and fresh noise at each
 step gives none of it time to fade. Training ends as soon as it does, or at the limit. A wrong alpha_bar, a wrong sign or a
 sampler that does not fit its training gives a beautiful loss and garbage here; so do axes that are swapped or a loss that
-misses its voxels.
+misses its voxels. What is scored are the averaged weights, as in a run's checkpoint.
 
 A schedule that does not end in pure noise has shown the network the mean of x_0 in every x_t, and sampling starts without it.
 `--start mean` adds sqrt(alpha_bar_T) times that one number to the first noise: what is better then is not the network.
@@ -37,7 +37,8 @@ from diff2ct_training.loop import learning_rate
 from diff2ct_training.method import bare
 from diff2ct_training.pairs import make_pair
 from diff2ct_training.recipes import RECIPES, recipe_named
-from diff2ct_training.train_command import suited_to_gpu
+from diff2ct_training.train_command import suited_to_device
+from diff2ct_training.training_state import Ema
 from diff2ct_training.volume_method import VolumeBatch, VolumeMethod
 from diff2ct_training.volume_samples import VolumeRecipe, VolumeSample
 
@@ -81,6 +82,7 @@ def main() -> int:
     parser.add_argument("--method", choices=(*METHODS, "all"), default="default")
     parser.add_argument("--steps", type=int, default=1000, help="at most; the learning rate falls toward the limit")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="at most, for each method")
+    parser.add_argument("--draws", type=int, default=1, help="of t and noise in each step")
     parser.add_argument("--target", type=float, default=30.0, help="PSNR [dB]")
     parser.add_argument("--spacing", type=float, default=4.0, help="voxels [mm]; 8 for the large networks on a CPU")
     parser.add_argument("--learning-rate", type=float, help="at its highest; that of the recipe if left out")
@@ -94,7 +96,7 @@ def main() -> int:
         recipe = small_recipe(name, options.steps, options.spacing)
         if options.learning_rate is not None:
             recipe = replace(recipe, learning_rate=options.learning_rate)
-        recipe = suited_to_gpu(recipe, torch.device(options.device).type)
+        recipe = replace(suited_to_device(recipe, torch.device(options.device).type), batch_size=options.draws)
         outcomes[name] = overfit(recipe, options.device, limits, options.start)
     for name, outcome in outcomes.items():
         verdict = "reached" if outcome.worst > limits.target else "NOT REACHED"
@@ -136,7 +138,9 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str =
     method.fabric = fabric
     method.networks = {name: fabric.setup_module(network) for name, network in method.networks.items()}
     optimizers = method.configure_optimizers()
-    batch = method.collate([one_sample(recipe)], fabric.device)
+    averaged = Ema(bare(method.network), recipe.ema_decay)
+    sample = one_sample(recipe)
+    batch, copies = (method.collate([sample] * count, fabric.device) for count in (1, recipe.batch_size))
 
     def backward(loss: torch.Tensor) -> None:
         with torch.autocast(fabric.device.type, enabled=False):
@@ -145,7 +149,8 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str =
     start = time.monotonic()
     for step in range(1, recipe.num_steps + 1):
         with fabric.autocast():
-            terms = method.training_step(replace(batch, seeds=(step,)), backward)
+            seeds = tuple(2 * (step * recipe.batch_size + n) for n in range(recipe.batch_size))
+            terms = method.training_step(replace(copies, seeds=seeds), backward)
         elapsed = time.monotonic() - start
         done = max(step / recipe.num_steps, min(1.0, elapsed / limits.seconds))
         for optimizer in optimizers:
@@ -153,8 +158,11 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str =
                 group["lr"] = learning_rate(recipe, step, done)
             optimizer.step()
             optimizer.zero_grad()
+        averaged.update(bare(method.network), step)
         if step % CHECK_EVERY == 0 or done == 1.0:
-            outcome = Outcome(scores_of(method, batch, limits.target, start_from), step, time.monotonic() - start)
+            with averaged.swapped_in(bare(method.network)):
+                scores = scores_of(method, batch, limits.target, start_from)
+            outcome = Outcome(scores, step, time.monotonic() - start)
             found = ", ".join(f"{name} {float(term.detach()):.5f}" for name, term in terms.items())
             print(f"{recipe.name}: {outcome}; {found}", flush=True)
             if outcome.worst > limits.target or done == 1.0:
@@ -165,14 +173,12 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str =
 def scores_of(method: VolumeMethod, batch: VolumeBatch, target: float, start_from: str = "noise") -> dict[str, float]:
     """PSNR [dB] of what the method makes of its sample, up to the first that is below the target."""
     to_hu, scores = method.recipe.hu_map.to_hu, {}
-    truth, network = to_hu(batch.x_0[0, 0]), bare(method.network)
-    network.eval()
+    truth = to_hu(batch.x_0[0, 0])
     with torch.no_grad(), method.fabric.autocast():
         for name, x_0 in estimates(method, batch, start_from):
             scores[name] = psnr(to_hu(x_0[0, 0].float()), truth, WIDE)
             if scores[name] <= target:
                 break
-    network.train()
     return scores
 
 

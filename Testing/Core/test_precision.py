@@ -29,6 +29,14 @@ def test_the_faster_dtype_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     precision.fastest_dtype.cache_clear()
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN has one kernel")
+def test_float32_is_asked_for_with_the_kernel_of_the_network_s_large_layers() -> None:
+    layer, x = precision._probe(torch.float32)
+    with torch.inference_mode(), torch.profiler.profile() as profile:
+        layer(x)
+    assert "aten::mkldnn_convolution" in {event.key for event in profile.key_averages()}
+
+
 @pytest.mark.parametrize(("seconds", "calls"), [(0.01, 3), (0.5, 1)])
 def test_arithmetic_that_is_slow_is_not_asked_for_again(seconds: float, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from typer.testing import CliRunner, Result
 from diff2ct import precision
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.volume import VolumeGrid
+from diff2ct_training import train_command
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.cli import main
 from diff2ct_training.recipes import recipe_named
 from diff2ct_training.sharding import sharded_strategy
-from diff2ct_training.train_command import suited_to_gpu, usable
+from diff2ct_training.train_command import suited_to_device, usable
 from tiny import tiny_body
 from tiny_recipes import tiny_teacher
 
@@ -114,17 +116,27 @@ def test_a_gpu_that_torch_has_no_kernels_for_is_not_trained_on(monkeypatch: pyte
     ("accelerator", "found", "fastest", "trains_in"),
     [
         ("auto", True, torch.float32, "32-true"), ("cuda", True, torch.float32, "32-true"),
-        ("auto", True, torch.bfloat16, "bf16-mixed"), ("cpu", True, torch.float32, "bf16-mixed"),
-        ("auto", False, torch.float32, "bf16-mixed"),
+        ("auto", True, torch.bfloat16, "bf16-mixed"), ("cpu", True, torch.float32, "32-true"),
+        ("auto", False, torch.float32, "32-true"), ("cpu", False, torch.bfloat16, "bf16-mixed"),
     ],
 )  # fmt: skip
-def test_a_gpu_without_bfloat16_trains_in_float32(
+def test_a_device_without_bfloat16_trains_in_float32(
     accelerator: str, found: bool, fastest: torch.dtype, trains_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as a T4: cuDNN has no bfloat16 convolution for it."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    """A T4, for which cuDNN has no bfloat16 convolution; a CPU that emulates it."""
+    monkeypatch.setattr(train_command, "best_device", lambda: "cuda" if found else "cpu")
     monkeypatch.setattr(precision, "fastest_dtype", lambda device: fastest)
-    assert suited_to_gpu(recipe_named("default"), accelerator).precision == trains_in
+    assert suited_to_device(recipe_named("default"), accelerator).precision == trains_in
+
+
+@pytest.mark.parametrize(("fastest", "other"), [(torch.float32, "bf16-mixed"), (torch.bfloat16, "32-true")])
+def test_a_run_goes_on_in_its_precision_on_another_cpu(
+    fastest: torch.dtype, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "fastest_dtype", lambda device: fastest)
+    (tmp_path / "recipe.json").write_text(replace(recipe_named("default"), precision=other).to_json())
+    assert suited_to_device(recipe_named("default"), "cpu", tmp_path).precision == other
+    assert suited_to_device(recipe_named("default"), "cpu", tmp_path / "new").precision != other
 
 
 def test_fsdp_names_the_torch_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

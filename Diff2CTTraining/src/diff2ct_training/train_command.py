@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -84,7 +85,7 @@ def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], 
         recipe = coarser(recipe, request.spacing_mm)
     recipe = replace(recipe, **wanted)
     if request.precision is None:
-        recipe = suited_to_gpu(recipe, request.accelerator)
+        recipe = suited_to_device(recipe, request.accelerator, request.output)
     fabric = fabric_for(request, recipe)
     fabric.launch()
     with _one_run(fabric, request.output):
@@ -153,15 +154,30 @@ def coarser(recipe: Recipe, spacing_mm: float) -> Recipe:
     return recipe.at_spacing(spacing_mm)
 
 
-def suited_to_gpu(recipe: RecipeT, accelerator: str) -> RecipeT:
-    """`recipe` in float32 if it would train in bfloat16 on a GPU older than Ampere: cuDNN has no convolutions in it there, and
-    torch 2.2 refuses the autocast."""
+def suited_to_device(recipe: RecipeT, accelerator: str, output: Path | None = None) -> RecipeT:
+    """`recipe` in float32 if it would train in bfloat16 where that does not pay: on a CPU that emulates it, in twice the time,
+    and on a GPU older than Ampere, where cuDNN has no convolutions in it and torch 2.2 refuses the autocast. On whatever CPU, a
+    run that `output` holds goes on as it was started."""
     import torch
 
     from diff2ct.precision import fastest_dtype
 
-    on_gpu = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
-    if recipe.precision != "bf16-mixed" or not on_gpu or fastest_dtype("cuda") == torch.bfloat16:
+    device = {"gpu": "cuda", "auto": best_device()}.get(accelerator, accelerator)
+    started = precision_of(output) if device == "cpu" and output is not None else None
+    if started is not None:
+        return replace(recipe, precision=started)
+    if recipe.precision != "bf16-mixed" or device not in ("cpu", "cuda") or fastest_dtype(device) == torch.bfloat16:
         return recipe
-    _log.warning("precision: 32-true, as this GPU has no bfloat16; it takes more memory than bf16-mixed")
+    if device == "cuda":
+        _log.warning("precision: 32-true, as this GPU has no bfloat16; it takes more memory than bf16-mixed")
+    else:
+        _log.info("precision: 32-true, which is faster on this CPU than bf16-mixed")
     return replace(recipe, precision="32-true")
+
+
+def precision_of(output: Path) -> str | None:
+    """Of the run that `output` holds, None if it holds none."""
+    try:
+        return json.loads((output / "recipe.json").read_text(encoding="utf-8"))["precision"]
+    except FileNotFoundError:
+        return None

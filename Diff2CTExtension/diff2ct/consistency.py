@@ -41,6 +41,7 @@ _WHOLE_CHORD = 0.985
 _ROBUST_SCALE = 0.03  # line integral: smaller deviations count squared, larger ones by their size
 _ROBUST_ROUNDS = 10
 _SATURATED_PIXELS = 20
+_PLATEAU = 1e-5  # of the range: what was one value before an image was resized
 _TV_SCALE_HU = 100.0
 _TV_ROUNDING_HU = 50.0
 
@@ -144,7 +145,8 @@ def measured_views(
         used = (chord > _WHOLE_CHORD * grid.size[2 - index] * grid.spacing_mm[index]) & torch.from_numpy(small.valid)
         if not used.any():
             continue
-        top = float(small.line_integral[small.valid].max())
+        seen = small.line_integral[small.valid]
+        top = seen.max() - _PLATEAU * (seen.max() - seen.min())
         saturated = torch.from_numpy(small.line_integral >= top)
         if int(saturated.sum()) < _SATURATED_PIXELS:
             saturated = torch.zeros_like(saturated)
@@ -186,7 +188,8 @@ def correct_volume(
     """(corrected HU (D, H, W), residual norms).
 
     hu: the model's volume. error_hu: the error to be expected of each voxel (`uncertainty.expected_error`). weight: of the
-    X-rays, 0 to 1. The norms, before and after each iteration, are of W (y - A x) and do not increase.
+    X-rays, 0 to 1. The norms, before and after each iteration, are of W (y - A x), with total variation of its rows too, and
+    do not increase.
     """
     if hu.shape != grid.size or error_hu.shape != hu.shape:
         raise ValueError(f"hu, error_hu: got {tuple(hu.shape)}, {tuple(error_hu.shape)}, accepted is {grid.size} twice")
@@ -200,8 +203,12 @@ def correct_volume(
     for view in views:
         projected = project(mu, grid, view.beam)
         gain, remainder = fit_intensity(view, projected, options.remainder_modes)
-        difference = view.image / gain - remainder - projected if gain > 0 else torch.zeros_like(projected)
-        weights.append((view.used & ~(view.saturated & (difference < 0))).to(mu) * scale)
+        if gain > 0:
+            difference = view.image / gain - remainder - projected
+            counts = view.used & ~(view.saturated & (difference < 0))
+        else:  # it says nothing, not even that nothing changes along its rays
+            difference, counts = torch.zeros_like(projected), torch.zeros_like(view.used)
+        weights.append(counts.to(mu) * scale)
         residual.append(weights[-1] * difference)
     matrices = [
         unit_power_matrix(n, options.correlation_mm / math.sqrt(2) / mm, mu)
@@ -259,7 +266,7 @@ def conjugate_gradients(
 
 class StepCorrection:
     """(x_0, t) -> x_0 for a sampler: every estimate corrected with weight alpha_bar_t / alpha_bar of the last step, none at
-    zero SNR. `uncorrected_hu` (B, D, H, W) is the last estimate as the network gave it."""
+    zero SNR unless it is the only step. `uncorrected_hu` (B, D, H, W) is the last estimate as the network gave it."""
 
     def __init__(
         self,
@@ -274,6 +281,7 @@ class StepCorrection:
         self._views, self._grid, self._hu_map = views, grid, hu_map
         self._calibration, self._options = calibration, options
         self._weights = (alpha_bar / alpha_bar[last_timestep]).clamp(0, 1).tolist()
+        self._weights[last_timestep] = 1.0  # also where both are 0
         self.uncorrected_hu: Tensor | None = None
 
     def __call__(self, x_0: Tensor, t: int) -> Tensor:

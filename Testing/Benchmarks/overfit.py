@@ -87,6 +87,7 @@ def main() -> int:
     parser.add_argument("--spacing", type=float, default=4.0, help="voxels [mm]; 8 for the large networks on a CPU")
     parser.add_argument("--learning-rate", type=float, help="at its highest; that of the recipe if left out")
     parser.add_argument("--start", choices=STARTS, default="noise", help="of sampling: noise, or noise about the mean of x_0")
+    parser.add_argument("--sampler", choices=tuple(SAMPLERS), help="the only one to score; every one that suits if left out")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     tune_allocator()
@@ -97,7 +98,7 @@ def main() -> int:
         if options.learning_rate is not None:
             recipe = replace(recipe, learning_rate=options.learning_rate)
         recipe = replace(suited_to_device(recipe, torch.device(options.device).type), batch_size=options.draws)
-        outcomes[name] = overfit(recipe, options.device, limits, options.start)
+        outcomes[name] = overfit(recipe, options.device, limits, options.start, options.sampler)
     for name, outcome in outcomes.items():
         verdict = "reached" if outcome.worst > limits.target else "NOT REACHED"
         print(f"{name}: target {limits.target:g} dB {verdict}, {outcome}")
@@ -125,7 +126,9 @@ def one_sample(recipe: VolumeRecipe) -> VolumeSample:
     return VolumeSample(pair, case.name, 0)
 
 
-def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str = "noise") -> Outcome:
+def overfit(
+    recipe: VolumeRecipe, device: str, limits: Limits, start_from: str = "noise", only_sampler: str | None = None
+) -> Outcome:
     """Train on one sample alone, with new noise in each step, until it is given back or a limit is reached."""
     torch.manual_seed(0)
     where, precision = torch.device(device), recipe.precision
@@ -161,7 +164,7 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str =
         averaged.update(bare(method.network), step)
         if step % CHECK_EVERY == 0 or done == 1.0:
             with averaged.swapped_in(bare(method.network)):
-                scores = scores_of(method, batch, limits.target, start_from)
+                scores = scores_of(method, batch, limits.target, start_from, only_sampler)
             outcome = Outcome(scores, step, time.monotonic() - start)
             found = ", ".join(f"{name} {float(term.detach()):.5f}" for name, term in terms.items())
             print(f"{recipe.name}: {outcome}; {found}", flush=True)
@@ -170,12 +173,14 @@ def overfit(recipe: VolumeRecipe, device: str, limits: Limits, start_from: str =
     return outcome
 
 
-def scores_of(method: VolumeMethod, batch: VolumeBatch, target: float, start_from: str = "noise") -> dict[str, float]:
+def scores_of(
+    method: VolumeMethod, batch: VolumeBatch, target: float, start_from: str, only_sampler: str | None
+) -> dict[str, float]:
     """PSNR [dB] of what the method makes of its sample, up to the first that is below the target."""
     to_hu, scores = method.recipe.hu_map.to_hu, {}
     truth = to_hu(batch.x_0[0, 0])
     with torch.no_grad(), method.fabric.autocast():
-        for name, x_0 in estimates(method, batch, start_from):
+        for name, x_0 in estimates(method, batch, start_from, only_sampler):
             scores[name] = psnr(to_hu(x_0[0, 0].float()), truth, WIDE)
             if scores[name] <= target:
                 break
@@ -193,22 +198,23 @@ class NoiseAboutMean:
         return self._noise() + mean
 
 
-def estimates(method: VolumeMethod, batch: VolumeBatch, start_from: str) -> Iterator[tuple[str, torch.Tensor]]:
+def estimates(
+    method: VolumeMethod, batch: VolumeBatch, start_from: str, only_sampler: str | None
+) -> Iterator[tuple[str, torch.Tensor]]:
     """x_0 (1, 1, D, H, W) of every sampler, the one of fewest steps first, or of the one pass. start_from: of `STARTS`."""
     if not isinstance(method, DenoiserMethod):
         yield "one pass", method.estimates(batch)[-1]
         return
     diffusion, network = method.recipe.diffusion, bare(method.network)
     denoiser = predict_x0(lambda x, t: network(x, t, batch.condition), diffusion)
-    for name, sampler in sorted(SAMPLERS.items(), key=lambda item: item[0] != "renoise"):
-        if name == "renoise" and diffusion.prediction == "eps":
-            continue
+    suitable = [name for name in sorted(SAMPLERS, key="renoise".__ne__) if name != "renoise" or diffusion.prediction != "eps"]
+    for name in suitable if only_sampler is None else [only_sampler]:
         num_steps = RENOISE_STEPS if name == "renoise" else SAMPLE_STEPS
         times = trailing_timesteps(diffusion.num_timesteps, num_steps)
         noise = SampleNoise([5], tuple(batch.x_0.shape[1:]), batch.x_0.device)
         if start_from == "mean":
             noise = NoiseAboutMean(noise, float(diffusion.alpha_bar[times[0]].sqrt() * batch.x_0.mean()))
-        yield f"{name} in {num_steps} steps", sampler(denoiser, diffusion.alpha_bar, times, noise)
+        yield f"{name} in {num_steps} steps", SAMPLERS[name](denoiser, diffusion.alpha_bar, times, noise)
 
 
 if __name__ == "__main__":

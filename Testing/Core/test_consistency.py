@@ -166,6 +166,19 @@ def test_values_stay_in_the_window_and_saturated_pixels_only_pull_up() -> None:
     assert corrected.min() >= -1000 and corrected.max() <= 4096
 
 
+@pytest.mark.parametrize("pixels", [700, 701, 333])
+def test_a_saturated_plateau_is_known_after_the_image_was_resized(pixels: int) -> None:
+    image = np.full((pixels, pixels), 0.5, np.float32)
+    image[pixels // 4 : 3 * pixels // 4, pixels // 4 : 3 * pixels // 4] = 2.7182817
+    beam = ConeBeam.from_view(
+        View.AP, source_to_detector_mm=1400.0, source_to_isocenter_mm=1000.0, detector_spacing_mm=(400 / pixels,) * 2,
+        detector_size=(pixels, pixels),
+    )  # fmt: skip
+    (view,) = measured_views([Radiograph(image, beam, scale_known=True, source="AP")], GRID)
+    inside = view.image > 2.7
+    assert int(inside.sum()) > 20 and torch.equal(view.saturated, inside)
+
+
 def test_weight_zero_and_total_variation() -> None:
     truth, model = body(3000.0), body(900.0)
     views = measured_views(radiographs(truth), GRID)
@@ -199,6 +212,15 @@ def test_estimates_on_the_way_are_corrected_as_far_as_they_are_without_noise() -
         expected, _ = correct_volume(model, error, GRID, views, options, weight=weight)
         torch.testing.assert_close(found, expected, rtol=0, atol=2.0)
     assert float((expected - model).abs().max()) > 100
+
+
+def test_the_only_step_counts_whole_at_zero_snr() -> None:
+    truth, model, hu_map = body(3000.0), body(900.0), HuMap()
+    views = measured_views(radiographs(truth), GRID)
+    correct = StepCorrection(views, GRID, hu_map, tiny_calibration(), OPTIONS, torch.tensor([1.0, 0.5, 0.0]), 2)
+    found = hu_map.to_hu(correct(hu_map.to_x(model)[None, None], 2))[0, 0]
+    expected, _ = correct_volume(model, expected_error(model, None, tiny_calibration()), GRID, views, OPTIONS)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2.0)
 
 
 def test_errors_of_neighbours_agree_over_mm_along_each_axis(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +286,9 @@ def test_views_that_cannot_tell_change_nothing() -> None:
     negative = [replace(r, line_integral=-r.line_integral, scale_known=False) for r in radiographs(truth)]
     unchanged, _ = correct_volume(model, uniform_error(model), GRID, measured_views(negative, GRID), OPTIONS)
     assert torch.equal(unchanged, model)
+    good, bad = measured_views([radiographs(truth)[0], negative[1]], GRID)
+    alone, both = (correct_volume(model, uniform_error(model), GRID, views, OPTIONS)[0] for views in ([good], [good, bad]))
+    torch.testing.assert_close(both, alone, rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("gain", [0.004, 37.0, 50_000.0])

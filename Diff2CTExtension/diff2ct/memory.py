@@ -85,19 +85,58 @@ def free_bytes(device: str) -> int | None:
         unused = torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)  # kept by torch for us
         of_all, total = torch.cuda.mem_get_info(index)
         return min(int(of_all) + unused, int(total) // _processes_on_gpu)
-    if kind != "cpu" or sys.platform != "linux":
+    if kind != "cpu":
+        return None
+    if sys.platform == "win32":
+        return _available_on_windows()
+    if sys.platform != "linux":
         return None
     lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    left = _left_in_container(Path("/sys/fs/cgroup"))
-    return min((value for value in (free, left) if value is not None), default=None)
+    free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    left = [_left_in_group(folder) for folder in _control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
+    return min([*free, *(value for value in left if value is not None)], default=None)
 
 
-def _left_in_container(folder: Path) -> int | None:
-    """What the container's limit leaves, cached files counted as free (cgroup v2); None without a limit."""
+def _control_groups(membership: Path, root: Path) -> list[Path]:
+    """Folders of this process's control group and of those that it is in (cgroup v2), the outermost first: a container's limit
+    is at its root, that of a batch system or of a service further inside."""
+    try:
+        lines = membership.read_text(errors="replace").splitlines()
+    except OSError:
+        return [root]
+    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+    folders = [root]
+    for name in path.strip("/").split("/"):
+        if name in ("", ".."):  # a group outside of what this container sees
+            break
+        folders.append(folders[-1] / name)
+    return folders
+
+
+def _left_in_group(folder: Path) -> int | None:
+    """What a control group's limit leaves, cached files counted as free; None without a limit."""
     try:
         limit, used = (folder / "memory.max").read_text().strip(), int((folder / "memory.current").read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
     return None if limit == "max" else int(limit) - used + int(stat.get("inactive_file", 0))
+
+
+def _available_on_windows() -> int | None:
+    """MEMORYSTATUSEX.ullAvailPhys (sysinfoapi.h)."""
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_uint32),
+            ("load", ctypes.c_uint32),
+            ("total", ctypes.c_uint64),
+            ("available", ctypes.c_uint64),
+            ("others", ctypes.c_uint64 * 5),
+        )
+
+    status = Status(length=ctypes.sizeof(Status))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined]
+        return None
+    return int(status.available)

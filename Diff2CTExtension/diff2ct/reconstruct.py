@@ -24,7 +24,7 @@ from diff2ct.maps import DEFAULT_LEVEL, check_maps
 from diff2ct.memory import samples_at_once
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
-from diff2ct.precision import cast_once, fastest_arithmetic
+from diff2ct.precision import cast_once, fastest_arithmetic, fastest_dtype
 from diff2ct.process import is_out_of_memory
 from diff2ct.projector import nearest_mm, project
 from diff2ct.radiograph import Radiograph
@@ -107,8 +107,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
 
-    num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume;
-    on a GPU up to rounding, if the samples are drawn in other batches or the X-rays are oblique.
+    num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume, up to the
+    rounding of another device or arithmetic; on a GPU also, if samples are drawn in other batches or the X-rays are oblique.
     on_step(done, in all) counts the steps of all samples. A checkpoint that reconstructs in one pass has one step and one
     sample, whatever these say. translator: real to DRR, puts real X-rays into the style of those that the checkpoint was
     trained on; how well the volume explains them is still asked of the X-rays as they are.
@@ -148,7 +148,7 @@ def reconstruct(
     sd_hu = samples_hu.std(0, ddof=1) if num_samples > 1 else None
     volume = before = CtVolume(samples_hu.mean(0), grid)
     error_hu = error_of(volume, sd_hu, checkpoint.calibration)
-    limits = calibration_limits(checkpoint, pair, sampling, num_samples, translated=translator is not None)
+    limits = calibration_limits(checkpoint, pair, sampling, num_samples, options, translated=translator is not None)
     if uncorrected:
         before = CtVolume(np.concatenate(uncorrected).mean(0), grid)
     elif options is not None and error_hu is not None:
@@ -172,6 +172,7 @@ def reconstruct(
             "Consistency": "none" if options is None else str(options),
             "CalibrationLimits": "not calibrated" if checkpoint.calibration is None else "; ".join(limits) or "none known",
             "Seed": str(seed),
+            "Arithmetic": f"{str(fastest_dtype(device)).removeprefix('torch.')} on {torch.device(device).type}",
             "Sources": ", ".join(r.source for r in pair),
             "Assumed": ", ".join(sorted({a for r in seen for a in r.assumed})) or "nothing",
             "Style": "as they are" if translator is None else f"real to DRR, translator {translator.sha256}",

@@ -78,6 +78,8 @@ class Calibration:
                 raise ValueError(f"{name}: got shape {values.shape}, accepted are finite numbers of shape {shape}")
             object.__setattr__(self, name, _tuples(values.tolist()))
         for name in ("hu_knots", "sd_knots"):
+            if len(getattr(self, name)) < 2:
+                raise ValueError(f"{name}: got {getattr(self, name)}, accepted are two numbers or more, to go between")
             if np.any(np.diff(getattr(self, name)) <= 0):
                 raise ValueError(f"{name}: got {getattr(self, name)}, accepted are increasing numbers")
         for name in ("error_hu", "single_error_hu", "prior_sd_hu"):

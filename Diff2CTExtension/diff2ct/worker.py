@@ -40,6 +40,14 @@ _KEYS = {
     "ap", "lateral", "output", "geometry", "checkpoint", "steps", "samples", "seed", "device", "cancel", "translator",
     "overwrite", "compress", "consistency", "level", "maps_folder", *(f"{name}_output" for name in MAPS),
 }  # fmt: skip
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("steps", "samples", "seed"), ((int,), "a whole number")),
+    **dict.fromkeys(("overwrite", "compress"), ((bool,), "true or false")),
+    "level": ((int, float), "a number"),
+    "geometry": ((dict,), "an object"),
+    "consistency": ((bool, dict), "true, false or an object"),
+}
+"""Of values in JSON; all others are text."""
 
 
 def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout, hard_stop_s: float | None = None) -> int:
@@ -67,16 +75,21 @@ def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout, hard_stop_s: fl
 
 
 def parse_request(line: str) -> dict[str, Any]:
-    """The request, checked for its keys."""
+    """The request, checked for its keys and kinds of values; null is as if a key were left out."""
     try:
         request = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"request: no JSON ({error})") from None
     if not isinstance(request, dict):
         raise ValueError("request: accepted is a JSON object")
+    request = {key: value for key, value in request.items() if value is not None}
     unknown, missing = sorted(set(request) - _KEYS), sorted({"ap", "lateral", "output"} - set(request))
     if unknown or missing:
         raise ValueError(f"request: unknown {unknown}, missing {missing}; accepted are {', '.join(sorted(_KEYS))}")
+    for key, value in request.items():
+        kinds, accepted = _KINDS.get(key, ((str,), "text"))
+        if type(value) not in kinds:
+            raise ValueError(f"{key}: got {json.dumps(value)}, accepted is {accepted}")
     return request
 
 

@@ -11,6 +11,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from diff2ct_training.parallel import usable_threads
+
 SECTIONS = ("machine", "projection", "similarity", "denoising", "reconstruction", "scaling", "startup")
 HERE = Path(__file__).resolve().parent
 
@@ -19,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder for report.md and report.json")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
+    parser.add_argument("--threads", type=int, default=usable_threads(), help="default: all that this may use")
     parser.add_argument("--rounds", type=int, default=7, help="turns that each contender takes")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu with --threads 1 on a shared machine")
     parser.add_argument("--quick", action="store_true", help="smallest sizes: to see that it runs")
@@ -34,7 +36,7 @@ def main() -> int:
     tune_allocator()
     import torch
 
-    from harness import Settings, describe_machine
+    from harness import Section, Settings, describe_machine
 
     torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,7 +46,10 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.only:
         start = time.monotonic()
-        section = importlib.import_module(name).measure(settings)
+        try:
+            section = importlib.import_module(name).measure(settings)
+        except Exception as error:  # of memory on a small GPU, for one: the other parts are still to be measured
+            section = Section(f"{name}: failed, {type(error).__name__}", notes=[str(error)[:2000]])
         section.notes.append(
             f"This part took {time.monotonic() - start:.0f} s, load average at its end {os.getloadavg()[0]:.1f}."
         )

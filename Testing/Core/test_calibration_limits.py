@@ -6,6 +6,7 @@ import pytest
 
 from diff2ct.calibration_limits import calibration_limits
 from diff2ct.checkpoint import Checkpoint
+from diff2ct.consistency import Consistency
 from diff2ct.diffusion import Sampling
 from diff2ct.geometry import as_kind
 from diff2ct.reconstruct import reconstruct
@@ -23,9 +24,10 @@ def checkpoint() -> Checkpoint:
 
 def test_a_run_like_the_calibration_and_a_checkpoint_without_have_no_limits(checkpoint: Checkpoint) -> None:
     pair = tiny_radiographs(tiny_body())
-    assert calibration_limits(checkpoint, pair, AS_CALIBRATED, 2, translated=False) == []
+    for consistency in (None, Consistency()):
+        assert calibration_limits(checkpoint, pair, AS_CALIBRATED, 2, consistency, translated=False) == []
     uncalibrated = replace(checkpoint, calibration=None)
-    assert calibration_limits(uncalibrated, pair, Sampling(num_steps=7), 1, translated=True) == []
+    assert calibration_limits(uncalibrated, pair, Sampling(num_steps=7), 1, None, translated=True) == []
 
 
 def test_each_difference_is_one_sentence(checkpoint: Checkpoint) -> None:
@@ -48,9 +50,12 @@ def test_each_difference_is_one_sentence(checkpoint: Checkpoint) -> None:
         "a style translator": ((frontal, lateral), AS_CALIBRATED, 2, True),
     }
     for words, (pair, sampling, num_samples, translated) in cases.items():
-        (sentence,) = calibration_limits(checkpoint, pair, sampling, num_samples, translated=translated)
+        (sentence,) = calibration_limits(checkpoint, pair, sampling, num_samples, None, translated=translated)
         assert words in sentence
         assert "isocenter_lps" not in sentence, "where the patient lies in the world moves the volume with it"
+    unlike = Consistency(when="steps")
+    (sentence,) = calibration_limits(checkpoint, (frontal, lateral), AS_CALIBRATED, 2, unlike, translated=False)
+    assert "data consistency" in sentence
 
 
 def test_a_reconstruction_carries_them(checkpoint: Checkpoint) -> None:

@@ -38,6 +38,7 @@ def test_volume_lies_on_the_grid_about_the_isocentre(checkpoint: Checkpoint) -> 
     assert result.volume.hu.min() >= -1000 and result.volume.hu.max() <= 4096
     assert result.sd_hu is None
     assert "not for diagnosis" in result.provenance["Notice"]
+    assert result.provenance["Arithmetic"] in ("bfloat16 on cpu", "float32 on cpu")
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])

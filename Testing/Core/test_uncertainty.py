@@ -56,6 +56,11 @@ def test_support_is_the_share_of_the_prior_variance_that_is_settled(error: float
 def test_bad_tables_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="hu_knots"):
         replace(CALIBRATION, hu_knots=CALIBRATION.hu_knots[::-1])
+    with pytest.raises(ValueError, match=r"hu_knots: got .* two numbers or more"):
+        replace(
+            CALIBRATION, hu_knots=(0.0,), error_hu=CALIBRATION.error_hu[:1], single_error_hu=(9.0,),
+            quantiles=CALIBRATION.quantiles[:1],
+        )  # fmt: skip
     with pytest.raises(ValueError, match="single_error_hu"):
         replace(CALIBRATION, single_error_hu=(0.0,) * 3)
     with pytest.raises(ValueError, match="quantiles"):

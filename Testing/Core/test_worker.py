@@ -114,14 +114,20 @@ def test_maps_and_consistency_of_a_calibrated_checkpoint(request_values: dict, t
         ({"sampels": 3}, "sampels"),
         ({"output": None}, "output"),
         ({"steps": 0}, "num_steps"),
+        ({"steps": "4"}, 'steps: got "4", accepted is a whole number'),
+        ({"samples": 1.5}, "samples: got 1.5"),
+        ({"seed": True}, "seed: got true"),
+        ({"overwrite": "yes"}, 'overwrite: got "yes", accepted is true or false'),
+        ({"level": "high"}, "level: got"),
+        ({"geometry": []}, "geometry: got []"),
+        ({"output": 3}, "output: got 3, accepted is text"),
         ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors"),
         ({"device": "abacus"}, "abacus"),
     ],
     ids=str,
 )
 def test_bad_requests_are_one_error_event(request_values: dict, change: dict, named: str) -> None:
-    values = {k: v for k, v in {**request_values, **change}.items() if v is not None}
-    code, events = run(values)
+    code, events = run({**request_values, **change})
     assert code == 2
     assert last_words(events) == ["error"]
     assert named in events[-1]["message"]

@@ -11,8 +11,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from diff2ct.checkpoint import load_checkpoint, save_checkpoint
+from diff2ct.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from diff2ct.networks import Psr, PsrConfig
 from diff2ct.reconstruct import reconstruct
+from diff2ct.units import HuMap
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import resample, write_volume
 from diff2ct_training import calibrate_command, cli
@@ -101,6 +103,16 @@ def test_held_out_cases_of_a_prepared_folder_and_ones_that_were_trained_on(
     calibration = load_checkpoint(checkpoint).calibration
     assert calibration is not None and calibration.provenance["trained_on"] == ["ct_1"]
     assert calibrated_on(calibration.provenance) == {"make_phantom(100)", "make_phantom(101)", "sha 0", "sha 1"}
+
+
+def test_a_network_of_one_pass_has_no_spread_to_calibrate(tmp_path: Path) -> None:
+    network, grid = Psr(PsrConfig(size=16, width=8, down_blocks=(1, 1))), VolumeGrid.centered(16, 16.0)
+    one_pass = Checkpoint(
+        network=network, network_name="psr", diffusion=None, hu_map=HuMap(), condition="planes", grid=grid
+    )  # fmt: skip
+    save_checkpoint(tmp_path / "psr.safetensors", one_pass)
+    result = calibrate("--checkpoint", tmp_path / "psr.safetensors", "--output", tmp_path / "new.safetensors")
+    assert result.exit_code == 2 and "in one pass" in result.stderr
 
 
 def test_one_sample_or_two_cases_are_too_few(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

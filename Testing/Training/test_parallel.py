@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from diff2ct_training import parallel
 from diff2ct_training.parallel import Failed, run_all
 
 
@@ -45,3 +46,16 @@ def test_a_killed_worker_is_told() -> None:
 def test_no_workers_are_refused() -> None:
     with pytest.raises(ValueError, match="--workers: got 0"):
         list(run_all(half, [2], 0))
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(None, 4), ("2", 2), ("2,1", 2), ("16", 4), ("many", 4)])
+def test_threads_are_those_of_the_processors_allowed_here(
+    wanted: str | None, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch system gives a job some of the machine's processors."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {8, 9, 10, 11}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert parallel.usable_threads() == found

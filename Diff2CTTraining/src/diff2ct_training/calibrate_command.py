@@ -61,6 +61,8 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
     tune_allocator()
     check_device(request.device)
     checkpoint = load_checkpoint(source, device=request.device)
+    if checkpoint.in_one_pass:
+        raise ValueError(f"--checkpoint: {source} reconstructs in one pass; only the spread of samples can be calibrated")
     if checkpoint.calibration is not None and request.output is None and not request.overwrite:
         raise ValueError(f"{source} is calibrated already; --overwrite measures it anew, --output writes another file")
     checkpoint = replace(checkpoint, calibration=None)

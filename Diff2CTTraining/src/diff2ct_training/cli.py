@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diff2ct.process import tune_allocator
 from diff2ct_training.console import note, one_line_errors, progress_bar
 from diff2ct_training.phantom_seeds import FIRST_TRAINING_SEED
 
@@ -50,6 +51,11 @@ DetectorMm = Annotated[float, typer.Option(help="Edge of the square detector [mm
 Pixels = Annotated[int, typer.Option(help="Pixels along that edge.")]
 Lateral = Annotated[str, typer.Option("--view-lateral", help="LL or RL.")]
 BeamKind = Annotated[str, typer.Option("--beam", help="cone, fan (moving along the body, as EOS) or parallel.")]
+
+
+@main.callback()
+def _first() -> None:
+    tune_allocator()  # before any command imports torch
 
 
 @main.command()

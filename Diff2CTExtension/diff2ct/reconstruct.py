@@ -49,7 +49,8 @@ class Reconstruction:
     error_hu: (D, H, W) root mean square error to be expected of each voxel, and calibration, which says so; both None for a
     checkpoint without one. calibration_limits: sentences, why it may not hold here.
     seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after
-    fitting gain and offset: {"relative_l2", "ncc"}; reprojection_before: the same before data consistency, None without it.
+    fitting gain and offset: {"relative_l2", "ncc"}; reprojection_before: the same before data consistency (at each step: before
+    that of the last one), None without it.
     provenance: what to write beside the volume, all text; its "Geometry" is JSON, a list of two that `beam_from_dict` takes.
     """
 

@@ -5,7 +5,7 @@ SENTENCE}. Both are ASCII JSON. Volumes and radiographs travel as files: a VOLUM
 "origin_lps", "direction"} with HU (D, H, W) in the file, see `volume.VolumeGrid`.
 
 hello: {} -> {"devices": [{"name", "description"}, ...], "auto": NAME, "torch": VERSION, "threads": N}
-hold: {"name": WORD, "volume": VOLUME} -> {}; keeps one volume, averaged to at most `HELD_VOXELS`, ready to be projected
+hold: {"name": WORD, "volume": VOLUME} -> {}; keeps one volume, averaged to about `HELD_VOXELS`, ready to be projected
 project: {"name": WORD, "beam": {...}, "pose": 4 x 4 in LPS} -> {"shape": [H, W], "pixels": float32 as base64, "seconds"}
 compare: {"prediction": VOLUME, "truth": VOLUME or null, "difference": FILE.npy or null, "radiographs": [FILE, ...]}
     -> {"scores": {...} or null, "reprojection": [{...}, ...]}

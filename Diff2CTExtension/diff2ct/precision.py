@@ -13,14 +13,14 @@ from torch import nn
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 _CAST_BY_AUTOCAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_ENOUGH_S = 0.1  # of convolutions in one arithmetic: an emulated one is not asked for again
+_ENOUGH_S, _ENOUGH_CALLS = 0.1, 10  # in one arithmetic: an emulated one is not asked for again, a fast one is timed well
 _FIRST_WITH_BF16 = (8, 0)  # compute capability, Ampere; torch calls older GPUs able too, but they emulate it slowly
 
 
 @lru_cache(maxsize=4)
 def fastest_dtype(device: str) -> torch.dtype:
-    """bfloat16 or float32, whichever runs a convolution of the network's size faster on `device`; asked once, which takes 0.1 s
-    where the CPU has bfloat16 and well below 1 s where it has to emulate it, four to ten times slower."""
+    """bfloat16 or float32, whichever runs a convolution of the network's size faster on `device`; asked once, which takes 0.2 s
+    and well below 1 s even where the CPU has to emulate bfloat16, four to ten times slower."""
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= _FIRST_WITH_BF16 else torch.float32
@@ -64,7 +64,7 @@ def _seconds_of_convolution(dtype: torch.dtype) -> float:
     layer, x = _probe(dtype)
     layer(x[..., :3, :3, :3])  # the first call also prepares
     times: list[float] = []
-    while len(times) < 3 and sum(times) < _ENOUGH_S:
+    while len(times) < _ENOUGH_CALLS and sum(times) < _ENOUGH_S:
         start = time.perf_counter()
         layer(x)
         times.append(time.perf_counter() - start)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed.fsdp
 
 from diff2ct.checkpoint import load_checkpoint
 from diff2ct.diffusion import Cancelled
@@ -172,6 +173,8 @@ def test_weights_of_another_network_are_refused(cases: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(("name", "strategy"), [("x2ct-gan", "ddp"), ("paper", "fsdp")])
 def test_two_processes_train_what_one_does(name: str, strategy: str, cases: Path, tmp_path: Path) -> None:
     """Two networks with an adversary's turn between them, and weights shared out."""
+    if strategy == "fsdp" and not hasattr(torch.distributed.fsdp, "fully_shard"):
+        pytest.skip("torch before 2.6 has no fully_shard")
     alone = train(tiny_recipe(name, **IN_PROCESSES), cases, tmp_path / "alone")
     together = tmp_path / "together"
     script = Path(__file__).parents[1] / "tiny_recipes.py"

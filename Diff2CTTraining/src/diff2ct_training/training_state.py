@@ -67,7 +67,8 @@ class TrainingState:
         tensors = {name: whole(tensor.detach()) for name, tensor in self._tensors().items()}
         for n, optimizer in enumerate(self.optimizers):
             for index, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer/{n}/{index}/{k}": whole(torch.as_tensor(v)) for k, v in moments.items()}
+                kept = {k: v for k, v in moments.items() if v is not None}  # SGD's momentum is, in torch 2.2
+                tensors |= {f"optimizer/{n}/{index}/{k}": whole(torch.as_tensor(v)) for k, v in kept.items()}
         if write:
             metadata = {"step": str(step), "recipe": self.recipe.to_json(), "lineage": json.dumps(self.lineage)}
             save_tensors(path, {k: v.cpu().contiguous() for k, v in tensors.items()}, metadata)

@@ -178,5 +178,7 @@ def test_missing_data_and_bad_settings_stop_early(styles: tuple[Path, Path], tmp
         train(recipe(), drrs, tmp_path / "run")
     with pytest.raises(ValueError, match=r"none are stored.*diff2ct prepare"):
         train(recipe(films), tmp_path, tmp_path / "run")
+    with pytest.raises(ValueError, match="validation: got cases, accepted are none"):
+        train(recipe(films), drrs, tmp_path / "run", validation=drrs)
     with pytest.raises(ValueError, match="size"):
         recipe(size=30)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from diff2ct.translator import save_translator
+from diff2ct.translator import load_translator, save_translator
 from diff2ct_training.acquisitions import Acquisition, AcquisitionConfig, acquire_views, acquisition_files, read_acquisition
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.film_style import FilmStyle, acquire_styled_views
@@ -59,6 +59,8 @@ def test_prepared_xrays_are_the_same_again(tmp_path: Path) -> None:
     prepare_xrays(tmp_path, 2, CONFIG, GRID, style=wanted)
     after = read_acquisition(first, case(), GRID)
     assert before.beams == after.beams and all(map(torch.equal, before.images, after.images))
+    with pytest.raises(ValueError, match=f"translator {load_translator(wanted.translator).sha256[:16]}, not None; style_share"):
+        prepare_xrays(tmp_path, 2, CONFIG, GRID)
 
 
 def test_bad_input_is_named(tmp_path: Path) -> None:

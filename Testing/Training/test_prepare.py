@@ -18,7 +18,7 @@ from diff2ct.phantom import LABELS, make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import inside_grid, write_volume
 from diff2ct_training import case_origin, cli
-from diff2ct_training.acquisitions import Acquisition, acquire_views, acquisition_files
+from diff2ct_training.acquisitions import Acquisition, acquire_views, acquisition_files, write_acquisition
 from diff2ct_training.cases import UNSCANNED, Case, filled, labels_file, list_cases, read_case, read_labels, write_case
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import ct_case, prepared_case
@@ -181,6 +181,20 @@ def test_other_options_do_not_pass_unnoticed(tmp_path: Path) -> None:
     (cases / "ct_scan_000.xray000.npz").write_bytes(b"of the earlier case")
     prepared(cases, source, clip_hu=(-1000, 500), overwrite=True)
     assert read_case(cases / "ct_scan_000.json").hu.max() == 500 and not list(cases.glob("*.npz"))
+
+
+def test_a_case_that_can_no_longer_be_made_does_not_stay_as_it_was(tmp_path: Path) -> None:
+    source, cases = ct_folder(tmp_path / "in", "scan.nii.gz", "labelled.nii.gz"), tmp_path / "cases"
+    labels = np.zeros(trunk().grid.size)
+    labels[8:12, 18:22, 16:20] = LABELS["L3"]
+    write_volume(CtVolume(labels, trunk().grid), source / "labelled_seg.nii.gz")
+    prepared(cases, source)
+    done = prepared(cases, source, center="L3", overwrite=True)
+    assert done.cases == ["ct_labelled_000"] and "no L3" in done.rejected[0].reason
+    assert [file.stem for file in list_cases(cases)] == ["ct_labelled_000"] and not (cases / "ct_scan_000.npy").exists()
+    assert {row["source"]: row["status"] for row in rows(cases / "report.csv")} == {
+        "labelled.nii.gz": "prepared", "scan.nii.gz": "skipped",
+    }  # fmt: skip
 
 
 def test_another_scan_of_the_same_name_does_not_pass_for_it(tmp_path: Path) -> None:
@@ -388,6 +402,31 @@ def test_xrays_rendered_ahead_are_what_training_uses(tmp_path: Path) -> None:
     assert len(list_cases(tmp_path)) == 1, "an acquisition is no case"
     write_case(tmp_path, replace(case(), name="judge", split="test"))
     assert prepare_xrays(tmp_path, 2, config, GRID) == 2 and not acquisition_files(tmp_path, "judge"), "nobody trains on it"
+
+
+def test_xrays_made_in_another_way_do_not_pass_unnoticed(tmp_path: Path) -> None:
+    write_case(tmp_path, case())
+    prepare_xrays(tmp_path, 3, CALM, GRID)
+    with pytest.raises(ValueError, match=r"rod\.xray000\.npz was .*: fan_share 0\.0, not 0\.5; detector_pixels .*--overwrite"):
+        prepare_xrays(tmp_path, 3, replace(CALM, fan_share=0.5, detector_pixels=12), GRID)
+    before = [file.read_bytes() for file in acquisition_files(tmp_path, "rod")]
+    prepare_xrays(tmp_path, 2, replace(CALM, isocenter_sd_mm=(9, 9, 9)), GRID, overwrite=True)
+    after = [file.read_bytes() for file in acquisition_files(tmp_path, "rod")]
+    assert len(after) == 2 and after[0] != before[0], "none of the others stays"
+    earlier = acquire_views(case(), np.random.default_rng(0), CALM, GRID)
+    write_acquisition(tmp_path, 0, earlier)  # as earlier versions wrote it, without a word of how it was made
+    prepare_xrays(tmp_path, 2, replace(CALM, isocenter_sd_mm=(9, 9, 9)), GRID)
+
+
+def test_xrays_of_a_folder_that_is_there(tmp_path: Path) -> None:
+    """As on the GPU machine that it was copied to, where no CTs are."""
+    for name, split in (("phantom_a", "train"), ("phantom_b", "test")):
+        write_case(tmp_path, replace(case(), name=name, split=split))
+    request = PrepareRequest(output=tmp_path, num_xrays=2, recipe="debug")
+    outcome = run_preparation(request, on_progress=lambda *_, **__: None)
+    assert outcome.text == f"2 X-ray pairs in {tmp_path}" and len(acquisition_files(tmp_path, "phantom_a")) == 2
+    with pytest.raises(ValueError, match="no prepared case in"):
+        run_preparation(replace(request, output=tmp_path / "empty"), on_progress=lambda *_, **__: None)
 
 
 def test_a_body_is_bent_by_mm_and_degrees_along_each_axis() -> None:

@@ -146,6 +146,53 @@ def test_a_report_beside_a_ct_is_no_damage(tmp_path: Path) -> None:
     assert [len(scan.files) for scan in scans] == [16] and rejected == []
 
 
+@pytest.mark.parametrize("harm", ["empty", "text", "without preamble", "dangling"])
+@pytest.mark.parametrize("named", ["slice.dcm", "slice"])
+def test_a_slice_that_is_no_dicom_any_more_is_not_passed_over(tmp_path: Path, harm: str, named: str) -> None:
+    """At the end of a series, where no gap between slices would show it."""
+    write_volume(tiny_body(), tmp_path / "ct")
+    last = sorted((tmp_path / "ct").iterdir())[-1].rename(tmp_path / "ct" / named)
+    whole = last.read_bytes()
+    last.unlink()
+    if harm == "dangling":
+        last.symlink_to(tmp_path / "not fetched")
+    else:
+        last.write_bytes({"empty": b"", "text": b"version https://git-lfs", "without preamble": whole[132:]}[harm])
+    scans, rejected = find_scans(tmp_path)
+    if (harm, named) == ("text", "slice"):
+        assert len(scans) == 1 and not rejected, "it may be a README"
+        return
+    reasons = {one.source: one.reason for one in rejected}
+    assert scans == [] and f"slices may be missing, {named} cannot be read" in reasons["ct"]
+    assert named in reasons[f"ct/{named}"]
+
+
+def test_links_that_lead_to_no_file_are_told_and_hidden_folders_are_not_looked_into(tmp_path: Path) -> None:
+    """An annex keeps the files that its links lead to in a hidden folder: no CT may count twice."""
+    tree(tmp_path / "elsewhere", "b.nrrd")
+    root = tree(tmp_path / "in", ".git/annex/objects/KEY.nrrd")
+    (root / "a.nrrd").symlink_to(root / ".git" / "annex" / "objects" / "KEY.nrrd")
+    (root / "c.nii.gz").symlink_to(root / ".git" / "annex" / "objects" / "not fetched")
+    (root / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    scans, rejected = find_scans(root)
+    assert [scan.source for scan in scans] == ["a.nrrd"]
+    assert {one.source: one.reason for one in rejected} == {
+        "c.nii.gz": "a link to a file that is not there", "more": "a link to a folder, which is not followed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("named", "files"),
+    [("a.raw", ["a.raw"]), ("voxels.zraw", ["voxels.zraw"]), ("a%03d.raw 1 2 1", ["a001.raw", "a002.raw"]),
+     ("LIST\none.raw\ntwo.raw\n", ["one.raw", "two.raw"]), ("LOCAL", [])],
+)  # fmt: skip
+def test_the_voxels_of_a_metaimage_are_files_of_the_scan(tmp_path: Path, named: str, files: list[str]) -> None:
+    tree(tmp_path, "other.raw", *files)
+    (tmp_path / "a.mhd").write_text(f"NDims = 3\nElementDataFile = {named}\n")
+    (scan,), rejected = find_scans(tmp_path)
+    assert [file.name for file in scan.files] == ["a.mhd", *files] and rejected == []
+
+
 def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:
     scans = [find_scans(tree(tmp_path / folder, "a.nrrd"))[0][0] for folder in ("one", "two")]
     with pytest.raises(ValueError, match="2 scans are called a"):

@@ -85,6 +85,8 @@ class Acquisition:
 
 
 BONE_HU = 150.0
+MADE_BY = "made_by"
+"""In a stored acquisition's header: `xray_origin.xrays_made_by`."""
 CUBE_ONLY = "cube_only"
 """In a checkpoint's provenance: the share of its X-rays that were rendered of the reconstruction cube alone, where training
 rendered them."""
@@ -126,11 +128,12 @@ def acquisitions_by_case(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def write_acquisition(folder: Path, number: int, acquisition: Acquisition) -> Path:
-    """Store X-rays and geometry, not the case, as CASE.xrayNNN.npz, complete or not at all."""
+def write_acquisition(folder: Path, number: int, acquisition: Acquisition, made_by: Mapping[str, Any] | None = None) -> Path:
+    """Store X-rays and geometry, not the case, as CASE.xrayNNN.npz, complete or not at all. made_by: see `MADE_BY`."""
     path = acquisition_path(folder, acquisition.case.name, number)
     images, valid = ([t.numpy() for t in tensors] for tensors in (acquisition.images, acquisition.valid))
-    write_xrays(path, images, valid, acquisition.beams, cube=asdict(acquisition.cube), bone_gain=acquisition.bone_gain)
+    facts = {"cube": asdict(acquisition.cube), "bone_gain": acquisition.bone_gain, MADE_BY: made_by or {}}
+    write_xrays(path, images, valid, acquisition.beams, **facts)
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diff2ct_training.acquisitions import acquisition_files
-from diff2ct_training.cases import describe_case
+from diff2ct_training.cases import describe_case, remove_case
 from diff2ct_training.checksums import sha256_of, sha256_of_files
 from diff2ct_training.labels import LabelFile
 
@@ -58,7 +58,7 @@ class WantedCase:
 
 def is_made(folder: Path, wanted: WantedCase, *, overwrite: bool) -> bool:
     """True if the case is there and is the one that is asked for; ValueError with the difference if it is another one and may
-    not be replaced. Its X-rays go with it."""
+    not be replaced. That one is removed with its X-rays: nobody trains on it if the wanted one then cannot be made."""
     file = folder / f"{wanted.name}.json"
     if not file.exists():
         return False
@@ -72,6 +72,7 @@ def is_made(folder: Path, wanted: WantedCase, *, overwrite: bool) -> bool:
         )
     for acquisition in acquisition_files(folder, wanted.name):
         acquisition.unlink()
+    remove_case(file)
     return False
 
 

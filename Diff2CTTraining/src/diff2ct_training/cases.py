@@ -99,6 +99,12 @@ def write_case(folder: Path, case: Case, labels: np.ndarray | None = None) -> No
         temporary.write_text(json.dumps(description, indent=1))
 
 
+def remove_case(json_file: Path) -> None:
+    """The files of `write_case`."""
+    for file in (json_file, json_file.with_suffix(".npy"), labels_file(json_file)):
+        file.unlink(missing_ok=True)
+
+
 def read_case(json_file: Path) -> Case:
     """The case that `json_file` describes. Raises ValueError naming the file if the two do not fit."""
     try:

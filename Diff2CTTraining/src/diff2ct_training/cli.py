@@ -127,7 +127,7 @@ def drr(
     write_truth: Annotated[bool, typer.Option("--write-truth", help="Also write the CT on the model grid.")] = False,
     acquisitions: Annotated[int | None, typer.Option(help="Write a set: this many X-ray pairs of each CT or case.")] = None,
     vary: Annotated[
-        bool, typer.Option("--vary", help="Set: distances, angles and isocentre at random, as in training.")
+        bool, typer.Option("--vary", help="Set: distances, angles and isocentre at random: cones near the case's centre.")
     ] = False,
     detectors: Annotated[
         list[str] | None, typer.Option("--detector", help="Set: ideal (default) or simulated; repeat for pairs of both.")
@@ -350,7 +350,9 @@ def prepare(
         int, typer.Option(help="First seed; below 1000 are test cases, below 10000 validation.")
     ] = FIRST_TRAINING_SEED,
     reference: Annotated[str | None, typer.Option(help="A reference data set: lumbar-phantom-268.")] = None,
-    xrays: Annotated[int, typer.Option(help="X-ray pairs rendered now per case in OUTPUT; 0 leaves it to `train`.")] = 0,
+    xrays: Annotated[
+        int, typer.Option(help="X-ray pairs rendered now per train and val case in OUTPUT; 0 leaves it to `train`.")
+    ] = 0,
     recipe: Annotated[str, typer.Option(help="With --xrays: the recipe they are for.")] = "default",
     translator: Annotated[
         Path | None, typer.Option(help="With --xrays: DRR-to-real translator (.safetensors), whose style a part of them gets.")
@@ -358,7 +360,9 @@ def prepare(
     style_share: Annotated[float, typer.Option(help="With --translator: that part, 0 to 1.")] = 0.5,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="Only check OUTPUT against its manifest.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make cases again that were made with other options.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make cases and X-rays again that were made with other options.")
+    ] = False,
 ) -> None:
     """CTs and phantoms as cases to train with. With quality report and manifest; goes on where it stopped."""
     from diff2ct_training.film_style import FilmStyle

@@ -49,8 +49,9 @@ MANIFEST_COLUMNS = ("case", "acquisition", "split", "patient", "source", "detect
 
 @dataclass(frozen=True, kw_only=True)
 class DrrSet:
-    """count: acquisitions of each case. setup: distances and detector, unless `vary` draws them as training does; then only its
-    pixels count. detectors: "ideal", "simulated" or both, of the same rays. strength: of `random_detector`.
+    """count: acquisitions of each case. setup: distances and detector, unless `vary` draws distances, angles and isocentre as
+    `AcquisitionConfig` has them: cones alone, about the case's centre, however tall it is; then only its pixels count.
+    detectors: "ideal", "simulated" or both, of the same rays. strength: of `random_detector`.
     write_truth: also the CT on the model grid around each isocentre.
     """
 
@@ -75,7 +76,7 @@ class DrrSet:
         if self.count > 1 and not self.vary and SIMULATED not in self.detectors:
             raise ValueError(f"--acquisitions: {self.count} ideal X-rays without --vary would all be the same, accepted is 1")
         if self.vary and self.setup.beam != "cone":
-            raise ValueError(f"--vary: got --beam {self.setup.beam} too, accepted is cone, as in training")
+            raise ValueError(f"--vary: got --beam {self.setup.beam} too, accepted is cone")
         if SIMULATED in self.detectors and self.setup.beam == "fan":
             raise ValueError(f"--detector: got {SIMULATED} with --beam fan, accepted is {IDEAL}: simulated detectors are flat")
         radiograph_names(self.formats)

@@ -31,6 +31,7 @@ from diff2ct_training.evaluation.methods import (
     training_patients,
 )
 from diff2ct_training.evaluation.real_xrays import plan_real_xrays
+from diff2ct_training.evaluation.results import TRUTH
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.evaluation.seen import seen_by
 from diff2ct_training.labels import SCHEMES, TOTALSEGMENTATOR
@@ -43,6 +44,8 @@ from diff2ct_training.scoring.compatibility import COMPATIBILITY
 _log = logging.getLogger(__name__)
 DIFFUSION = "diff2ct"
 TRAIN_MEAN, NEAREST = "train-mean", "nearest-neighbour"
+RESERVED = (TRUTH, TRAIN_MEAN, NEAREST, *BASELINES)
+"""Names that no checkpoint can have."""
 SAMPLES = 4
 """Of a checkpoint of which nothing is said."""
 
@@ -284,6 +287,8 @@ def named_checkpoints(options: tuple[str, ...]) -> dict[str, Path | None]:
         name, separator, file = option.partition("=")
         if not separator or Path(option).is_file():
             name, file = DIFFUSION if len(options) == 1 else Path(option).stem, option
+        if name in RESERVED:
+            raise ValueError(f"--checkpoint: got the name {name!r}, which is taken, accepted are NAME=FILE with another name")
         if name in files:
             raise ValueError(f"--checkpoint: got the name {name!r} twice, accepted are NAME=FILE with different names")
         files[name] = Path(file)

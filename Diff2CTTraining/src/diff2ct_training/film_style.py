@@ -28,6 +28,10 @@ class FilmStyle:
         if not 0 < self.share <= 1:
             raise ValueError(f"style_share: got {self.share}, accepted is above 0 and up to 1")
 
+    def record(self) -> dict[str, str | float]:
+        """What tells it from another style. Raises ValueError on a wrong translator."""
+        return {"translator": _loaded(self.translator).sha256[:16], "style_share": self.share}
+
 
 def acquire_styled_views(
     case: Case, rng: np.random.Generator, config: AcquisitionConfig, grid: VolumeGrid, style: FilmStyle

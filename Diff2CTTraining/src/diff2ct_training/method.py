@@ -54,7 +54,8 @@ class Method(ABC, Generic[SampleT, BatchT]):
 
     @abstractmethod
     def validation_samples(self, folder: Path) -> Sequence[SampleT]:
-        """The few samples that `score` judges the run by, always the same and none that is trained on; () if there are none."""
+        """The few samples that `score` judges the run by, always the same and none that is trained on. Raises ValueError if
+        there are none."""
 
     @abstractmethod
     def collate(self, samples: Sequence[SampleT], device: torch.device) -> BatchT: ...

@@ -6,7 +6,7 @@ Restartable: each case appears whole or not at all, and what is there already, m
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from diff2ct_training.scanner_table import find_body, without_table
 from diff2ct_training.scans import Rejected, Scan, check_names
 from diff2ct_training.splits import PAPER_SPLIT, SplitRule
 from diff2ct_training.warp import Warp, random_warp, warp
+from diff2ct_training.xray_origin import keep_wanted_xrays, xrays_made_by
 
 VERSION = 1
 """Part of every case's `made_by`. Raise it when the same source and options come to give another case."""
@@ -121,6 +122,7 @@ class XrayTask:
     config: AcquisitionConfig
     grid: VolumeGrid
     style: FilmStyle | None
+    made_by: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -201,17 +203,20 @@ def prepare_xrays(
     *,
     style: FilmStyle | None = None,
     workers: int = 1,
+    overwrite: bool = False,
     on_case: OnCase | None = None,
 ) -> int:
     """X-ray every training and validation case in `folder` in `count` random ways for a recipe's `config` and model `grid`, so
-    that training need not render; returns how many are stored. A stored one is kept whatever it was made with. style: of a part
-    of them, None for the recipe's detectors alone."""
+    that training need not render; returns how many that is. style: of a part of them, None for the recipe's detectors alone.
+    overwrite: render those again that are stored but were made in another way, which is an error otherwise."""
+    made_by = xrays_made_by(config, grid, style)
     files = [file for file in list_cases(folder) if describe_case(file)["split"] != "test"]
     tasks = []
     for file in files:
+        keep_wanted_xrays(folder, file.stem, made_by, overwrite=overwrite)
         missing = tuple(n for n in range(count) if not acquisition_path(folder, file.stem, n).exists())
         if missing:
-            tasks.append(XrayTask(json_file=file, numbers=missing, config=config, grid=grid, style=style))
+            tasks.append(XrayTask(json_file=file, numbers=missing, config=config, grid=grid, style=style, made_by=made_by))
         elif on_case is not None:
             on_case(file.stem)
     for task, result in run_all(_render_xrays, tasks, workers):
@@ -353,4 +358,4 @@ def _render_xrays(task: XrayTask) -> None:
             acquisition = acquire_views(case, rng, task.config, task.grid)
         else:
             acquisition = acquire_styled_views(case, rng, task.config, task.grid, task.style)
-        write_acquisition(folder, n, acquisition)
+        write_acquisition(folder, n, acquisition, task.made_by)

@@ -14,7 +14,6 @@ from diff2ct_training.one_writer import one_writer
 from diff2ct_training.phantom_seeds import FIRST_TRAINING_SEED
 from diff2ct_training.prepare import CaseOptions, prepare, prepare_xrays
 from diff2ct_training.prepare_report import SUMMARY, in_several_splits, verify
-from diff2ct_training.recipe import Recipe
 from diff2ct_training.recipes import recipe_named
 from diff2ct_training.reference import check_reference, reference_acquisition, reference_seeds
 from diff2ct_training.scans import AUTO, Rejected, Scan, find_cts
@@ -24,7 +23,9 @@ from diff2ct_training.volume_samples import VolumeRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareRequest:
-    """cts: files and folders for `find_cts`, which explains layout, label_scheme and patient_pattern. split: for
+    """Without cts, phantoms and reference only X-rays of what `output` holds are rendered.
+
+    cts: files and folders for `find_cts`, which explains layout, label_scheme and patient_pattern. split: for
     `SplitRule.parse`. reference: a name for `reference_seeds`, or None. num_xrays: acquisitions rendered per case; style: of
     a part of them."""
 
@@ -54,7 +55,8 @@ class Outcome:
 
 
 def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -> Outcome:
-    """Prepare what is asked for. on_progress: as `console.Progress`. ValueError if nothing could be prepared."""
+    """Prepare what is asked for, then render X-rays of all that is there. on_progress: as `console.Progress`. ValueError if
+    nothing could be prepared."""
     tune_allocator()
     split, recipe = SplitRule.parse(request.split), recipe_named(request.recipe)
     if request.num_xrays and not isinstance(recipe, VolumeRecipe | CycleGanRecipe):
@@ -72,22 +74,26 @@ def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -
         rejected += refused
     seeds = list(range(request.first_seed, request.first_seed + request.num_phantoms))
     seeds += [seed for seed in reference_seeds(request.reference) if seed not in seeds] if request.reference else []
-    if not scans and not seeds:
+    if not scans and not seeds and not request.num_xrays:
         raise ValueError("prepare: got no CTs and no phantoms; --cts, --phantoms and --reference say what to prepare")
     with one_writer(request.output):
-        return _prepare(request, scans, rejected, seeds, split, recipe, on_progress)
+        lines: list[str] = []
+        if scans or seeds:
+            lines, rejected = _prepare_cases(request, scans, rejected, seeds, split, on_progress)
+        if isinstance(recipe, VolumeRecipe | CycleGanRecipe) and request.num_xrays:
+            lines.append(_prepare_xrays(request, recipe, on_progress))
+    return Outcome("\n".join(lines), rejected)
 
 
-def _prepare(
+def _prepare_cases(
     request: PrepareRequest,
     scans: list[Scan],
     rejected: list[Rejected],
     seeds: list[int],
     split: SplitRule,
-    recipe: Recipe,
     on_progress: Callable[..., None],
-) -> Outcome:
-    """What was found, the scans and not the `rejected`, and the phantoms of `seeds`."""
+) -> tuple[list[str], list[Rejected]]:
+    """What was found, the scans and not the `rejected`, and the phantoms of `seeds`; (lines for the reader, all rejected)."""
     on_progress(0, len(scans) + len(seeds))
     done = prepare(
         request.output,
@@ -108,20 +114,23 @@ def _prepare(
     lines += [f"warning: {leak}; see --patient-pattern and --split" for leak in in_several_splits(cases)]
     if request.reference:
         lines.append(check_reference(request.reference, request.output))
-    if isinstance(recipe, VolumeRecipe | CycleGanRecipe) and request.num_xrays:
-        on_progress(0, len(list_cases(request.output)))
-        acquisition = reference_acquisition(recipe.acquisition) if request.reference else recipe.acquisition
-        count = prepare_xrays(
-            request.output,
-            request.num_xrays,
-            acquisition,
-            recipe.grid,
-            style=request.style,
-            workers=request.workers,
-            on_case=lambda name: on_progress(description=name),
-        )
-        lines.append(f"{count} X-ray pairs in {request.output}")
-    return Outcome("\n".join(lines), done.rejected)
+    return lines, done.rejected
+
+
+def _prepare_xrays(request: PrepareRequest, recipe: VolumeRecipe | CycleGanRecipe, on_progress: Callable[..., None]) -> str:
+    """A line that says how many there are."""
+    on_progress(0, len(list_cases(request.output)))
+    count = prepare_xrays(
+        request.output,
+        request.num_xrays,
+        reference_acquisition(recipe.acquisition) if request.reference else recipe.acquisition,
+        recipe.grid,
+        style=request.style,
+        workers=request.workers,
+        overwrite=request.overwrite,
+        on_case=lambda name: on_progress(description=name),
+    )
+    return f"{count} X-ray pairs in {request.output}"
 
 
 def verify_folder(folder: Path) -> str:

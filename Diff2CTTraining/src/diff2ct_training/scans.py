@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diff2ct.image_file import suffix_of
+from diff2ct.metaimage import meta_header
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import VOLUME_SUFFIXES, read_ct
 from diff2ct_training.labels import CTPELVIC1K, CTSPINE1K, NUMBERS, TOTALSEGMENTATOR, VERSE, LabelFile
@@ -130,13 +131,17 @@ def find_scans(
         raise ValueError(f"--layout: got {layout!r}, accepted are {AUTO}, {', '.join(LAYOUTS)}")
     if not root.exists():
         raise ValueError(f"{root}: no such file or folder")
-    files = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")) if root.is_dir() else [root]
+    files, unfollowed = _below_folder(root) if root.is_dir() else ([root], [])
     base = root if root.is_dir() else root.parent
     paths = {file.relative_to(base).as_posix(): file for file in files}
     chosen = LAYOUTS[layout] if layout != AUTO else recognised(list(paths))
-    volumes = {path: file for path, file in paths.items() if suffix_of(file) in VOLUME_SUFFIXES}
+    images = {path: file for path, file in paths.items() if suffix_of(file) in VOLUME_SUFFIXES}
+    volumes = {path: file for path, file in images.items() if file.is_file()}
     scans, rejected = _volume_scans(chosen, volumes, _official_splits(chosen.name, paths), label_scheme)
-    series, damaged = find_series([file for path, file in paths.items() if path not in volumes])
+    rejected += [Rejected(path, "a link to a file that is not there") for path in images if path not in volumes]
+    rejected += [Rejected(_below(link, base), "a link to a folder, which is not followed") for link in unfollowed]
+    known = {*images.values(), *(file for scan in scans for file in scan.files)}
+    series, damaged = find_series([file for file in files if file not in known])
     scans += [_dicom_scan(one, base) for one in series if one.is_volume]
     rejected += [Rejected(_below(one.folder, base), one.not_a_volume) for one in series if not one.is_volume]
     rejected += [Rejected(_below(file, base), reason) for file, reason in damaged]
@@ -171,6 +176,13 @@ def check_names(scans: Sequence[Scan]) -> None:
             raise ValueError(f"--cts: {count} scans are called {name} ({sources}); prepare them into different folders")
 
 
+def _below_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(files, also links to such as are not there; links to folders), sorted, but what is hidden or in a hidden folder."""
+    found = sorted(p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    links = [p for p in found if p.is_symlink() and p.is_dir()]
+    return [p for p in found if p.is_file() or (p.is_symlink() and not p.exists())], links
+
+
 def _volume_scans(
     layout: Layout, volumes: dict[str, Path], official: dict[str, str], label_scheme: str | None
 ) -> tuple[list[Scan], list[Rejected]]:
@@ -196,7 +208,6 @@ def _volume_scans(
     scans = []
     for path, match in images.items():
         key, file = match["key"], volumes[path]
-        raw = file.with_suffix(".raw")
         patient = match.groupdict().get("patient") or key
         scans.append(
             Scan(
@@ -205,12 +216,28 @@ def _volume_scans(
                 name=slug(key),
                 patient=patient,
                 dataset=layout.name,
-                files=(file, raw) if suffix_of(file) == ".mhd" and raw.is_file() else (file,),
+                files=_files_of(file),
                 labels=tuple(labels.get(key, ())),
                 official_split=official.get(patient, official.get(file.name, _verse_split(path))),
             )
         )
     return scans, rejected
+
+
+def _files_of(volume: Path) -> tuple[Path, ...]:
+    """A file, and those beside it with its voxels, which the header of a MetaImage names: one, a list, or all of a pattern."""
+    if suffix_of(volume) != ".mhd":
+        return (volume,)
+    fields, length = meta_header(volume)
+    named = fields.get("elementdatafile", "")
+    if named.startswith("LIST"):
+        lines = volume.read_bytes()[length:].decode("latin-1").splitlines()
+        files = [volume.parent / line.strip() for line in lines]
+    elif "%" in named:
+        files = sorted(volume.parent.glob(re.sub(r"%\d*d", "*", named.split()[0])))
+    else:
+        files = [volume.parent / named]
+    return (volume, *(file for file in files if file.is_file()))
 
 
 def _label_file(layout: Layout, file: Path, match: re.Match[str], label_scheme: str | None) -> LabelFile | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pydicom
 
 from diff2ct.dicom_file import read_header
-from diff2ct.image_file import is_dicom
+from diff2ct.image_file import is_dicom, suffix_of
 from diff2ct.volume_dicom import cut_off
 
 _TAGS = [
@@ -23,6 +24,10 @@ _TAGS = [
     "ContrastBolusAgent",
 ]
 MIN_SLICES = 2
+_SUFFIXES = (".dcm", ".dicom", ".ima")
+_UID_OR_NUMBER = re.compile(r"(\.\d*)?")
+_WITHOUT_PREAMBLE = re.compile(rb"[\x02\x08]\x00[\x00-\x18]\x00([A-Z]{2}|..\x00\x00)", re.DOTALL)
+"""The first element of group 2 or 8, of explicit VR or with a length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +68,19 @@ class DicomSeries:
 
 
 def find_series(files: Sequence[Path]) -> tuple[list[DicomSeries], list[tuple[Path, str]]]:
-    """(series, damaged DICOM files with the reason) among any files; what is not DICOM is passed over."""
+    """(series, damaged DICOM files with the reason) among any files; what neither is nor was DICOM is passed over."""
     found: dict[str, list[tuple[Path, pydicom.Dataset]]] = {}
     damaged: list[tuple[Path, str]] = []
     of_series: dict[Path, str] = {}  # damaged file -> its series, as far as it tells
     for file in files:
         try:
             if not is_dicom(file):
+                damaged += [(file, f"{file.name}: {reason}") for reason in _lost(file)]
                 continue
             header = read_header(file, _TAGS)
+        except OSError as error:
+            damaged.append((file, f"{file.name}: {error.strerror}"))
+            continue
         except ValueError as error:
             damaged.append((file, str(error)))
             continue
@@ -87,6 +96,18 @@ def find_series(files: Sequence[Path]) -> tuple[list[DicomSeries], list[tuple[Pa
         lost = [file.name for file, _ in damaged if (of_series[file] == uid if of_series.get(file) else file.parent in folders)]
         series.append(replace(_series(uid, members), damaged=tuple(lost)))
     return series, damaged
+
+
+def _lost(file: Path) -> list[str]:
+    """Why a file that does not say that it is DICOM is one that cannot be read; none if it is something else."""
+    suffix = suffix_of(file)
+    with file.open("rb") as stream:
+        start = stream.read(8)
+    if not start and (suffix in _SUFFIXES or _UID_OR_NUMBER.fullmatch(suffix)):
+        return ["the file is empty"]
+    if _WITHOUT_PREAMBLE.match(start):
+        return ["DICOM without the 128 bytes and DICM in front, accepted is with them"]
+    return ["not a DICOM file"] if suffix in _SUFFIXES else []
 
 
 def _series(uid: str, members: Sequence[tuple[Path, pydicom.Dataset]]) -> DicomSeries:

@@ -13,7 +13,15 @@ from diff2ct.volume_io import write_volume
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import methods
-from diff2ct_training.evaluation.cases import ct_case, phantom_case, plan_ct, plan_phantom, plan_prepared, prepared_case
+from diff2ct_training.evaluation.cases import (
+    ct_case,
+    phantom_case,
+    plan_ct,
+    plan_cts,
+    plan_phantom,
+    plan_prepared,
+    prepared_case,
+)
 from diff2ct_training.evaluation.labels import find_labels, labels_on_grid, read_vertebrae
 from diff2ct_training.phantom_seeds import TEST_SEEDS
 
@@ -122,6 +130,12 @@ def test_identities_tell_setups_and_files_apart(tmp_path: Path, small_grid: Volu
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.nrrd").write_bytes(b"3")
     assert plan_ct(tmp_path / "a.nrrd", small_grid, SETUP, tmp_path / "labels").identity != a.identity
+    (tmp_path / "d.mhd").write_text("NDims = 3\nElementDataFile = d.zraw\n")
+    identities = set()
+    for content in (b"1", b"2"):
+        (tmp_path / "d.zraw").write_bytes(content)
+        identities.add(plan_cts([tmp_path / "d.mhd"], small_grid, SETUP)[0][0].identity)
+    assert len(identities) == 2, "the voxels beside their header"
     assert plan_phantom(3, small_grid, SETUP).name == "phantom_003"
     assert len({plan_phantom(n, small_grid, SETUP).identity for n in range(3)}) == 3
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from diff2ct_training.evaluation import plots
 from diff2ct_training.evaluation.dataset_report import ORACLE, best_of, coarsest_case, report_dataset, typical_case, worst_case
 from diff2ct_training.evaluation.results import Results
 from diff2ct_training.evaluation.run import evaluate
@@ -125,6 +127,28 @@ def test_a_report_of_the_truth_alone(planned, counted, tmp_path: Path) -> None:
     """As one makes to see what the screw detector itself gets wrong."""
     evaluate([planned()], counted().plan(**{"oracle-truth": 0}), tmp_path)
     assert "1 method on trunks (1 case)" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_figures_show_every_method_however_many(planned, counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list[str]] = {}
+
+    def read(figure: Figure, path: Path, **options) -> None:
+        legends = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        drawn[path.name.split("_")[1]] = [axes.get_title() for axes in figure.axes if axes.get_title()] + legends
+        colours = [{handle.get_facecolor().tobytes() for handle in legend.legend_handles} for legend in figure.legends]
+        assert [len(one) for one in colours] == [len(legend.get_texts()) for legend in figure.legends], "told apart"
+        save(figure, path, **options)
+
+    save = plots._save
+    monkeypatch.setattr(plots, "_save", read)
+    names = ["ours", *(f"m{n}" for n in range(11)), "oracle-true-body-flat"]
+    methods = {name: counted(num_samples=2).plan(**{name: n})[name] for n, name in enumerate(names)}
+    evaluate([planned(f"c{n}", pixel_spacing_mm=0.5 + 0.1 * n) for n in range(3)], methods, tmp_path)
+    panels = ["ours", *(f"m{n}" for n in range(11)), "oracle-\ntrue-body-flat"]
+    for name in ("typical", "worst", "coarse"):
+        shown = [title for title in drawn[name] if title not in ("X-rays", "truth")]
+        assert shown == panels and drawn[name].count("truth") == 2
+    assert [text for text in drawn["spacing"] if text in names] == names[:-1]
 
 
 def test_equal_results_give_equal_bytes(output: Path, page: str, planned, counted) -> None:

@@ -211,6 +211,22 @@ def test_afresh_keeps_nothing(five: list[PlannedCase], counted, tmp_path: Path) 
     assert len(read_csv(tmp_path / "per_case.csv")) == 2
 
 
+@pytest.mark.parametrize(
+    ("cases", "methods", "message"),
+    [
+        (("P 1.nii", "P_1.nii"), ("a",), "a of P 1.nii and a of P_1.nii"),
+        (("c", "C"), ("a",), "a of c and a of C"),
+        (("c",), ("a b", "a_b"), "a b of c and a_b of c"),
+        (("c",), ("Truth",), "Truth of c and truth of c"),
+    ],
+)
+def test_results_that_would_be_kept_in_one_file_are_refused(
+    cases: tuple[str, ...], methods: tuple[str, ...], message: str, planned, counted, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate([planned(name) for name in cases], counted().plan(**dict.fromkeys(methods, 0)), tmp_path)
+
+
 def test_two_cases_of_one_name_are_refused(five: list[PlannedCase], counted, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="same name among c0, c0"):
         evaluate([five[0], five[0]], counted().plan(a=0), tmp_path)

@@ -95,6 +95,21 @@ def test_the_scans_of_a_patient_count_once() -> None:
     assert values_of(both[:3], "mae") == pytest.approx([ours[0], ours[1] + 0.25]), "one whose other scan has no score"
 
 
+def test_a_bias_is_compared_by_how_far_it_is_from_0() -> None:
+    """As far off on either side is no difference; nearer to 0 is one, though the means are the same."""
+    sizes = [10.0, 12.0, 15.0, 9.0, 11.0, 14.0, 13.0]
+    signs = [1, -1, 1, -1, 1, -1, 1]
+
+    def rows(method: str, values: list[float]) -> list[dict]:
+        return [{"bias_hu_body": row.pop("mae"), **row} for row in rows_of(method, values)]
+
+    ours, opposite = rows("ours", sizes), rows("opposite", [-v for v in sizes])
+    wider = rows("wider", [s * (v + 5 + v / 10) for s, v in zip(signs, sizes, strict=True)])
+    (test,) = compare(ours + opposite + wider, "ours", ["bias_hu_body"])
+    assert test["method"] == "wider" and test["p"] == pytest.approx(2 / 2**7)
+    assert test["mean_difference"] == pytest.approx(-5 - np.mean(sizes) / 10)
+
+
 def test_correlation_is_of_ranks() -> None:
     rho, p = correlation(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([1.0, 10.0, 100.0, 1000.0, 1e4]))
     assert rho == pytest.approx(1.0) and p < 0.01

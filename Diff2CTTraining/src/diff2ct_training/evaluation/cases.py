@@ -7,6 +7,7 @@ scan has data.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -129,9 +130,9 @@ def plan_ct(
     """`ct_case`, later. Files count by what is in them, not by where they are. scheme: of the numbers in `label_folder`. name:
     default the file's. scan: what is known of it, for one of several DICOM series in a folder."""
     name = name or ct_name(path)
-    files = () if scan is None or scan.series_uid is None else scan.files
     labels, known = labels_for((name,), label_folder, scheme, scan)
-    identity = f"CT {fingerprint(path, files)}{known} on {describe_grid(model_grid)}, X-rays {setup.describe()}"
+    content = fingerprint(path, () if scan is None else scan.files)
+    identity = f"CT {content}{known} on {describe_grid(model_grid)}, X-rays {setup.describe()}"
     make = partial(ct_case, path, model_grid, setup, labels, name=name, scan=scan)
     return PlannedCase(
         REAL_CTS,
@@ -260,11 +261,12 @@ def describe_grid(grid: VolumeGrid) -> str:
 
 
 def fingerprint(path: Path, files: Sequence[Path] = ()) -> str:
-    """First 16 hex digits of the SHA-256 of a file, or of all files in a folder with their names. files: these in it alone."""
+    """First 16 hex digits of the SHA-256 of a file, or of all files in a folder with their names. files: these alone, in the
+    folder or beside the file."""
     files = files or (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        digest.update(f"{os.path.relpath(file, path)}\0{file.stat().st_size}\0".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

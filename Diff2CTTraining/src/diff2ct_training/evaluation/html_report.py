@@ -220,8 +220,8 @@ def _how_to_read() -> str:
 _READING = (
     "<b>Tables:</b> mean &#177; SD over cases, those of one patient averaged before, below it the 95 % bootstrap interval of "
     "the mean. Bold: best mean, oracles left out. <sup>*</sup> differs from the first method: paired Wilcoxon signed-rank "
-    "test, Holm-corrected within each table, p &lt; 0.05. Without a star there is no evidence of a difference, which is not "
-    "evidence of none.",
+    "test, Holm-corrected within each table, p &lt; 0.05; a bias by how far it is from 0. Without a star there is no evidence "
+    "of a difference, which is not evidence of none.",
     "<b>Whole-volume scores flatter everyone.</b> Most of the cube is air, and the window is 5096 HU wide: "
     "<code>oracle-true-body-flat</code>, the true outline filled with 40 HU, has no anatomy at all. A method that does not "
     "clearly beat it there has shown nothing; look inside the body.",

@@ -36,7 +36,8 @@ from diff2ct_training.pictures import WINDOW_HU
 ACCENT, INK, FAINT, RULE = "#0b6e99", "#1f2933", "#7b8794", "#d9dee4"
 DIM = "#9aa0a6"
 OTHERS = ("#c2571a", "#3f7d3a", "#7a4fa3", "#a8842c", "#b23a68", "#4a6fa5", "#5b6770")
-MAX_PANEL_COLUMNS = 8
+MAX_BESIDE = 7
+"""Methods beside each other in a figure; more go below."""
 TRUTH_AS_METHOD = "oracle-truth"
 """In tables only: in a chart it would squeeze all others together."""
 _CHART: Any = {
@@ -91,35 +92,42 @@ def write_figures(results: Results, dataset: DatasetReport) -> list[ReportFigure
 
 def panel_methods(dataset: DatasetReport) -> list[str]:
     """Methods that panels show: no second row of one method, no volume that is the truth."""
-    methods = [m for m in dataset.methods if not m.endswith(ONE_SAMPLE) and m != TRUTH_AS_METHOD]
-    return methods[: MAX_PANEL_COLUMNS - 1]
+    return [m for m in dataset.methods if not m.endswith(ONE_SAMPLE) and m != TRUTH_AS_METHOD]
+
+
+def in_lines(methods: Sequence[str]) -> list[list[str]]:
+    """As few lines of at most `MAX_BESIDE` as there may be, as equal as they may be; one even without methods."""
+    count = max(1, math.ceil(len(methods) / MAX_BESIDE))
+    length = math.ceil(len(methods) / count)
+    return [list(methods[n * length : (n + 1) * length]) for n in range(count)]
 
 
 def panels_figure(path: Path, results: Results, dataset: DatasetReport, case: str) -> int:
-    """Columns: the X-rays, the truth and each method; rows: axial, coronal, sagittal, and the sagittal error. Returns how wide
-    it wants to be shown [pixels]."""
-    methods = panel_methods(dataset)
+    """Columns: the X-rays, the truth and each method, in blocks of up to `MAX_BESIDE` methods; rows: axial, coronal, sagittal,
+    and the sagittal error. Returns how wide it wants to be shown [pixels]."""
+    blocks = in_lines(panel_methods(dataset))
     truth = results.arrays((dataset.name, case, TRUTH))
-    volumes = {m: results.arrays((dataset.name, case, m)) for m in methods}
-    columns = ["X-rays", "truth", *methods]
     rows = [*PLANES, "sagittal error"]
-    cell, left, gap = 1.75, 0.36, 0.04
+    cell, left, gap, head = 1.75, 0.36, 0.04, 0.50
     heights = [cell * shape[0] / shape[1] for shape in (truth[f"plane_{name.split()[0]}"].shape for name in rows)]
-    size = (left + len(columns) * (cell + gap), 0.80 + sum(heights) + gap * len(rows))
-    top = size[1] - 0.74
+    block_height = head + sum(heights) + gap * len(rows)
+    size = (left + (2 + len(blocks[0])) * (cell + gap), 0.30 + len(blocks) * block_height)
     figure = Figure(figsize=size, facecolor="black")
-    for r, name in enumerate(rows):
-        y, height = top - sum(heights[: r + 1]) - gap * r, heights[r]
-        for c, column in enumerate(columns):
-            x = left + c * (cell + gap)
-            axes = figure.add_axes((x / size[0], y / size[1], cell / size[0], height / size[1]))
-            bare(axes)
-            _show_panel(axes, name, column, truth, volumes.get(column, {}))
-            if r == 0:
-                weight = "bold" if column == dataset.reference else "normal"
-                axes.set_title(_wrapped(column), color="white", fontsize=11, pad=4, weight=weight)
-        label: dict[str, Any] = {"color": DIM, "fontsize": 11, "rotation": 90, "va": "center", "ha": "center"}
-        figure.text(0.2 / size[0], (y + height / 2) / size[1], name, **label)
+    for b, methods in enumerate(blocks):
+        volumes = {m: results.arrays((dataset.name, case, m)) for m in methods}
+        top = size[1] - 0.24 - b * block_height - head
+        for r, name in enumerate(rows):
+            y, height = top - sum(heights[: r + 1]) - gap * r, heights[r]
+            for c, column in enumerate(("X-rays", "truth", *methods)):
+                x = left + c * (cell + gap)
+                axes = figure.add_axes((x / size[0], y / size[1], cell / size[0], height / size[1]))
+                bare(axes)
+                _show_panel(axes, name, column, truth, volumes.get(column, {}))
+                if r == 0:
+                    weight = "bold" if column == dataset.reference else "normal"
+                    axes.set_title(_wrapped(column), color="white", fontsize=11, pad=4, weight=weight)
+            label: dict[str, Any] = {"color": DIM, "fontsize": 11, "rotation": 90, "va": "center", "ha": "center"}
+            figure.text(0.2 / size[0], (y + height / 2) / size[1], name, **label)
     corner: dict[str, Any] = {"color": DIM, "fontsize": 9, "va": "top"}
     figure.text(0.995, 1 - 0.07 / size[1], NOTICE, ha="right", **corner)
     figure.text(left / size[0], 1 - 0.07 / size[1], case, ha="left", **corner)
@@ -190,23 +198,30 @@ def spacing_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
     if len({row["pixel_spacing_mm"] for row in rows}) < 3:
         return None
     metrics = [m for m in HEADLINES if len(values_of(rows, m))]
-    methods = [m for m in panel_methods(dataset) if not m.startswith(ORACLE)]
-    below_in = 0.55 + 0.16 * len(methods)  # under each chart: its axis, and a line of text for each method
-    height = 2.7 + below_in
+    lines = in_lines([m for m in panel_methods(dataset) if not m.startswith(ORACLE)])
+    below_in = 0.55 + 0.16 * len(lines[0])  # under each chart: its axis, and a line of text for each method
+    line_in = 2.7 + below_in
+    height = line_in * len(lines)
     with mpl.rc_context(_CHART):
         figure = Figure(figsize=(10.5, height))
-        for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-            for n, method in enumerate(methods):
-                _scatter_with_trend(
-                    axes, [row for row in rows if row["method"] == method], metric, color_of(method, dataset), n
-                )
-            _label(axes, metric)
-            axes.set_xlabel("original pixel spacing [mm]", fontsize=8, color=FAINT, loc="left")
-            axes.grid(color=RULE, lw=0.6)
-            axes.tick_params(labelsize=8)
-        dots = [axes.scatter([], [], s=16, color=color_of(method, dataset), label=method) for method in methods]
-        figure.legend(handles=dots, loc="upper left", bbox_to_anchor=(0.03, 1.0), ncols=len(dots), frameon=False, fontsize=8.5)
-        figure.subplots_adjust(left=0.045, right=0.995, wspace=0.25, top=1 - 0.52 / height, bottom=below_in / height)
+        for n, methods in enumerate(lines):
+            top = height - n * line_in
+            grid = figure.add_gridspec(
+                1, len(metrics), left=0.045, right=0.995, wspace=0.25, top=(top - 0.52) / height,
+                bottom=(top - line_in + below_in) / height,
+            )  # fmt: skip
+            for m, metric in enumerate(metrics):
+                axes = figure.add_subplot(grid[0, m])
+                for line, method in enumerate(methods):
+                    of_method = [row for row in rows if row["method"] == method]
+                    _scatter_with_trend(axes, of_method, metric, color_of(method, dataset), line)
+                _label(axes, metric)
+                axes.set_xlabel("original pixel spacing [mm]", fontsize=8, color=FAINT, loc="left")
+                axes.grid(color=RULE, lw=0.6)
+                axes.tick_params(labelsize=8)
+            dots = [axes.scatter([], [], s=16, color=color_of(method, dataset), label=method) for method in methods]
+            where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.03, top / height)}
+            figure.legend(handles=dots, ncols=len(dots), frameon=False, fontsize=8.5, **where)
         _save(figure, path)
     caption = "Does a score depend on how fine the scan was? Spearman's rank correlation over cases; lines by least squares."
     return ReportFigure(path, "Score against original pixel spacing", caption)
@@ -271,13 +286,13 @@ def coverage_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
 
 
 def color_of(method: str, dataset: DatasetReport) -> str:
-    """The reference has the accent, oracles are faint, the others have colours of their own."""
+    """The reference has the accent, oracles are faint, the others have colours of their own, as far as these go."""
     if method.startswith(ORACLE):
         return "#b5bdc6"
     if method in (dataset.reference, dataset.reference + ONE_SAMPLE):
         return ACCENT if method == dataset.reference else "#79b4cd"
-    others = [m for m in dataset.methods if m != dataset.reference and not m.startswith(ORACLE)]
-    return OTHERS[others.index(method) % len(OTHERS)]
+    others = [m for m in panel_methods(dataset) if m != dataset.reference and not m.startswith(ORACLE)]
+    return OTHERS[others.index(method.removesuffix(ONE_SAMPLE)) % len(OTHERS)]
 
 
 def _wrapped(text: str) -> str:

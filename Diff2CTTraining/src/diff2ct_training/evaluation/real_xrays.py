@@ -95,7 +95,7 @@ def _cases(
 ) -> list[PlannedCase]:
     scan = patient.scan
     labels, known = labels_for((patient.stated, ct_name(scan.path)), label_folder, scheme, scan)
-    ct = fingerprint(scan.path, scan.files if scan.series_uid else ())
+    ct = fingerprint(scan.path, scan.files)
     seen = ", ".join(f"{name} {_hash(radiograph)}" for name, radiograph in real.items())
     rays = ", ".join(str(beam.to_dict()) for beam in _beams(real, setup).values())
     identity = f"CT {ct}{known} on {describe_grid(model_grid)}, X-rays {seen}, rays {rays}"

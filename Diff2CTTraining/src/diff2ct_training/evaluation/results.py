@@ -67,7 +67,7 @@ class Results:
         return [row for key in keys for row in self._screws.get(key, ())]
 
     def add_arrays(self, key: Key, made_by: str, arrays: dict[str, np.ndarray]) -> None:
-        path = self._path(key)
+        path = self.output / file_of(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing_file(path, overwrite=True) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **{"made_by": np.array(made_by), **arrays})  # type: ignore[arg-type]  # numpy's stub
@@ -78,14 +78,16 @@ class Results:
     def arrays(self, key: Key, *names: str) -> dict[str, np.ndarray]:
         """Those of `names` that are there, all for none."""
         try:
-            with np.load(self._path(key), allow_pickle=False) as stored:
+            with np.load(self.output / file_of(key), allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files if not names or name in names}
         except (OSError, ValueError, BadZipFile):  # not there, or cut short: made again
             return {}
 
-    def _path(self, key: Key) -> Path:
-        dataset, case, method = (re.sub(r"[^\w.+-]+", "_", part) for part in key)
-        return self.output / "results" / dataset / case / f"{method}.npz"
+
+def file_of(key: Key) -> Path:
+    """Where a result's arrays are, below the folder of an evaluation. Names that differ in little may have the same."""
+    dataset, case, method = (re.sub(r"[^\w.+-]+", "_", part) for part in key)
+    return Path("results", dataset, case, f"{method}.npz")
 
 
 def key_of(row: Row) -> Key:

@@ -15,7 +15,7 @@ from diff2ct_training.evaluation.cases import PlannedCase
 from diff2ct_training.evaluation.dataset_report import ONE_SAMPLE
 from diff2ct_training.evaluation.methods import PlannedMethod
 from diff2ct_training.evaluation.report import write_report
-from diff2ct_training.evaluation.results import TRUTH, Results
+from diff2ct_training.evaluation.results import TRUTH, Key, Results, file_of
 from diff2ct_training.evaluation.tables import Row
 from diff2ct_training.parallel import Failed, run_all
 from diff2ct_training.scoring.case_scores import ScoringOptions
@@ -64,6 +64,7 @@ def evaluate(
     results = Results(output, afresh=afresh)
     wanted = {case: {name: _wanted(case, name, m, scoring) for name, m in methods.items()} for case in cases}
     keys = [result.key for of_case in wanted.values() for of_method in of_case.values() for result in of_method]
+    _check_files([*keys, *((case.dataset, case.name, TRUTH) for case in cases)])
     tasks = [_missing(case, of_case, results, scoring, keep_volumes) for case, of_case in wanted.items()]
 
     for case, name, found in _run(runner, tasks, workers):
@@ -96,6 +97,18 @@ def _check_names(cases: Sequence[PlannedCase]) -> None:
         raise ValueError(
             f"cases: {', '.join(twice)} is in several data sets, accepted is one file of a volume or labels for each"
         )
+
+
+def _check_files(keys: Sequence[Key]) -> None:
+    """ValueError if two results would be kept in one file, also where a disk does not tell capitals from small letters."""
+    taken: dict[str, Key] = {}
+    for key in keys:
+        other = taken.setdefault(str(file_of(key)).lower(), key)
+        if other != key:
+            one, two = (" of ".join((method, case)) for _, case, method in (other, key))
+            raise ValueError(
+                f"cases, methods: got {one} and {two}, accepted are names that differ in more than capitals and signs"
+            )
 
 
 def _run(

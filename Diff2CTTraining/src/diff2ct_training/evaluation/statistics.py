@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from diff2ct_training.evaluation.catalog import column_of
 from diff2ct_training.evaluation.tables import FACTS, TEXTS, Row
 
 NUM_RESAMPLES = 2000
@@ -83,7 +84,7 @@ def sample_sd(values: np.ndarray) -> float:
 
 def compare(rows: Sequence[Row], reference: str, metrics: Sequence[str]) -> list[Row]:
     """Paired two-sided Wilcoxon signed-rank tests of `reference` against every other method, Holm-corrected over all of these
-    tests of a dataset.
+    tests of a dataset. What is best at 0, such as a bias, is compared by how far it is from there.
 
     Returns one row per dataset, method and metric: the mean difference (reference - method), n patients, p and p_holm.
     Comparisons with fewer than `MIN_PAIRS_FOR_A_TEST` pairs, or of equal scores only, are left out.
@@ -117,7 +118,10 @@ def holm(tests: list[Row]) -> list[Row]:
 def _paired_test(by_case: dict[tuple[str, str], Row], reference: str, method: str, metric: str) -> Row | None:
     cases = [case for name, case in by_case if name == method and (reference, case) in by_case]
     pairs = [(by_case[reference, case], by_case[method, case]) for case in cases]
-    differences = _per_patient((patient_of(ours), score_of(ours, metric) - score_of(other, metric)) for ours, other in pairs)
+    worth = abs if column_of(metric).arrow == "zero" else float
+    differences = _per_patient(
+        (patient_of(ours), worth(score_of(ours, metric)) - worth(score_of(other, metric))) for ours, other in pairs
+    )
     if len(differences) < MIN_PAIRS_FOR_A_TEST or not differences.any():
         return None
     p = float(stats.wilcoxon(differences).pvalue)

@@ -14,16 +14,19 @@ from diff2ct.radiograph import Radiograph
 from diff2ct.translator import load_translator, translate
 from diff2ct_training.cyclegan import CycleGan, CycleGanRecipe, StyleBatch, Translated
 from diff2ct_training.loop import train
+from diff2ct_training.recipes import recipe_named
 from styles import store_styles, xray
 
 VALID = torch.ones(1, 1, 16, 16, dtype=torch.bool)
 
 
 def recipe(films: Path | None = None, **changes) -> CycleGanRecipe:
-    tiny = CycleGanRecipe(
-        name="tiny", films=str(films or ""), size=32, generator=ResNet2DConfig(width=4, num_blocks=1),
-        discriminator_widths=(4, 8), pool_size=3, num_steps=2, save_every=100, picture_every=100, warmup_steps=0,
-        learning_rate=2e-3, learning_rate_decay="linear", gradient_clip=0.0, precision="32-true",
+    shipped = recipe_named("cyclegan")
+    assert isinstance(shipped, CycleGanRecipe)
+    tiny = replace(
+        shipped, films=str(films or ""), size=32, generator=ResNet2DConfig(width=4, num_blocks=1),
+        discriminator_widths=(4, 8), pool_size=3, num_steps=2, save_every=100, picture_every=100,
+        learning_rate=2e-3, precision="32-true",
     )  # fmt: skip
     return replace(tiny, **changes)
 
@@ -89,7 +92,7 @@ def test_a_run_leaves_two_translators(styles: tuple[Path, Path], tmp_path: Path)
     image, beam = xray(View.LL)
     for direction in ("real_to_drr", "drr_to_real"):
         translator = load_translator(tmp_path / "run" / f"checkpoint_{direction}.safetensors", direction=direction)
-        facts = {"recipe": "tiny", "steps": 2, "drrs": 4, "films": 4, "edge_weight": 1.0}
+        facts = {"recipe": "cyclegan", "steps": 2, "drrs": 4, "films": 4, "edge_weight": 1.0}
         assert facts.items() <= translator.provenance.items()
         assert translate(Radiograph(image, beam), translator).geometry == beam
     assert (tmp_path / "run" / "step_000002.png").exists()

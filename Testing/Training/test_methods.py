@@ -169,6 +169,16 @@ def test_weights_of_another_network_are_refused(cases: Path, tmp_path: Path) -> 
         train(tiny_recipe("cnn3d"), cases, tmp_path / "other", start_from=output / "checkpoint.safetensors")
 
 
+@pytest.mark.parametrize("name", ["default", "x2ct-gan"])
+def test_bfloat16_trains_as_float32_does_to_rounding(name: str, cases: Path, tmp_path: Path) -> None:
+    losses = [
+        logged(train(tiny_recipe(name, precision=precision), cases, tmp_path / precision), "loss")
+        for precision in ("bf16-mixed", "32-true")
+    ]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(*losses, rtol=0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "strategy"), [("x2ct-gan", "ddp"), ("paper", "fsdp")])
 def test_two_processes_train_what_one_does(name: str, strategy: str, cases: Path, tmp_path: Path) -> None:

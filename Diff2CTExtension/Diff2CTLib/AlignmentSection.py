@@ -22,7 +22,6 @@ class AlignmentSection:
         self._profileKey = None
         self._profileSentence = ""
         self._last = None, None, None  # CT, the transform that it is under, and the chosen one, at the last update
-        self._taken = None  # (4, 4) the transform as it was when it was taken up, None without one
         self._isTurned = True  # whether the 3D view looks at the whole scene since its layout was last asked for
         self.ui.alignmentLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.resetPoseButton.connect("clicked(bool)", self.onResetPose)
@@ -39,9 +38,7 @@ class AlignmentSection:
         self._panel.updateSoon()
 
     def onResetPose(self):
-        node = self._panel.parameterNode.poseNode
-        if node is not None and self._taken is not None:
-            node.SetMatrixTransformToParent(SceneBridge.toVtkMatrix(self._taken))
+        Pose.reset(self._panel.parameterNode.poseNode)
 
     def onCenterPose(self):
         """The middle of the CT to the isocentre; its turn stays."""
@@ -53,7 +50,7 @@ class AlignmentSection:
         """Forget the scene, after it was closed."""
         self.scene.reset()
         self._profileKey, self._profileSentence = None, ""
-        self._last, self._taken = (None, None, None), None
+        self._last = None, None, None
 
     def update(self, parameterNode):
         nodes = {"ap": parameterNode.apNode, "lateral": parameterNode.lateralNode}
@@ -95,13 +92,14 @@ class AlignmentSection:
         return onPose
 
     def _move(self, changed):
-        """Write some of the six values, {index: value}, and leave the others exactly as they are; makes the node if need be."""
+        """Write some of the six values, {index: value}, and leave the others exactly as they are. A transform of another module
+        stays: the CT gets a pose of its own under it."""
         parameterNode = self._panel.parameterNode
         self._placeCt(parameterNode)
         if not self._isMovable(parameterNode):
             return
-        if parameterNode.poseNode is None:
-            parameterNode.poseNode = Pose.addNode()
+        if not Pose.isOwn(parameterNode.poseNode):
+            parameterNode.poseNode = Pose.addNode(start=parameterNode.poseNode)
             self._placeCt(parameterNode)
         center = self._center(parameterNode)
         values = Pose.read(parameterNode.poseNode, center)
@@ -124,8 +122,6 @@ class AlignmentSection:
         elif own is not before or ct is not lastCt:  # another CT, or another module has moved it
             isLinear = own is not None and own.IsA("vtkMRMLLinearTransformNode")
             pose = parameterNode.poseNode = own if isLinear else None
-        if ct is not lastCt or pose is not lastPose:
-            self._taken = Pose.matrixOf(pose) if pose is not None else None
         self._last = ct, ct.GetParentTransformNode(), pose
 
     def _isMovable(self, parameterNode):
@@ -149,8 +145,7 @@ class AlignmentSection:
         finally:
             self._isUpdating = False
         self.ui.centerPoseButton.enabled = isMovable
-        isMoved = ct is not None and node is not None and not np.allclose(Pose.matrixOf(node), self._taken, rtol=0, atol=1e-6)
-        self.ui.resetPoseButton.enabled = isMoved
+        self.ui.resetPoseButton.enabled = isPosed and Pose.isOwn(node) and Pose.isMoved(node)
         own = ct.GetParentTransformNode() if ct is not None else None
         words = _("{name} is not a rigid transform, so only the module Transforms can change it.")
         self.ui.poseLabel.text = words.format(name=own.GetName()) if own is not None and not isMovable else ""

@@ -1,4 +1,5 @@
-"""Colour tables that Slicer does not have: hidden nodes, one of each per scene, made when first asked for.
+"""Colour tables that Slicer does not have: one of each per scene, made when first asked for. Those that saved volumes refer to
+are saved with them.
 
 A slice view draws a colour or, where its alpha is 0, nothing; what lies between is drawn as if it were 1.
 """
@@ -48,10 +49,10 @@ def supportColor():
 
 def edgeColor():
     """One bright colour."""
-    return _table("Diff2CT edges", [(1.0, 0.85, 0.1, 1.0)] * _SIZE)
+    return _table("Diff2CT edges", [(1.0, 0.85, 0.1, 1.0)] * _SIZE, isOfVolumes=False)
 
 
-def _table(name, colors):
+def _table(name, colors, isOfVolumes=True):
     tag = name.replace(" ", "")
     node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
     if node is None:
@@ -62,7 +63,7 @@ def _table(name, colors):
         node.SetNumberOfColors(len(colors))
         for index, (red, green, blue, alpha) in enumerate(colors):
             node.SetColor(index, str(index), red, green, blue, alpha)
-        node.HideFromEditorsOn()
-        node.SetSaveWithScene(False)
+        node.SetHideFromEditors(not isOfVolumes)
+        node.SetSaveWithScene(isOfVolumes)
         node = slicer.mrmlScene.AddNode(node)
     return node.GetID()

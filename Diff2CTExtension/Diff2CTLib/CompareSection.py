@@ -36,6 +36,9 @@ class CompareSection:
         table = self.ui.metricsTable
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Region"), _("MAE [HU]"), _("Bias [HU]"), _("Score")])
+        self._meanings = _meaningsOfColumns()
+        for column, meaning in enumerate(self._meanings):
+            table.horizontalHeaderItem(column).setToolTip(meaning)
         table.verticalHeader().hide()
         table.horizontalHeader().setStretchLastSection(True)
 
@@ -45,6 +48,7 @@ class CompareSection:
         self._asked = None  # an object while figures are being computed
         self._failed = None, ""  # a key, and why it has no figures
         self._comparison = None
+        self._isComparisonLeft = False  # for the views with the bone in 3D
         self._stillTimer.stop()
         self._bone = CompareViews.Bone()
 
@@ -59,6 +63,7 @@ class CompareSection:
         node = parameterNode.reconstructionNode or parameterNode.truthNode
         if node is not None:
             self.views.center(node)
+        self._panel.updateSoon()
 
     def onResult(self):
         """A run has ended: show its volume, and without a CT to compare with, how far it can be trusted."""
@@ -70,8 +75,11 @@ class CompareSection:
         self.onShow()
 
     def onBone(self, isShown):
-        """The six views have no 3D view among them, so show those that have."""
+        """The six views have no 3D view among them, so show those that have, as long as there is bone to be seen."""
         node = self._panel.parameterNode.reconstructionNode
+        if not isShown and self._isComparisonLeft and Layout.isShown(Layout.REVIEW_LAYOUT):
+            self.onShow()
+        self._isComparisonLeft = isShown and Layout.isShown(Layout.COMPARE_LAYOUT)
         if isShown and node is not None:
             Layout.show(Layout.REVIEW_LAYOUT)
             self._fillViews(self._panel.parameterNode)
@@ -104,6 +112,7 @@ class CompareSection:
             slicer.util.showStatusMessage(_("Saved {path}").format(path=path), 3000)
 
     def update(self, parameterNode):
+        self._leaveOutWhatIsNoTruth(parameterNode)
         reconstruction, truth = parameterNode.reconstructionNode, parameterNode.truthNode
         self._askForFigures(parameterNode)
         self.views.setWindow([reconstruction, truth], parameterNode.huPreset)
@@ -124,6 +133,13 @@ class CompareSection:
         if has and self._comparison is not None and self._comparison.doubts():
             state = _("does not explain its X-rays")
         self.ui.compareSection.text = _("Compare: {state}").format(state=state)
+
+    def _leaveOutWhatIsNoTruth(self, parameterNode):
+        """What Diff2CT itself has made is neither offered nor taken as ground truth."""
+        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        self.ui.truthSelector.sortFilterProxyModel().hiddenNodeIDs = [node.GetID() for node in nodes if not _canBeTruth(node)]
+        if parameterNode.truthNode is not None and not _canBeTruth(parameterNode.truthNode):
+            parameterNode.truthNode = None
 
     def _fillViews(self, parameterNode):
         node = self._overlayNode(parameterNode)
@@ -150,7 +166,9 @@ class CompareSection:
                 Overlay.DIFFERENCE: _("Blue: below the CT, red: above it, by 40 to 600 HU."),
                 Overlay.UNCERTAINTY: _("Yellow to red: the samples differ by 40 to 400 HU (standard deviation)."),
                 Overlay.ERROR: _("Yellow to red: expected errors of 80 to 800 HU (root mean square)."),
-                Overlay.SUPPORT: _("Green: settled by the X-rays; elsewhere the volume shows what is usual."),
+                Overlay.SUPPORT: _(
+                    "Green: determined by your two X-rays. Elsewhere: filled in from typical anatomy - do not rely on it."
+                ),
             }[overlay]
             return _("{words} This may not hold here: {limits}.").format(words=words, limits=limits) if limits else words
         if overlay is Overlay.DIFFERENCE:
@@ -188,7 +206,12 @@ class CompareSection:
         if self._asked is None and not self._stillTimer.active and self._failed[0] != key:
             asked = self._asked = object()
             self.logic.compare(
-                reconstruction, truth, xrays, wait=False, onDone=lambda *answer: self._onFigures(asked, key, *answer)
+                reconstruction,
+                truth,
+                xrays,
+                wait=False,
+                onDone=lambda *answer: self._onFigures(asked, key, *answer),
+                withDifference=isDifferenceShown,
             )
 
     def _onFigures(self, asked, key, comparison, error):
@@ -218,6 +241,7 @@ class CompareSection:
         for row, texts in enumerate(rows):
             for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
+                item.setToolTip(self._meanings[column])
                 item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
                 if column in (1, 2):
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
@@ -228,6 +252,29 @@ class CompareSection:
         table.visible = bool(rows)
         self.ui.figuresLabel.text = self._message() if parameterNode.reconstructionNode is not None else ""
         self.ui.figuresLabel.visible = bool(self.ui.figuresLabel.text)
+
+
+def _canBeTruth(node):
+    """Of all that Diff2CT has made, the CT of the sample data only."""
+    if SceneBridge.isXray(node):
+        return False
+    isMade = node.GetAttribute(SceneBridge.SYNTHETIC_ATTRIBUTE) is not None
+    return not isMade or SceneBridge.provenanceOf(node).get("Source") == "diff2ct.phantom"
+
+
+def _meaningsOfColumns():
+    """What the figures of the table mean, for those who do not know their names."""
+    return (
+        _("Where the figures of this row were measured: in a part of the volume, taken from the real CT, or in an X-ray."),
+        _("Mean absolute error: by how many HU a voxel differs from the real CT on average; 0 is identical."),
+        _("Mean difference: above 0 the reconstruction is too dense, below 0 not dense enough."),
+        _(
+            "PSNR: how small the differences are, higher is better.\n"
+            "SSIM: likeness of the structures, 1 is identical.\n"
+            "Dice: overlap of the bone or metal of both, 1 is identical.\n"
+            "X-ray: how well the volume reproduces it; error 0 % and correlation (corr.) 1 are perfect."
+        ),
+    )
 
 
 def _mapNode(reconstruction, overlay):

@@ -10,12 +10,13 @@ from slicer.util import VTKObservationMixin
 from Diff2CTLib import Colors, Layout, SceneBridge
 from Diff2CTLib.ParameterNode import Overlay
 
+_PRESET_ATTRIBUTE = "Diff2CT.preset"
+
 
 class CompareViews(VTKObservationMixin):
     def __init__(self):
         super().__init__()
         self._isFollowing = False
-        self._windowed = None
         self._extent = 0.0  # mm that every view shows along its shorter side
         self._fitted = {}  # slice node ID -> ((width, height), mm per pixel); empty once somebody has zoomed
         self._fitTimer = qt.QTimer()
@@ -40,15 +41,18 @@ class CompareViews(VTKObservationMixin):
         self._follow([node for node in (reconstruction, truth) if node is not None])
 
     def setWindow(self, nodes, preset):
-        """The same window and level for all volumes, when the preset or a volume is another than before; then hands off."""
-        nodes = [node for node in nodes if node is not None and node.GetDisplayNode() is not None]
-        wanted = (preset, *(node.GetID() for node in nodes))
-        if wanted == self._windowed:
+        """While the views show them, the same window and level for all volumes: of the preset if it or a volume is new to them,
+        which the scene remembers, else of the last volume."""
+        displays = [node.GetDisplayNode() for node in nodes if node is not None and node.GetDisplayNode() is not None]
+        if not displays or not (Layout.isShown(Layout.COMPARE_LAYOUT) or Layout.isShown(Layout.REVIEW_LAYOUT)):
             return
-        self._windowed = wanted
-        for node in nodes:
-            node.GetDisplayNode().AutoWindowLevelOff()
-            node.GetDisplayNode().SetWindowLevel(*preset.value)
+        isNew = any(display.GetAttribute(_PRESET_ATTRIBUTE) != preset.name for display in displays)
+        window = preset.value if isNew else _windowOf(displays[-1])
+        for display in displays:
+            display.SetAttribute(_PRESET_ATTRIBUTE, preset.name)
+            display.AutoWindowLevelOff()
+            if _windowOf(display) != window:
+                display.SetWindowLevel(*window)
 
     def center(self, node):
         """All views to the middle of `node`, all of it in sight, in one scale; so it stays when a view gets another size."""
@@ -118,9 +122,8 @@ class CompareViews(VTKObservationMixin):
 
     def _windowFollower(self, other):
         def follow(display, _event):
-            window = (display.GetWindow(), display.GetLevel())
-            if (other.GetWindow(), other.GetLevel()) != window:
-                other.SetWindowLevel(*window)
+            if Layout.isShown(Layout.COMPARE_LAYOUT) and _windowOf(other) != _windowOf(display):
+                other.SetWindowLevel(*_windowOf(display))
 
         return follow
 
@@ -177,6 +180,10 @@ def _show(other, sliceNode):
             columns, rows = other.GetDimensions()[:2]
             other.SetFieldOfView(perPixel * columns, perPixel * rows, other.GetFieldOfView()[2])
             other.SetXYZOrigin(*sliceNode.GetXYZOrigin())
+
+
+def _windowOf(display):
+    return display.GetWindow(), display.GetLevel()
 
 
 def _perPixel(sliceNode):

@@ -12,6 +12,7 @@ from Diff2CTLib.VolumeFile import VolumeFile
 
 _ATTRIBUTE = "Diff2CT.comparison"
 _DIFFERENCE = "Diff2CT.difference"
+_DIFFERENCE_KEY = "Diff2CT.differenceKey"
 _TRUTH = "Diff2CT.truth"
 _DASH = "-"
 
@@ -88,7 +89,8 @@ class Comparison:
             return None
         facts = json.loads(text)
         known = {name: facts[name] for name in ("scores", "reprojection", "truthName", "key") if name in facts}
-        return cls(**known, differenceNode=node.GetNodeReference(_DIFFERENCE))
+        differences = [other for other in _differencesOf(node) if other.GetAttribute(_DIFFERENCE_KEY) == facts.get("key")]
+        return cls(**known, differenceNode=differences[0] if differences else None)
 
     def storeOn(self, node):
         facts = {
@@ -98,11 +100,9 @@ class Comparison:
             "key": self.key,
         }
         node.SetAttribute(_ATTRIBUTE, json.dumps(facts))
-        if self.differenceNode is not None:
-            node.SetNodeReferenceID(_DIFFERENCE, self.differenceNode.GetID())
 
 
-def compareAsync(service, reconstruction, truth, xrays, onDone):
+def compareAsync(service, reconstruction, truth, xrays, onDone, withDifference=True):
     """onDone(Comparison or None, error sentence). The difference becomes a new node, or replaces that of the same pair."""
     key = CompareKey.of(reconstruction, truth, xrays)
     folder, files, request = None, [], {"radiographs": []}
@@ -116,7 +116,8 @@ def compareAsync(service, reconstruction, truth, xrays, onDone):
 
     try:
         folder = TemporaryFolder.make()
-        request["difference"] = str(folder / "difference.npy")
+        if withDifference and truth is not None:
+            request["difference"] = str(folder / "difference.npy")
         views = []
         for index, node in enumerate(xrays):
             views.append(_writeXray(node, folder / f"{index}.npy"))
@@ -138,7 +139,10 @@ def compareAsync(service, reconstruction, truth, xrays, onDone):
             finish(None, _("The reconstruction was removed while it was compared."))
             return
         try:
-            comparison = _comparison(answer, reconstruction, truth, views, grid, folder / "difference.npy", key)
+            comparison = _comparison(answer, reconstruction, truth, views, key)
+            if "difference" in request:
+                difference = np.load(request["difference"], allow_pickle=False)
+                comparison.differenceNode = _showDifference(difference, reconstruction, truth, grid, key)
         except (ValueError, OSError) as error:
             finish(None, str(error))
         else:
@@ -164,22 +168,35 @@ def _writeXray(node, path):
     return radiograph.geometry.view.value
 
 
-def _comparison(answer, reconstruction, truth, views, grid, differencePath, key):
+def _comparison(answer, reconstruction, truth, views, key):
     reprojection = [{"view": view, **figures} for view, figures in zip(views, answer["reprojection"], strict=True)]
     comparison = Comparison(answer["scores"] or {}, reprojection, key=key)
     if truth is not None:
         comparison.truthName = truth.GetName()
-        node = reconstruction.GetNodeReference(_DIFFERENCE) if reconstruction.GetNodeReference(_TRUTH) is truth else None
-        difference = np.load(differencePath, allow_pickle=False)
-        if node is None:
-            name = _("{name} - difference").format(name=reconstruction.GetName())
-            node = SceneBridge.addVolume(difference, grid, name)
-        else:
-            slicer.util.updateVolumeFromArray(node, difference)
-        comparison.differenceNode = node
-        reconstruction.SetNodeReferenceID(_TRUTH, truth.GetID())
     comparison.storeOn(reconstruction)
     return comparison
+
+
+def _showDifference(difference, reconstruction, truth, grid, key):
+    """The node of this pair with the difference as it is now."""
+    ofPair = [node for node in _differencesOf(reconstruction) if node.GetNodeReference(_TRUTH) is truth]
+    if ofPair:
+        node = ofPair[0]
+        slicer.util.updateVolumeFromArray(node, difference)
+    else:
+        name = _("{name} - difference from {truth}").format(name=reconstruction.GetName(), truth=truth.GetName())
+        node = SceneBridge.addVolume(difference, grid, name)
+        node.SetNodeReferenceID(_TRUTH, truth.GetID())
+        reconstruction.AddNodeReferenceID(_DIFFERENCE, node.GetID())
+    node.SetAttribute(_DIFFERENCE_KEY, key)
+    return node
+
+
+def _differencesOf(reconstruction):
+    """From each CT that it was compared with, as far as somebody wanted to see it."""
+    count = reconstruction.GetNumberOfNodeReferences(_DIFFERENCE)
+    nodes = [reconstruction.GetNthNodeReference(_DIFFERENCE, index) for index in range(count)]
+    return [node for node in nodes if node is not None]
 
 
 def _number(value, digits, sign=False):

@@ -9,6 +9,7 @@ can be installed from a folder of wheel files.
 import importlib.metadata
 import importlib.util
 import platform
+import re
 import subprocess
 import sys
 import threading
@@ -16,25 +17,34 @@ from contextlib import contextmanager
 
 import numpy as np
 import slicer
+from packaging.specifiers import SpecifierSet
 from slicer.i18n import tr as _
 
-REQUIREMENTS = {"torch": ">=2.2", "safetensors": ">=0.4"}
+REQUIREMENTS = {"torch": ">=2.3", "safetensors": ">=0.4"}
+"""The NumPy 2 of Slicer needs torch 2.3."""
 
 _installation = threading.Lock()
 
 
 def missing():
-    """Names of the packages that are not installed."""
+    """Names of the packages that are not installed, or too old."""
     return [name for name in REQUIREMENTS if not _isInstalled(name)]
 
 
 def _isInstalled(name):
     """A folder without metadata, which come last into it, is what an installation or removal that broke off has left."""
     try:
-        importlib.metadata.distribution(name)
+        metadata = importlib.metadata.distribution(name).read_text("METADATA")
     except importlib.metadata.PackageNotFoundError:
         return False
-    return importlib.util.find_spec(name) is not None
+    version = re.search(r"^Version: *(\S+)", metadata, re.MULTILINE)[1]  # quicker than parsing all of it, in each update
+    return importlib.util.find_spec(name) is not None and SpecifierSet(REQUIREMENTS[name]).contains(version, prereleases=True)
+
+
+def inWords(names):
+    return _(" and ").join(
+        _("{name} {version} or newer").format(name=name, version=REQUIREMENTS[name].removeprefix(">=")) for name in names
+    )
 
 
 def isInstalling():
@@ -48,8 +58,8 @@ def require():
     if names:
         raise RuntimeError(
             _(
-                "The Python packages {names} are missing. Install them in the section Reconstruction of the module Diff2CT; "
-                "without internet, from a folder of wheel files."
+                "The Python packages {names} are missing or too old. Install them in the section Reconstruction of the module "
+                "Diff2CT; without internet, from a folder of wheel files."
             ).format(names=", ".join(names))
         )
 
@@ -68,7 +78,7 @@ def _askAndInstall(names, confirm):
     question = _(
         "Diff2CT needs {names}, which is not part of Slicer. It is downloaded now, with the build of torch that fits this "
         "computer (up to 3 GB). Install?"
-    ).format(names=_(" and ").join(names))
+    ).format(names=inWords(names))
     if not confirm(question, windowTitle=_("Install Python packages")):
         raise RuntimeError(_("Nothing was installed."))
     if "torch" in names:

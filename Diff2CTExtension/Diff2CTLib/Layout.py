@@ -12,13 +12,15 @@ REVIEW_LAYOUT = 24083
 
 SCENE_VIEW = "Diff2CTScene"
 XRAY_VIEWS = {"ap": "Diff2CTAP", "lateral": "Diff2CTLateral"}
+XRAY_GROUPS = {"ap": 2408, "lateral": 2410}
+"""One each: Shift + mouse in one view moves the slices of all others in its group, and so off their X-ray."""
 PLANES = ("Axial", "Coronal", "Sagittal")
 RECONSTRUCTION_VIEWS = {plane: f"Diff2CTReconstruction{plane}" for plane in PLANES}
 TRUTH_VIEWS = {plane: f"Diff2CTTruth{plane}" for plane in PLANES}
 
 _COLORS = {"Axial": "#F34A33", "Coronal": "#6EB04B", "Sagittal": "#EDD54C"}  # Slicer's red, green, yellow
 _SIDES_MARKED = "Diff2CT.sidesMarked"
-_XRAY_GROUP, _COMPARE_GROUP = 2408, 2409  # keeps linking apart from Red, Green and Yellow
+_COMPARE_GROUP = 2409  # keeps linking apart from Red, Green and Yellow
 
 
 def show(layoutId):
@@ -106,8 +108,8 @@ def alignmentXml():
     right = _split(
         "vertical",
         [
-            _slice(XRAY_VIEWS["ap"], "Coronal", _("AP"), "#F7BA38", _XRAY_GROUP),
-            _slice(XRAY_VIEWS["lateral"], "Sagittal", _("Lateral"), "#33BFAD", _XRAY_GROUP),
+            _slice(XRAY_VIEWS["ap"], "Coronal", _("AP"), "#F7BA38", XRAY_GROUPS["ap"]),
+            _slice(XRAY_VIEWS["lateral"], "Sagittal", _("Lateral"), "#33BFAD", XRAY_GROUPS["lateral"]),
         ],
     )
     return _split("horizontal", [left, right])

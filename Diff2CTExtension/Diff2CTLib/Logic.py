@@ -6,6 +6,8 @@ print(logic.compare(result.volumeNode, ctNode).scores)
 """
 
 import logging
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import slicer
@@ -17,10 +19,22 @@ from Diff2CTLib import Dependencies, SceneBridge, Xray
 from Diff2CTLib.Comparison import Comparison, compareAsync
 from Diff2CTLib.Drr import DrrRenderer
 from Diff2CTLib.ParameterNode import DEFAULT_SAMPLES, Diff2CTParameterNode
-from Diff2CTLib.Reconstruction import Reconstruction
+from Diff2CTLib.Reconstruction import CancelledError, Reconstruction
 from Diff2CTLib.Service import Service
 
 FALLBACK_VIEWS = {"ap": "AP", "lateral": "LL"}
+_VIEWS_IN_NAMES = {"pa": "PA", "ap": "AP", "rl": "RL", "ll": "LL", "lat": "LL", "lateral": "LL"}
+
+
+def _viewInName(path):
+    """The view that a word in a file's name speaks of, None if none does, or some of each place."""
+    words = re.split(r"[^a-z]+", Path(path).stem.lower())
+    views = [view for word, view in _VIEWS_IN_NAMES.items() if word in words]
+    return views[0] if len({*map(_slotOf, views)}) == 1 else None
+
+
+def _slotOf(view):
+    return "lateral" if view in ("LL", "RL") else "ap"
 
 
 def _isXrayFile(path):
@@ -30,6 +44,13 @@ def _isXrayFile(path):
     if not path.is_file() or path.name.upper() == "DICOMDIR":
         return False
     return path.name.lower().endswith(Xray.SUFFIXES) or is_dicom(path)
+
+
+def _changedWords(node):
+    return _(
+        "{name} was changed after it was loaded. The X-ray is that of its file, without the changes; to use them, save the "
+        "volume and load that file here."
+    ).format(name=node.GetName())
 
 
 class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -74,7 +95,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def loadXrays(self, paths, occupied=()):
         """[AP node, lateral node] of one or two files in any order, None for a place without a file.
 
-        Where a file does not tell its view, the free place is assumed. occupied: places ("ap", "lateral") to be left alone.
+        Where a file does not tell its view, that of a word in its name is assumed (ap, pa, lat, lateral, ll or rl between other
+        signs), else that of the free place, in the order of `paths`. occupied: places ("ap", "lateral") that are not free.
         """
         from diff2ct.assumptions import ViewNotStatedError
 
@@ -86,12 +108,19 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             except ViewNotStatedError:
                 unstated.append(path)
         for path, xray in stated:
-            slot = "lateral" if xray.geometry.view.is_lateral else "ap"
+            slot = _slotOf(xray.geometry.view.value)
             if slot in nodes:
                 raise ValueError(_("Both X-rays are of the same kind: {view}.").format(view=xray.geometry.view.value))
             nodes[slot] = (path, xray)
-        free = [slot for slot in ("ap", "lateral") if slot not in nodes and slot not in occupied]
+        unnamed = []
         for path in unstated:
+            view = _viewInName(path)
+            if view is None or _slotOf(view) in nodes:
+                unnamed.append(path)
+            else:
+                nodes[_slotOf(view)] = (path, Xray.readXray(path, fallbackView=view))
+        free = [slot for slot in ("ap", "lateral") if slot not in nodes and slot not in occupied]
+        for path in unnamed:
             if not free:
                 raise ValueError(
                     _("{path} does not state its view, and both places are taken. Set one of the lists to none first.").format(
@@ -110,18 +139,29 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if SceneBridge.isXray(node):
             return node
         SceneBridge.requireImage(node)
-        fallbackView = FALLBACK_VIEWS[slot]
+        return SceneBridge.addXray(self._xrayOf(node, FALLBACK_VIEWS[slot]), _("{name} (X-ray)").format(name=node.GetName()))
+
+    def _xrayOf(self, node, fallbackView):
         for path in SceneBridge.filesOfNode(node)[:1]:
             try:
-                return self.loadXray(path, fallbackView=fallbackView)
+                xray = Xray.readXray(path, fallbackView=fallbackView)
             except ValueError as error:
                 logging.info(f"Diff2CT reads {node.GetName()} from its pixels: {error}")
-        return SceneBridge.addXray(SceneBridge.xrayFromPixels(node, fallbackView), node.GetName())
+            else:
+                radiograph = SceneBridge.calledAs(xray.radiograph, Path(path).name, node.GetName())
+                if SceneBridge.isChangedSinceRead(node):
+                    radiograph = replace(radiograph, warnings=(*radiograph.warnings, _changedWords(node)))
+                return replace(xray, radiograph=radiograph)
+        return SceneBridge.xrayFromPixels(node, fallbackView)
 
     def placeXrays(self, ap, lateral):
-        """An assumed view follows the place that the user gave the X-ray node, which says more than the order of two files."""
+        """Each X-ray node to where its geometry says. An assumed view follows the place that the user gave the node, which says
+        more than the name or the order of two files."""
         for slot, node in (("ap", ap), ("lateral", lateral)):
-            if ap is lateral or not SceneBridge.isXray(node) or "view" not in SceneBridge.assumedOf(node):
+            if not SceneBridge.isXray(node):
+                continue
+            SceneBridge.putInPlace(node)
+            if ap is lateral or "view" not in SceneBridge.assumedOf(node):
                 continue
             if SceneBridge.geometryOf(node).view.is_lateral != (slot == "lateral"):
                 SceneBridge.assumeView(node, FALLBACK_VIEWS[slot])
@@ -153,8 +193,10 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     @property
     def run(self):
-        """The reconstruction that is going on, or None."""
-        return self._run if self._run is not None and self._run.isRunning else None
+        """The reconstruction that is going on, or None. One that is over is not kept, nor are its volumes."""
+        if self._run is not None and not self._run.isRunning:
+            self._run = None
+        return self._run
 
     def reconstruct(
         self,
@@ -173,7 +215,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         onLog=None,
         wait=True,
     ):
-        """A new CT volume from two X-ray nodes. Returns the `Outcome`, whose volumeNode is the CT; RuntimeError if it failed.
+        """A new CT volume from two X-ray nodes. Returns the `Outcome`, whose volumeNode is the CT; RuntimeError if it failed,
+        its kind `CancelledError` if it was cancelled, as by `cancel` in onProgress.
 
         steps: denoising steps, None for the default. samples: the mean of so many volumes, and their standard deviation.
         The outcome's mapNodes has the deviation, and of a calibrated checkpoint the expected error and what the X-rays settle.
@@ -202,22 +245,25 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if not wait:
             return run
         outcome = run.wait()
+        if outcome.status == "cancelled":
+            raise CancelledError(outcome.message)
         if outcome.status != "done":
             raise RuntimeError(outcome.message)
         return outcome
 
     def cancel(self):
-        """The reconstruction ends before its next step."""
+        """The reconstruction ends before its next step, and with it the batch that it belongs to."""
         if self.run is not None:
             self.run.cancel()
 
     def reconstructFolders(self, folder, outputFolder, onCase=None, **options):
         """One CT for each sub-folder of `folder` that holds two X-ray files, written to
-        outputFolder/<name>.nrrd. Pictures without a view are AP and lateral in the order of their names.
+        outputFolder/<name>.nrrd. Pictures without a view are AP and lateral as `loadXrays` says, in the order of their names.
 
-        Returns {name of the sub-folder: path of the CT, or the error that kept it from being made}. Volumes that exist are not
-        made again. onCase(name, path or error) is called after each. Warnings are logged with the path of the frontal X-ray.
-        The scene is left as it was. options: of `reconstruct`.
+        Returns {name of the sub-folder: path of the CT, or the error that kept it from being made}. A case that is cancelled is
+        the last one: its error is a `CancelledError`, and those after it are missing. Volumes that exist are not made again, so
+        a second call goes on from there. onCase(name, path or error) is called after each. Warnings are logged with the path of
+        the frontal X-ray. The scene is left as it was. options: of `reconstruct`.
         """
         outputFolder = Path(outputFolder)
         outputFolder.mkdir(parents=True, exist_ok=True)
@@ -245,6 +291,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
                         slicer.mrmlScene.RemoveNode(node)
             if onCase:
                 onCase(case.name, results[case.name])
+            if isinstance(results[case.name], CancelledError):
+                break
         return results
 
     # --- what a CT looks like on an X-ray, and how good it is ---
@@ -261,9 +309,10 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         factor = min(1.0, maxPixels / max(beam.detector_size))
         return resized_beam(beam, tuple(max(2, round(n * factor)) for n in beam.detector_size))
 
-    def compare(self, reconstruction, truth=None, xrays=(), wait=True, onDone=None):
+    def compare(self, reconstruction, truth=None, xrays=(), wait=True, onDone=None, withDifference=True):
         """`Comparison` of a CT node with the true CT (on any grid, in the same place) and with the X-rays it was made from.
 
+        withDifference: whether there is to be a volume of the difference, one for each true CT.
         wait: False returns None at once, and onDone(Comparison or None, error) is called later.
         """
         Dependencies.require()
@@ -274,7 +323,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             if onDone:
                 onDone(comparison, error)
 
-        compareAsync(self.service, reconstruction, truth, xrays, done)
+        compareAsync(self.service, reconstruction, truth, xrays, done, withDifference)
         if not wait:
             return None
         while not answers:

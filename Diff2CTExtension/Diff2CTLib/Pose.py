@@ -1,4 +1,7 @@
-"""The pose of a CT as an ordinary linear transform node: a shift [mm], then a turn [deg] about a fixed point, in RAS."""
+"""The pose of a CT as an ordinary linear transform node: a shift [mm], then a turn [deg] about a fixed point, in RAS.
+
+The node of a pose lies under the transform that the CT was found under, say a registration, which stays as it is.
+"""
 
 import math
 
@@ -12,31 +15,56 @@ from Diff2CTLib import SceneBridge
 NAMES = ("LeftRight", "BackFront", "FeetHead", "TiltX", "TiltY", "TiltZ")
 """Order of the six values: shift along R, A, S of the CT [mm], turns about R, A, S [deg]."""
 
+_POSE_ATTRIBUTE = "Diff2CT.pose"
 
-def addNode():
-    return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", _("Pose of the CT"))
+
+def addNode(start=None):
+    """A pose that moves nothing yet, under the transform node `start`, if there is one."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", _("Pose of the CT"))
+    node.SetAttribute(_POSE_ATTRIBUTE, "1")
+    node.SetAndObserveTransformNodeID(start.GetID() if start is not None else None)
+    return node
+
+
+def isOwn(node):
+    """Whether `addNode` has made it: other transforms are never written to."""
+    return node is not None and node.GetAttribute(_POSE_ATTRIBUTE) is not None
 
 
 def write(node, sixValues, center):
-    """Into the node: shift; then turn about `center` (RAS), about R first, then A, then S."""
-    node.SetMatrixTransformToParent(SceneBridge.toVtkMatrix(matrix(sixValues, center)))
+    """Into the node, so that with its parent transforms it does: shift; then turn about `center` (RAS), about R first, then A,
+    then S."""
+    fromStart = np.linalg.inv(SceneBridge.worldFromNode(node)) @ matrix(sixValues, center)
+    node.SetMatrixTransformToParent(SceneBridge.toVtkMatrix(fromStart))
 
 
 def read(node, center):
-    """The six values of the node's transform."""
+    """The six values of what the node does with its parent transforms."""
     return values(matrixOf(node), center)
 
 
 def matrixOf(node):
-    """(4, 4) of the node's transform as it is."""
+    """(4, 4) of what the node does with its parent transforms."""
     found = vtk.vtkMatrix4x4()
-    node.GetMatrixTransformToParent(found)
+    node.GetMatrixTransformToWorld(found)
     return SceneBridge.fromVtkMatrix(found)
 
 
+def isMoved(node):
+    """Whether the CT is elsewhere than where it was found."""
+    found = vtk.vtkMatrix4x4()
+    node.GetMatrixTransformToParent(found)
+    return not np.allclose(SceneBridge.fromVtkMatrix(found), np.eye(4), rtol=0, atol=1e-6)
+
+
+def reset(node):
+    """Back to where the CT was found."""
+    node.SetMatrixTransformToParent(vtk.vtkMatrix4x4())
+
+
 def isPlain(node):
-    """Whether six values say all that the node does: it is linear, neither scales, shears nor mirrors, and none moves it."""
-    if not node.IsA("vtkMRMLLinearTransformNode") or node.GetParentTransformNode() is not None:
+    """Whether six values say all that the node does with its parent transforms: no bending, scaling, shearing, mirroring."""
+    if not node.IsA("vtkMRMLLinearTransformNode") or not node.IsTransformToWorldLinear():
         return False
     found = matrixOf(node)
     return np.allclose(matrix(values(found, np.zeros(3)), np.zeros(3))[:3, :3], found[:3, :3], rtol=0, atol=1e-5)

@@ -40,13 +40,17 @@ class JsonProcess:
         self._wasKilled = self._hasEnded = False
         self._process = qt.QProcess()
         self._process.setWorkingDirectory(str(MODULE_FOLDER))
-        self._process.connect("readyReadStandardOutput()", self._readOutput)
-        self._process.connect("readyReadStandardError()", self._readErrors)
-        self._process.connect("finished(int,QProcess::ExitStatus)", self._finished)
-        self._process.connect("errorOccurred(QProcess::ProcessError)", self._failed)
         self._killTimer = qt.QTimer()
         self._killTimer.setSingleShot(True)
-        self._killTimer.connect("timeout()", self.kill)
+        self._connections = (
+            (self._process, "readyReadStandardOutput()", self._readOutput),
+            (self._process, "readyReadStandardError()", self._readErrors),
+            (self._process, "finished(int,QProcess::ExitStatus)", self._finished),
+            (self._process, "errorOccurred(QProcess::ProcessError)", self._failed),
+            (self._killTimer, "timeout()", self.kill),
+        )
+        for sender, signal, method in self._connections:
+            sender.connect(signal, method)
 
     def start(self):
         self._process.start(self._command[0], self._command[1:])
@@ -129,6 +133,15 @@ class JsonProcess:
         if not self._hasEnded:
             self._hasEnded = True
             self._onEnd(cause)
+        qt.QTimer.singleShot(0, self._letGo)
+
+    def _letGo(self):
+        """Qt keeps the methods that it calls, and they keep this object with all that its callbacks hold. Done only after the
+        signal of the end: nobody else may be left who holds the process that sends it."""
+        for sender, signal, method in self._connections:
+            sender.disconnect(signal, method)
+        self._connections = ()
+        self._onEvent = self._onEnd = self._onLog = None
 
     def _cause(self, exitCode, exitStatus):
         if self._wasKilled:

@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import Dependencies, SceneBridge, TemporaryFolder, XrayChecks
+from Diff2CTLib import Dependencies, SceneBridge, TemporaryFolder, Xray, XrayChecks
 from Diff2CTLib.Process import JsonProcess
 
 MAP_NAMES = {
@@ -81,6 +81,10 @@ class Outcome:
     totalS: float = 0.0
 
 
+class CancelledError(RuntimeError):
+    """Somebody has cancelled a reconstruction that a script was waiting for."""
+
+
 class Reconstruction:
     """Starts at once. onProgress(Progress) and onFinished(Outcome) come on the GUI thread, the latter exactly once."""
 
@@ -90,7 +94,7 @@ class Reconstruction:
         self.outcome = None
         self._xrays = ap, lateral
         self._onProgress, self._onFinished = onProgress, onFinished
-        self._name = pair[0].radiograph.source.rpartition(".")[0] or pair[0].radiograph.source or ap.GetName()
+        self._name = _withoutSuffix(pair[0].radiograph.source) or ap.GetName()
         self._sources = ", ".join(xray.radiograph.source for xray in pair)
         self._overtyped = [
             f"{word}: {words}"
@@ -223,6 +227,7 @@ class Reconstruction:
     def _finish(self, outcome):
         TemporaryFolder.remove(self._folder)
         self.outcome = outcome
+        self._xrays = ()
         if self._onFinished:
             self._onFinished(outcome)
 
@@ -260,3 +265,9 @@ class Reconstruction:
             samplingS=self._samplingS,
             totalS=self._elapsed(),
         )
+
+
+def _withoutSuffix(name):
+    """Without the end that tells a file's format; other dots, of UIDs and of names that people gave, stay."""
+    suffix = next((suffix for suffix in Xray.SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]

@@ -9,6 +9,8 @@ from slicer.i18n import tr as _
 from Diff2CTLib import Dependencies, SceneBridge, Timing
 from Diff2CTLib.FileChoice import FileChoice
 from Diff2CTLib.ParameterNode import Device
+from Diff2CTLib.Reconstruction import xraysOf
+from Diff2CTLib.Xray import SIZES
 
 _PHASES = {
     "starting": lambda: _("Starting PyTorch"),
@@ -24,7 +26,6 @@ class ReconstructionSection:
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
         self._devices = None  # answer of the service, {} while it is asked
-        self._message = ""
         self._translators = []  # paths of all that were used, so that a run with and one without are a click apart
         self._facts = {}  # (task, path) -> answer of the service, None while it is asked
         self._checkpointChoice = FileChoice(self.ui.checkpointComboBox, _("Embedded"), self.onCheckpoint)
@@ -36,6 +37,13 @@ class ReconstructionSection:
         self.ui.installButton.connect("clicked(bool)", self.onInstall)
         self.ui.installFolderButton.connect("clicked(bool)", self.onInstallFolder)
         self.ui.progressBar.visible = False
+        self.reset()
+
+    def reset(self):
+        """Forget the case: other X-rays were chosen, or the scene was closed."""
+        self._xrays = None, None
+        self._message = ""
+        self.ui.logTextEdit.clear()
 
     def enter(self):
         """The panel is shown: what may have changed since is asked anew."""
@@ -58,6 +66,7 @@ class ReconstructionSection:
         parameterNode = self._panel.parameterNode
         self.ui.logTextEdit.clear()
         self._message = ""
+        self._samples = parameterNode.samples
         try:
             self.logic.reconstruct(
                 parameterNode.apNode,
@@ -91,9 +100,8 @@ class ReconstructionSection:
         else:
             self.ui.progressBar.setRange(0, progress.steps)
             self.ui.progressBar.value = progress.step
-            self.ui.statusLabel.text = _("Step {step} of {steps}, {elapsed} elapsed, {remaining} remaining").format(
-                step=progress.step,
-                steps=progress.steps,
+            self.ui.statusLabel.text = _("{step}, {elapsed} elapsed, {remaining} remaining").format(
+                step=_stepWords(progress, self._samples),
                 elapsed=_seconds(progress.elapsedS),
                 remaining=_seconds(progress.remainingS),
             )
@@ -106,11 +114,21 @@ class ReconstructionSection:
             self._message = "\n".join([outcome.message, *_doubts(outcome)])
             Timing.remember(outcome)
             self._tellDetails(outcome)
-            self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
-            qt.QTimer.singleShot(0, self._panel.showResult)  # making the views takes its own turn of the event loop
+            if self._isOfThisCase(outcome.volumeNode):
+                self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
+                qt.QTimer.singleShot(0, self._panel.showResult)  # making the views takes its own turn of the event loop
+            else:
+                self._message += "\n" + _("It belongs to the X-rays that were chosen before; the section Compare lists it.")
+            if self._panel.parameterNode is None:
+                slicer.util.showStatusMessage(_("Diff2CT: {message}").format(message=outcome.message))
         elif outcome.status == "failed":
             self._tell(outcome.message)
         self._panel.updateSoon()
+
+    def _isOfThisCase(self, node):
+        """Whether an X-ray that it was made from is chosen: else it would be compared with the CT of another patient."""
+        parameterNode, xrays = self.logic.getParameterNode(), xraysOf(node)
+        return not xrays or any(xray in (parameterNode.apNode, parameterNode.lateralNode) for xray in xrays)
 
     def _tellDetails(self, outcome):
         """Into the log: the warnings, the style of the X-rays, how well the volume explains each, and what data consistency
@@ -160,6 +178,10 @@ class ReconstructionSection:
             self._install(lambda: Dependencies.installFromFolder(folder))
 
     def update(self, parameterNode):
+        xrays = parameterNode.apNode, parameterNode.lateralNode
+        if xrays != self._xrays:
+            self.reset()
+            self._xrays = xrays
         missing = Dependencies.missing()
         if not missing:
             self._askForDevices()
@@ -180,7 +202,7 @@ class ReconstructionSection:
         self.ui.missingFrame.visible = bool(missing)
         for name in ("installButton", "installFolderButton"):
             getattr(self.ui, name).enabled = not Dependencies.isInstalling()
-        self.ui.missingLabel.text = _("{names} must be installed first.").format(names=_(" and ").join(missing))
+        self.ui.missingLabel.text = _("{names} must be installed first.").format(names=Dependencies.inWords(missing))
         self.ui.deviceLabel.text = self._deviceWords(parameterNode, missing)
         if not isRunning:
             self.ui.statusLabel.text = facts.get("error") or style.get("error") or self._message or reason or _("Ready.")
@@ -204,6 +226,8 @@ class ReconstructionSection:
             return _("Packages are being installed; the Python console shows the progress.")
         if missing:
             return _("PyTorch must be installed first.")
+        if self._deviceError():
+            return _("PyTorch does not start: {why}").format(why=self._deviceError())
         nodes = (parameterNode.apNode, parameterNode.lateralNode)
         if not all(SceneBridge.isXray(node) for node in nodes):
             return _("Choose an AP and a lateral X-ray first.")
@@ -249,7 +273,7 @@ class ReconstructionSection:
         self._panel.updateSoon()
 
     def _onDevices(self, answer):
-        self._devices = answer
+        self._devices = None if answer.get("isStopped") else answer
         self._panel.updateSoon()
 
     def _deviceError(self):
@@ -272,14 +296,15 @@ class ReconstructionSection:
             return _("Not available on this computer; PyTorch finds {names}.").format(names=", ".join(self._deviceNames()))
         described = {device["name"]: device["description"] for device in self._devices["devices"]}[name]
         if name == "cpu":
-            described = _("the processor, {threads} threads").format(threads=self._devices["threads"])
+            cores = self._devices["threads"]
+            described = _("the CPU (1 core)") if cores == 1 else _("the CPU ({cores} cores)").format(cores=cores)
         expected = Timing.expectedS(name, parameterNode.checkpoint, parameterNode.steps, parameterNode.samples)
         duration = (
-            _("about {seconds}, as measured here").format(seconds=_seconds(expected))
+            _("About {seconds}, as measured here.").format(seconds=_seconds(expected))
             if expected is not None
-            else _("time not measured here yet")
+            else _("A time estimate appears after the first run.")
         )
-        return _("Uses {device}; {duration}.").format(device=described, duration=duration)
+        return _("Runs on {device}. {duration}").format(device=described, duration=duration)
 
     def _tell(self, sentence):
         """The one message about a failure: in the panel, and in a window so that it is not missed."""
@@ -300,11 +325,24 @@ class ReconstructionSection:
         self._panel.updateSoon()
 
 
+def _stepWords(progress, samples):
+    words = _("Step {step} of {steps}")
+    if 1 < samples <= progress.steps:  # a network that needs one pass draws no samples
+        words = _("Step {step} of {steps} ({samples} volumes, {each} steps each)")
+    each = progress.steps // samples
+    return words.format(step=progress.step, steps=progress.steps, samples=samples, each=each)
+
+
 def _doubts(outcome):
-    """Those warnings of a run that could not be told before it, as all others are by the section X-rays."""
+    """Those warnings of a run that could not be told before it, as all others are by the section X-rays; and that distances
+    were assumed, which spoils sizes if they are others.
+    """
     from diff2ct.told import unexplained
 
-    return [_("Warning: {sentence}").format(sentence=sentence) for sentence in unexplained(outcome.reprojection)]
+    doubts = [_("Warning: {sentence}").format(sentence=sentence) for sentence in unexplained(outcome.reprojection)]
+    if {*SIZES} & {*outcome.provenance.get("Assumed", "").split(", ")}:
+        doubts.append(_("Made with assumed distances: sizes and positions may be wrong."))
+    return doubts
 
 
 def _checkpointWords(facts):

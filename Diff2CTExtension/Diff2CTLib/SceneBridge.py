@@ -2,12 +2,15 @@
 
 An X-ray is a scalar volume of one slice that lies on its detector, or, of a scanning fan, in the plane through the isocentre,
 where alone it has the proportions of the patient; the exact beam and everything else that an image does not hold stand in the
-node's attribute `XRAY_ATTRIBUTE`. Pixels that do not see the patient hold a value below all others.
+node's attribute `XRAY_ATTRIBUTE`. Pixels that do not see the patient hold a value below all others. Folders are not kept with
+the scene, as their names may be those of patients.
 """
 
 import json
 import math
+import zlib
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import slicer
@@ -23,6 +26,7 @@ PROVENANCE_ATTRIBUTE = "Diff2CT.provenance"
 NOTICE = "Research use only - not for diagnosis"
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
+_folders = {}  # (name of a file, checksum of the X-ray's pixels) -> where it was read from in this session
 _PARALLEL_DETECTOR_MM = 300.0  # where the detector of parallel rays, which have none, is drawn
 
 
@@ -122,7 +126,8 @@ def xrayFromNode(node):
     if node.GetImageData() is None:
         raise ValueError(_("{name} has lost its image; load it again.").format(name=node.GetName()))
     pixels = slicer.util.arrayFromVolume(node)
-    if pixels.shape[0] != 1 or list(pixels.shape[1:]) != facts["geometry"]["detector_size"]:
+    hasSize = list(pixels.shape) == [1, *facts["geometry"]["detector_size"]]
+    if not hasSize or facts.get("checksum") not in (None, _checksum(node)):  # scenes of earlier versions have none
         raise ValueError(_("The pixels of {name} were changed by another module; load it again.").format(name=node.GetName()))
     image = pixels[0].astype(np.float32)
     return _xray(facts, image, image != np.float32(facts["invalid_value"]), beam_from_dict(facts["geometry"]))
@@ -152,7 +157,7 @@ def assumedOf(node):
 def editGeometry(node, stillAssumed=(), **fields):
     """Other facts of an X-ray node's geometry, see `Xray.editedGeometry`; stillAssumed: those of them that nobody states."""
     facts = _facts(node)
-    beam, assumed = editedGeometry(geometryOf(node), facts["assumed"], *_pathAndFrame(facts["reading"]), **fields)
+    beam, assumed = editedGeometry(geometryOf(node), facts["assumed"], *_pathAndFrame(facts), **fields)
     facts.update(geometry=beam.to_dict(), assumed=(*assumed, *stillAssumed))
     with slicer.util.NodeModify(node):
         _place(node, facts, beam)
@@ -165,15 +170,33 @@ def assumeView(node, view):
         updateXray(node, new)
         return
     facts = _facts(node)
-    beam = ofAssumedView(geometryOf(node), facts["assumed"], *_pathAndFrame(facts["reading"]), view)
+    beam = ofAssumedView(geometryOf(node), facts["assumed"], *_pathAndFrame(facts), view)
     facts.update(geometry=beam.to_dict())
     with slicer.util.NodeModify(node):
         _place(node, facts, beam)
 
 
-def _pathAndFrame(reading):
+def putInPlace(node):
+    """An X-ray that another module has moved goes back to where it was taken: its geometry says where, not the scene."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    wanted = imageToRas(geometryOf(node))
+    if not np.allclose(fromVtkMatrix(matrix), wanted, rtol=0, atol=1e-6):
+        node.SetIJKToRASMatrix(toVtkMatrix(wanted))
+    if node.GetParentTransformNode() is not None:
+        node.SetAndObserveTransformNodeID(None)
+
+
+def _pathAndFrame(facts):
     """As `editedGeometry` takes them."""
-    return reading["path"], reading["frame"] if reading["frames"] > 1 else None
+    reading = facts["reading"]
+    return _pathOf(facts), reading["frame"] if reading["frames"] > 1 else None
+
+
+def _pathOf(facts):
+    """Of the file it was read from; its name alone in a later session, and whole in scenes of earlier versions."""
+    path = facts["reading"]["path"]
+    return str(Path(_folders.get((path, facts.get("checksum")), "")) / path) if path else ""
 
 
 def _facts(node):
@@ -199,7 +222,8 @@ def _xray(facts, image, valid, beam):
         examination=Examination(**facts.get("examination", {})),  # scenes of earlier versions have none
     )
     readAssumed = facts.get("read_assumed", ("view", *facts["read_geometry"]))  # scenes of earlier versions do not tell
-    return Xray(radiograph, beam_from_dict(facts["read_geometry"]), readAssumed=tuple(readAssumed), **facts["reading"])
+    reading = {**facts["reading"], "path": _pathOf(facts)}
+    return Xray(radiograph, beam_from_dict(facts["read_geometry"]), readAssumed=tuple(readAssumed), **reading)
 
 
 def xrayFromPixels(node, view):
@@ -219,9 +243,13 @@ def xrayFromPixels(node, view):
         raise ValueError(str(error).replace("pixels.npy", node.GetName())) from error
     finally:
         TemporaryFolder.remove(folder)
-    warnings = tuple(sentence.replace("pixels.npy", node.GetName()) for sentence in radiograph.warnings)
-    radiograph = replace(radiograph, assumed=("view", *radiograph.assumed), source=node.GetName(), warnings=warnings)
+    radiograph = calledAs(replace(radiograph, assumed=("view", *radiograph.assumed)), "pixels.npy", node.GetName())
     return Xray(radiograph, radiograph.geometry)
+
+
+def calledAs(radiograph, fileName, name):
+    """The same with the name of a node instead of that of its file."""
+    return replace(radiograph, source=name, warnings=tuple(words.replace(fileName, name) for words in radiograph.warnings))
 
 
 def requireImage(node):
@@ -248,19 +276,21 @@ def _setPixels(node, radiograph):
 
 
 def _setFacts(node, xray):
-    radiograph = xray.radiograph
+    radiograph, path, checksum = xray.radiograph, Path(xray.path), _checksum(node)
+    _folders[path.name, checksum] = path.parent
     facts = {
         "geometry": radiograph.geometry.to_dict(),
         "read_geometry": xray.readGeometry.to_dict(),
         "read_assumed": xray.readAssumed,
         "invalid_value": _invalidValue(radiograph),
+        "checksum": checksum,
         "scale_known": radiograph.scale_known,
         "assumed": radiograph.assumed,
         "source": radiograph.source,
         "warnings": radiograph.warnings,
         "examination": asdict(radiograph.examination),
         "reading": {
-            "path": xray.path,
+            "path": path.name,
             "frame": xray.frame,
             "frames": xray.frames,
             "polarity": xray.polarity,
@@ -274,6 +304,11 @@ def _setFacts(node, xray):
 def _place(node, facts, beam):
     node.SetAttribute(XRAY_ATTRIBUTE, json.dumps(facts))
     node.SetIJKToRASMatrix(toVtkMatrix(imageToRas(beam)))
+
+
+def _checksum(node):
+    """Of the pixels: another one, and another module has changed them."""
+    return zlib.crc32(np.ascontiguousarray(slicer.util.arrayFromVolume(node)))
 
 
 def _invalidValue(radiograph):
@@ -291,6 +326,12 @@ def filesOfNode(node):
     if not files and storage is not None and storage.GetFileName():
         files = [storage.GetFileName()]
     return [path for path in files if path]
+
+
+def isChangedSinceRead(node):
+    """Whether the pixels of a volume are no longer those of the file it was loaded from."""
+    storage = node.GetStorageNode()
+    return storage is not None and node.GetImageData().GetMTime() > storage.GetStoredTime().GetMTime()
 
 
 # --- volumes ---

@@ -63,7 +63,7 @@ class Service:
         if self._process is not None:
             process, self._process = self._process, None
             process.endNow()
-        self._fail(_("The computation was stopped."))
+        self._fail(_("The computation was stopped."), isStopped=True)
 
     def _answered(self, answer):
         callback = self._callbacks.pop(answer.pop("id", None), None)
@@ -76,7 +76,8 @@ class Service:
         self._process = None
         self._fail(_("The process that computes for Diff2CT has ended: {cause}").format(cause=cause or _("no reason given")))
 
-    def _fail(self, sentence):
+    def _fail(self, sentence, isStopped=False):
+        """isStopped: nothing went wrong, who asks again may get an answer."""
         callbacks, self._callbacks = self._callbacks, {}
         for callback in callbacks.values():
-            callback({"error": sentence})
+            callback({"error": sentence, "isStopped": isStopped})

@@ -39,7 +39,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self._wheelGuard = WheelGuard(uiWidget)
-        self._wheelGuard.guard(vars(self.ui).values())
+        self._wheelGuard.guard(uiWidget)
         self.logic = self.logicClass()
         self._updateTimer = qt.QTimer()
         self._updateTimer.setSingleShot(True)
@@ -173,6 +173,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.preview.reset()
         self.xraySection.reset()
         self.alignmentSection.reset()
+        self.reconstructionSection.reset()
         self.compareSection.reset()
         if self.parent.isEntered:
             self._connectParameterNode()

@@ -47,6 +47,8 @@ class XraySection:
         """Forget the scene, after it was closed."""
         self._errors = {}  # slot, or "" for what was to be loaded -> why there is no X-ray
         self._shown = dict.fromkeys(SLOTS)  # slot -> node
+        self._cts = None, None  # ground truth and CT of the preview, as they were chosen at the last load
+        self._replaced = set()  # slots whose X-rays have been replaced by a load since those were chosen
 
     def onLoad(self):
         xrays = _("X-rays ({filter})").format(filter=" ".join(f"*{suffix}" for suffix in Xray.SUFFIXES))
@@ -68,12 +70,28 @@ class XraySection:
         except (ValueError, RuntimeError) as error:
             self._say("", str(error))
             return
-        parameterNode = self._panel.parameterNode
-        if nodes[0] is not None:
-            parameterNode.apNode = nodes[0]
-        if nodes[1] is not None:
-            parameterNode.lateralNode = nodes[1]
+        loaded = {slot: node for slot, node in zip(SLOTS, nodes, strict=True) if node is not None}
+        self._leaveCase(loaded.keys() & occupied)
+        for slot, node in loaded.items():
+            setattr(self._panel.parameterNode, f"{slot}Node", node)
         self._panel.showXrays()
+
+    def _leaveCase(self, replaced):
+        """Once both X-rays are replaced, at once or one after the other, CT and reconstruction are deselected: else the next
+        patient would be compared with the CT of the last.
+        """
+        parameterNode = self._panel.parameterNode
+        cts = parameterNode.truthNode, parameterNode.previewNode
+        if cts != self._cts:
+            self._cts, self._replaced = cts, set()
+        self._replaced |= replaced
+        if self._replaced != {*SLOTS}:
+            return
+        self._replaced = set()
+        if any(node is not None for node in (*cts, parameterNode.reconstructionNode)):
+            words = _("Other X-rays: CT and reconstruction of the previous ones are deselected, they stay in the scene.")
+            slicer.util.showStatusMessage(words, 10000)
+        parameterNode.truthNode = parameterNode.previewNode = parameterNode.reconstructionNode = None
 
     def onSample(self):
         self._errors.pop("", None)
@@ -89,6 +107,7 @@ class XraySection:
             self.ui.sampleButton.enabled = True
         parameterNode = self.logic.getParameterNode()  # the panel may have been left while packages were installed
         parameterNode.apNode, parameterNode.lateralNode = ap, lateral
+        parameterNode.reconstructionNode = None  # of another patient, not to be compared with this CT
         parameterNode.previewNode = parameterNode.truthNode = ct
         self._panel.showXrays()
 
@@ -148,7 +167,8 @@ class XraySection:
         lines = [self._errors[slot] for slot in ("", *SLOTS) if slot in self._errors] + found
         remarks = len(lines)
         if not lines:
-            lines = [_("Both X-rays fit together.") if len(present) == 2 else _("Load an AP and a lateral X-ray.")]
+            fit = _("No contradiction found between the two X-rays.")
+            lines = [fit if len(present) == 2 else _("Load an AP and a lateral X-ray.")]
         self.ui.checksTextEdit.plainText = "\n".join(f"- {line}" if len(lines) > 1 else line for line in lines)
         self.ui.checksTextEdit.setFixedHeight(_SHORT_HEIGHT if len(lines) == 1 else _LONG_HEIGHT)
         assumed = sum(len(xrays[slot].radiograph.assumed) for slot in present)
@@ -245,7 +265,9 @@ class XraySection:
         self._panel.updateSoon()
 
     def _node(self, slot):
-        return getattr(self._panel.parameterNode, f"{slot}Node")
+        """Also after exit(): a field gives its number away when it is hidden, which is later."""
+        parameterNode = self._panel.parameterNode or self.logic.getParameterNode()
+        return getattr(parameterNode, f"{slot}Node")
 
     def _fill(self, slot, xray):
         names = (*NUMBERS, "View", "Beam", "Polarity", "Frame", "FlipLeftRight", "FlipUpDown", "AsInFile")
@@ -263,10 +285,11 @@ class XraySection:
             read = told.get(field, value)
             if value is not None and index is not None:
                 value, read = value[index], read[index]
-            if value is not None:
-                widget.value = value
             unit = XrayChecks.unitOf(field)
-            widget.suffix = f" {unit} *" if field in assumed else f" {unit}"
+            if not _isTypedInto(widget, widget.textFromValue(widget.value)):
+                if value is not None:
+                    widget.value = value
+                widget.suffix = f" {unit} *" if field in assumed else f" {unit}"
             self._tellFile(slot, name, f"{read:.{widget.decimals}f} {unit}" if read != value else None)
         view = self._widget(slot, "View")
         view.currentIndex = VIEWS[slot].index(beam.view.value)
@@ -284,10 +307,11 @@ class XraySection:
         polarity.currentIndex = POLARITIES.index(xray.polarity)
         polarity.enabled = bool(xray.path) and not xray.radiograph.scale_known
         frame = self._widget(slot, "Frame")
-        frame.maximum = xray.frames
-        frame.suffix = _(" of {frames}").format(frames=xray.frames)
-        frame.value = xray.frame + 1
         frame.enabled = xray.frames > 1
+        if not _isTypedInto(frame, str(frame.value)):
+            frame.maximum = xray.frames
+            frame.suffix = _(" of {frames}").format(frames=xray.frames)
+            frame.value = xray.frame + 1
         self._widget(slot, "FlipLeftRight").checked = xray.flippedLeftRight
         self._widget(slot, "FlipUpDown").checked = xray.flippedUpDown
 
@@ -297,3 +321,10 @@ class XraySection:
         if said is not None:
             toolTip = _("{toolTip}\nFile: {said}").format(toolTip=toolTip, said=said)
         self._widget(slot, name).toolTip = toolTip
+
+
+def _isTypedInto(field, taken):
+    """Whether somebody is typing a number that the field has not taken yet; `taken` is its value as text. Setting the value or
+    the suffix would take that text away.
+    """
+    return field.focus and field.cleanText != taken

@@ -10,6 +10,7 @@ def show(slot, xray, foreground, opacity):
     logic = Layout.sliceLogic(Layout.XRAY_VIEWS[slot])
     if logic is None:
         return
+    logic.GetSliceNode().SetViewGroup(Layout.XRAY_GROUPS[slot])  # Slicer writes "true" into scenes, and reads that as 1
     composite = logic.GetSliceCompositeNode()
     composite.SetLinkedControl(False)
     composite.SetBackgroundVolumeID(xray.GetID() if xray else None)

@@ -47,7 +47,9 @@ def test_every_binding_is_a_field_and_every_field_is_bound(module):
 
 def test_every_widget_that_the_code_uses_exists():
     code = "\n".join(path.read_text() for path in (EXTENSION / "Diff2CTLib").glob("*.py"))
-    used = set(re.findall(r"\bui\.(\w+)", code)) | set(re.findall(r'"(\w+(?:Button|ComboBox|SpinBox|CheckBox|Slider))"', code))
+    used = set(re.findall(r"\bui\.(\w+)", code)) | set(
+        re.findall(r'"([a-z]\w*(?:Button|ComboBox|SpinBox|CheckBox|Slider))"', code)
+    )
     assert used - NAMES == set()
     from_code = set(re.findall(r'_widget\(slot, "(\w+)"\)', code)) | set(
         re.findall(r'^    "(\w+)": \("\w+_', code, re.MULTILINE)

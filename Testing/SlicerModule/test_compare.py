@@ -132,7 +132,7 @@ def test_what_speaks_against_a_calibration_stands_beside_its_maps(panel, pair, l
     pair[0].SetAttribute("Diff2CT.provenance", json.dumps({"CalibrationLimits": limits}))
     panel.parameterNode.overlay = Overlay.SUPPORT
     settle(panel)
-    assert panel.ui.overlayLabel.text.startswith("Green: settled by the X-rays")
+    assert panel.ui.overlayLabel.text.startswith("Green: determined by your two X-rays")
     assert (limits in panel.ui.overlayLabel.text) == said
 
 
@@ -147,7 +147,9 @@ def test_the_views_tell_left_from_right_until_that_is_switched_off(panel, pair):
 
 @pytest.mark.parametrize(("index", "window", "level"), [(0, 1500, 300), (1, 400, 40), (2, 1400, -500), (3, 5096, 1548)])
 def test_a_preset_windows_both_volumes_alike(panel, pair, index, window, level):
+    click(panel.ui.compareLayoutButton)
     panel.ui.huPresetComboBox.currentIndex = index
+    panel.updateSoon()
     settle(panel)
     for node in pair:
         display = node.GetDisplayNode()
@@ -155,6 +157,9 @@ def test_a_preset_windows_both_volumes_alike(panel, pair, index, window, level):
 
 
 def test_a_window_that_is_dragged_holds_for_both_and_stays(panel, pair):
+    click(panel.ui.compareLayoutButton)
+    panel.updateSoon()
+    settle(panel)
     for node, other in (pair, pair[::-1]):
         node.GetDisplayNode().SetWindowLevel(777, 111 if node is pair[0] else 99)
         assert other.GetDisplayNode().GetWindow() == 777
@@ -164,6 +169,40 @@ def test_a_window_that_is_dragged_holds_for_both_and_stays(panel, pair):
     assert pair[0].GetDisplayNode().GetWindow() == 777
 
 
+def test_volumes_are_windowed_only_while_the_views_compare_them(panel, pair):
+    """Also in a session or a scene that is opened later: what somebody has set since is not overwritten."""
+    import slicer
+    from Diff2CTLib import CompareViews, Layout
+
+    def windows():
+        return [(node.GetDisplayNode().GetWindow(), node.GetDisplayNode().GetLevel()) for node in pair]
+
+    def update():
+        panel.updateSoon()
+        settle(panel)
+
+    Layout.show(Layout.ALIGNMENT_LAYOUT)
+    slicer.util.getNode("Real CT").GetDisplayNode().SetWindowLevel(350.0, 40.0)
+    before = windows()
+    panel.ui.huPresetComboBox.currentIndex = 2
+    update()
+    assert windows() == before
+    click(panel.ui.compareLayoutButton)
+    update()
+    assert windows() == [(1400.0, -500.0)] * 2
+    pair[1].GetDisplayNode().SetWindowLevel(777.0, 99.0)
+    panel.compareSection.views = CompareViews.CompareViews()
+    update()
+    assert windows() == [(777.0, 99.0)] * 2
+    Layout.show(Layout.ALIGNMENT_LAYOUT)
+    pair[1].GetDisplayNode().SetWindowLevel(350.0, 40.0)
+    update()
+    assert windows() == [(777.0, 99.0), (350.0, 40.0)]
+    click(panel.ui.compareLayoutButton)
+    update()
+    assert windows() == [(350.0, 40.0)] * 2
+
+
 def test_the_difference_lies_over_the_reconstruction_only(panel, pair):
     import slicer
 
@@ -171,6 +210,7 @@ def test_the_difference_lies_over_the_reconstruction_only(panel, pair):
     panel.ui.overlayComboBox.currentIndex = 1
     panel.ui.overlaySlider.value = 25.0
     settle(panel)
+    wait_until(lambda: "Blue: below the CT" in panel.ui.overlayLabel.text)
     node = pair[0].GetNodeReference("Diff2CT.difference")
     assert np.allclose(slicer.util.arrayFromVolume(node), slicer.util.arrayFromVolume(pair[0]) - 1)
     for above, below in logics().values():
@@ -225,15 +265,56 @@ def test_figures_of_a_new_scene_are_asked_for_although_its_nodes_have_the_old_id
     wait_until(lambda: panel.compareSection._comparison is not None)
 
 
-def test_a_difference_from_another_truth_replaces_none(panel, pair):
-    first = pair[0].GetNodeReference("Diff2CT.difference")
-    panel.ui.truthSelector.setCurrentNode(add_ct(name="Second CT", center_ras=CENTER))
+def test_there_is_one_difference_from_each_truth(panel, pair):
+    import slicer
+
+    panel.ui.overlayComboBox.currentIndex = 1
+    other = add_ct(name="Second CT", center_ras=CENTER)
+    for truth in (pair[1], other, pair[1]):
+        panel.ui.truthSelector.setCurrentNode(truth)
+        settle(panel)
+        wait_until(lambda: "Blue: below the CT" in panel.ui.overlayLabel.text)
+        assert panel.compareSection._overlayNode(panel.parameterNode).GetName() == (
+            f"Synthetic - difference from {truth.GetName()}"
+        )
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert len([node for node in nodes if "difference" in node.GetName()]) == 2
+
+
+def test_no_difference_is_made_before_somebody_wants_to_see_it(panel, pair):
+    assert panel.compareSection._comparison.scores and pair[0].GetNodeReference("Diff2CT.difference") is None
+    panel.ui.overlayComboBox.currentIndex = 1
+    wait_until(lambda: pair[0].GetNodeReference("Diff2CT.difference") is not None)
     settle(panel)
-    wait_until(
-        lambda: panel.compareSection._comparison is not None and panel.compareSection._comparison.truthName == "Second CT"
-    )
-    second = pair[0].GetNodeReference("Diff2CT.difference")
-    assert second.GetID() != first.GetID() and first.GetScene() is not None
+
+
+def test_a_comparison_without_a_difference_leaves_none_behind_and_shows_no_other(panel, pair):
+    import slicer
+
+    other, nodes = add_ct(name="Second CT"), len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
+    assert panel.logic.compare(*pair).differenceNode is not None
+    comparison = panel.logic.compare(pair[0], other, withDifference=False)
+    assert comparison.scores and comparison.differenceNode is None
+    assert panel.logic.storedComparison(pair[0]).differenceNode is None
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) <= nodes + 1
+
+
+def test_colours_of_overlays_are_saved_with_the_scene(panel, pair, tmp_path):
+    """Where it is opened without Diff2CT, nothing makes them."""
+    import slicer
+    from Diff2CTLib import Colors, CompareViews
+    from Diff2CTLib.ParameterNode import Overlay
+
+    CompareViews.styleOverlay(pair[0], Overlay.SUPPORT)
+    scene = str(tmp_path / "case.mrb")
+    assert slicer.mrmlScene.WriteToMRB(scene)
+    slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetNodeByID(Colors.supportColor()))
+    slicer.mrmlScene.Clear(False)
+    assert slicer.mrmlScene.ReadFromMRB(scene)
+    color, table = [0.0] * 4, slicer.util.getNode("Synthetic").GetDisplayNode().GetColorNode()
+    assert table.GetName() == "Diff2CT support" and table.GetColor(255, color)
+    assert color == pytest.approx([0.05, 0.6, 0.2, 1.0], abs=0.01)
+    settle(panel)
 
 
 @pytest.fixture
@@ -254,9 +335,12 @@ def has_figures(panel):
 
 
 def test_figures_follow_a_truth_that_is_moved_and_wait_until_it_rests(panel, pair, asked):
+    panel.ui.overlayComboBox.currentIndex = 1
     panel.ui.previewSelector.setCurrentNode(pair[1])
     settle(panel)
+    wait_until(lambda: panel.compareSection._comparison is not None)
     before = panel.compareSection._comparison.differenceNode
+    asked.clear()
     for shift in (5.0, 10.0, 15.0):
         panel.ui.poseFeetHeadSlider.value = shift
         settle(panel)
@@ -310,7 +394,12 @@ def test_a_result_is_projected_onto_the_xrays_it_was_made_from(panel, xrays, pai
 def test_a_difference_that_was_deleted_comes_back_when_it_is_asked_for(panel, pair, asked):
     import slicer
 
+    panel.ui.overlayComboBox.currentIndex = 1
+    settle(panel)
+    wait_until(lambda: "Blue: below the CT" in panel.ui.overlayLabel.text)
+    panel.ui.overlayComboBox.currentIndex = 0
     slicer.mrmlScene.RemoveNode(pair[0].GetNodeReference("Diff2CT.difference"))
+    asked.clear()
     panel.updateSoon()
     settle(panel)
     assert asked == [] and panel.ui.metricsTable.rowCount > 0
@@ -345,6 +434,9 @@ def test_the_table_can_be_read_copied_and_saved(panel, pair, tmp_path, monkeypat
         ["Bone", "13", "-3", "Dice 0.250"],
         ["Metal", "14", "+4", "Dice -"],
     ]
+    meanings = [table.item(2, column).toolTip() for column in range(4)]
+    assert "Mean absolute error" in meanings[1] and "Dice: overlap of the bone" in meanings[3]
+    assert meanings == [table.horizontalHeaderItem(column).toolTip() for column in range(4)]
     click(panel.ui.copyButton)
     copied = qt.QApplication.clipboard().text()
     assert "mae_hu_bone\t13" in copied and "metal_dice\t\n" in copied
@@ -466,10 +558,29 @@ def test_an_existing_file_that_was_chosen_is_replaced(panel, pair, tmp_path, exp
     assert panel.messages == [] and (tmp_path / "out.nrrd").stat().st_size > 1000
 
 
+def listed(selector):
+    return [selector.nodeFromIndex(index).GetName() for index in range(selector.nodeCount())]
+
+
+def test_ground_truth_is_nothing_that_diff2ct_has_made_but_the_sample(panel, xrays, pair):
+    import slicer
+    from Diff2CTLib import SceneBridge
+
+    grid = SceneBridge.gridFromNode(pair[0])
+    SceneBridge.addVolume(np.ones((16, 16, 16), np.float32), grid, "expected error")
+    SceneBridge.addHuVolume(np.zeros((16, 16, 16), np.float32), grid, "Phantom CT", {"Source": "diff2ct.phantom"})
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    panel.updateSoon()
+    settle(panel)
+    assert sorted(listed(panel.ui.truthSelector)) == ["Phantom CT", "Real CT"]
+    assert "Labels" not in listed(panel.ui.previewSelector) and "Synthetic" in listed(panel.ui.previewSelector)
+    panel.parameterNode.truthNode = pair[0]
+    settle(panel)
+    assert panel.parameterNode.truthNode is None
+
+
 def test_a_volume_that_diff2ct_did_not_make_is_neither_listed_nor_exported(panel, pair, tmp_path):
-    selector = panel.ui.reconstructionSelector
-    listed = [selector.nodeFromIndex(index).GetName() for index in range(selector.nodeCount())]
-    assert listed == ["Synthetic"]
+    assert listed(panel.ui.reconstructionSelector) == ["Synthetic"]
     with pytest.raises(ValueError, match="Real CT was not made by Diff2CT"):
         panel.logic.exportVolume(pair[1], tmp_path / "x.nrrd")
     assert not (tmp_path / "x.nrrd").exists()
@@ -487,6 +598,25 @@ def test_bone_in_3d(panel, pair):
     click(panel.ui.boneCheckBox)
     settle(panel)
     assert not display.GetVisibility()
+
+
+def test_the_comparison_comes_back_when_bone_in_3d_is_switched_off(panel, pair):
+    from Diff2CTLib import Layout
+
+    for before, after in (
+        (Layout.COMPARE_LAYOUT, Layout.COMPARE_LAYOUT),
+        (Layout.ALIGNMENT_LAYOUT, Layout.REVIEW_LAYOUT),  # it was not looked at
+    ):
+        Layout.show(before)
+        click(panel.ui.boneCheckBox)
+        assert Layout.isShown(Layout.REVIEW_LAYOUT)
+        click(panel.ui.boneCheckBox)
+        assert Layout.isShown(after)
+    Layout.show(Layout.COMPARE_LAYOUT)
+    click(panel.ui.boneCheckBox)
+    Layout.show(Layout.ALIGNMENT_LAYOUT)  # somebody went elsewhere meanwhile
+    click(panel.ui.boneCheckBox)
+    assert Layout.isShown(Layout.ALIGNMENT_LAYOUT)
 
 
 def rendered(node):

@@ -95,7 +95,23 @@ def test_what_a_broken_off_installation_left_is_not_taken_for_the_package(module
     assert Dependencies.missing() == ["half", "rest", "gone", "none"]
 
 
-@pytest.mark.parametrize(("system", "version"), [("win32", ">=2.2,<2.13"), ("linux", ">=2.2"), ("darwin", ">=2.2")])
+@pytest.mark.parametrize(("version", "isEnough"), [("2.2.2+cu121", False), ("2.3.0+cpu", True), ("2.13.0", True)])
+def test_a_torch_too_old_for_the_numpy_of_slicer_counts_as_missing(panel, tmp_path, monkeypatch, version, isEnough):
+    from Diff2CTLib import Dependencies
+
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / f"torch-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\nSummary: tensors\n")
+    assert ("torch" not in Dependencies.missing()) == isEnough
+    panel.updateSoon()
+    settle(panel)
+    assert panel.ui.missingFrame.isHidden() == isEnough
+    if not isEnough:
+        assert panel.ui.missingLabel.text == "torch 2.3 or newer must be installed first."
+
+
+@pytest.mark.parametrize(("system", "version"), [("win32", ">=2.3,<2.13"), ("linux", ">=2.3"), ("darwin", ">=2.3")])
 def test_windows_gets_a_torch_that_fits_into_its_paths(module, monkeypatch, pytorch_utils, system, version):
     from Diff2CTLib import Dependencies
 

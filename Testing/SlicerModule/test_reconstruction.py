@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_progress_has_step_elapsed_and_remaining(panel, xrays):
     start(panel, "slow", lambda: step_is_shown(panel))
     assert not panel.ui.progressBar.isHidden() and panel.ui.progressBar.maximum == 200
     text = panel.ui.statusLabel.text
-    assert "of 200" in text and "elapsed" in text and "remaining" in text
+    assert "of 200 (4 volumes, 50 steps each)" in text and "elapsed" in text and "remaining" in text
     assert panel.ui.stepsSpinBox.enabled is False
     assert panel.ui.reconstructionSection.text == "Reconstruction: running"
     panel.logic.cancel()
@@ -229,12 +230,17 @@ def test_the_panel_can_be_left_and_entered_while_it_runs(panel, xrays):
     assert panel.parameterNode.reconstructionNode is not None
 
 
-def test_a_run_that_ends_while_another_module_is_shown_is_found_afterwards(panel, xrays):
+def test_a_run_that_ends_while_another_module_is_shown_is_told_and_found_afterwards(panel, xrays, monkeypatch):
+    import slicer
+
+    told = []
+    monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, *_duration: told.append(text))
     start(panel, "slow", lambda: step_is_shown(panel))
     panel.exit()
     wait_until(lambda: panel.logic.run is None)
     panel.enter()
     settle(panel)
+    assert len(told) == 1 and told[0].startswith("Diff2CT: AP CT (synthetic, not for diagnosis) is ready")
     assert panel.parameterNode.reconstructionNode is not None
     assert panel.ui.reconstructionSelector.currentNode() is not None
 
@@ -251,6 +257,67 @@ def test_the_panel_lives_while_it_runs(panel, xrays):
     finish(panel)
     timer.stop()
     assert len([text for text in seen if text.startswith("Step")]) > 5
+
+
+@pytest.mark.parametrize("mode", ["done", "slow", "hang", "crash", "nowhere"])
+def test_a_run_that_is_over_is_freed_with_all_that_it_holds(panel, xrays, mode, monkeypatch):
+    """Qt keeps the methods it calls; 100 cases of a batch would stay until Slicer is left."""
+    import slicer
+    from Diff2CTLib import Process
+
+    monkeypatch.setattr(Process, "GRACE_MS", 100)
+    panel.logic.workerCommand = ["/nowhere/python"] if mode == "nowhere" else child("worker", mode)
+    onProgress = (lambda _progress: panel.logic.cancel()) if mode in ("slow", "hang") else None
+    run = panel.logic.reconstruct(*xrays, wait=False, onProgress=onProgress)
+    held = [weakref.ref(run), weakref.ref(run._process)]
+    wait_until(lambda: panel.logic.run is None)
+    if run.outcome.volumeNode is not None:
+        slicer.mrmlScene.RemoveNode(run.outcome.volumeNode)
+    del run
+    wait_until(lambda: [reference() for reference in held] == [None, None], seconds=60)
+
+
+def test_a_run_that_is_abandoned_is_freed(panel, xrays):
+    panel.logic.workerCommand = child("worker", "hang")
+    held = weakref.ref(panel.logic.reconstruct(*xrays, wait=False))
+    panel.logic.close()
+    wait_until(lambda: panel.logic.run is None and held() is None, seconds=60)
+
+
+def test_a_batch_ends_with_the_case_that_is_cancelled_and_goes_on_when_called_again(panel, xrays, tmp_path):
+    from Diff2CTLib import SceneBridge
+    from Diff2CTLib.Reconstruction import CancelledError
+
+    from diff2ct.radiograph import write_radiograph
+
+    folder, out, before, done = tmp_path / "cases", tmp_path / "out", volumes(), []
+    for case in ("1", "2", "3"):
+        (folder / case).mkdir(parents=True)
+        for node, name in zip(xrays, ("ap", "lateral"), strict=True):
+            write_radiograph(SceneBridge.xrayFromNode(node).radiograph, folder / case / f"{name}.dcm")
+
+    def onProgress(_progress):
+        if done:
+            panel.logic.cancel()
+
+    panel.logic.workerCommand = child("worker", "slow")
+    results = panel.logic.reconstructFolders(folder, out, onCase=lambda *case: done.append(case), onProgress=onProgress)
+    assert list(results) == ["1", "2"] and results["1"] == out / "1.nrrd" and isinstance(results["2"], CancelledError)
+    assert done == list(results.items()) and volumes() == before and [path.name for path in out.iterdir()] == ["1.nrrd"]
+    panel.logic.workerCommand = child("worker", "done")
+    results = panel.logic.reconstructFolders(folder, out)
+    assert list(results.values()) == [out / f"{case}.nrrd" for case in "123"]
+
+
+def test_a_result_has_the_name_of_its_xray_without_the_end_that_tells_a_format(panel, xrays):
+    from dataclasses import replace
+
+    from Diff2CTLib import SceneBridge
+
+    xray = SceneBridge.xrayFromNode(xrays[0])
+    for source, name in (("Mr. Smith 3.5", "Mr. Smith 3.5"), ("film.nii.gz", "film"), ("ap.DCM", "ap")):
+        SceneBridge.updateXray(xrays[0], replace(xray, radiograph=replace(xray.radiograph, source=source)))
+        assert panel.logic.reconstruct(*xrays).volumeNode.GetName() == f"{name} CT (synthetic, not for diagnosis)"
 
 
 def test_two_at_a_time_are_refused(panel, xrays):
@@ -285,14 +352,18 @@ def test_without_torch_the_panel_says_so_and_installs_on_consent(panel, xrays, m
     monkeypatch.setattr(Dependencies, "_pipInstall", installed.extend)
     click(panel.ui.installFolderButton)
     settle(panel)
-    assert installed == ["--no-index", "--find-links", "/usb/wheels", "torch>=2.2"]
+    assert installed == ["--no-index", "--find-links", "/usb/wheels", "torch>=2.3"]
     assert panel.ui.missingFrame.isHidden() and panel.ui.reconstructButton.enabled
 
 
 def test_a_device_that_is_not_there_cannot_be_chosen_unnoticed(panel, xrays):
     wait_until(lambda: panel.reconstructionSection._devices)
     settle(panel)
-    assert "the processor, 2 threads" in panel.ui.deviceLabel.text
+    assert "Runs on the CPU (2 cores). A" in panel.ui.deviceLabel.text
+    panel.reconstructionSection._devices = {**panel.reconstructionSection._devices, "threads": 1}
+    panel.updateSoon()
+    settle(panel)
+    assert "Runs on the CPU (1 core). A" in panel.ui.deviceLabel.text
     panel.ui.deviceComboBox.currentIndex = 1
     settle(panel)
     assert "Not available on this computer" in panel.ui.deviceLabel.text and panel.ui.reconstructButton.enabled is False
@@ -416,6 +487,46 @@ def test_the_log_tells_what_data_consistency_changed(panel, xrays):
     assert "X-ray AP: re-projection error 10.0 %, 20.0 % before data consistency" in panel.ui.logTextEdit.plainText
 
 
+def test_assumed_distances_are_told_with_the_result(panel, xrays):
+    words = "Made with assumed distances: sizes and positions may be wrong."
+    start(panel, "guessed")
+    finish(panel)
+    assert panel.ui.statusLabel.text.endswith(f"\n{words}")
+    start(panel, "done")
+    finish(panel)
+    assert words not in panel.ui.statusLabel.text
+
+
+@pytest.mark.parametrize("leave", ["close", "load"])
+def test_nothing_is_said_any_more_of_a_case_that_was_left(panel, xrays, leave):
+    import slicer
+    from SlicerModule.tools import add_xrays
+
+    start(panel, "doubtful")
+    finish(panel)
+    assert "Warning" in panel.ui.statusLabel.text and panel.ui.logTextEdit.plainText
+    if leave == "close":
+        slicer.mrmlScene.Clear(False)
+    else:
+        panel.parameterNode.apNode = add_xrays()[0]
+    settle(panel)
+    assert panel.ui.statusLabel.text == ("Ready." if leave == "load" else "Choose an AP and a lateral X-ray first.")
+    assert panel.ui.logTextEdit.plainText == ""
+
+
+def test_a_result_of_xrays_that_are_no_longer_chosen_is_not_compared_with_the_next_ct(panel, xrays):
+    from SlicerModule.tools import add_ct, add_xrays
+
+    start(panel, "slow", lambda: step_is_shown(panel))
+    panel.parameterNode.apNode, panel.parameterNode.lateralNode = add_xrays()
+    panel.parameterNode.truthNode = add_ct(name="CT of the next")
+    settle(panel)
+    finish(panel)
+    assert panel.parameterNode.reconstructionNode is None and volumes().count("AP CT (synthetic, not for diagnosis)") == 1
+    assert "is ready" in panel.ui.statusLabel.text
+    assert "the X-rays that were chosen before" in panel.ui.statusLabel.text
+
+
 UNEXPLAINED = "The volume does not explain the lateral X-ray"
 
 
@@ -454,11 +565,22 @@ def test_a_torch_that_does_not_start_is_told_until_it_does(panel, xrays):
     panel.updateSoon()
     wait_until(lambda: "Fatal: out of luck" in panel.ui.deviceLabel.text)
     assert panel.ui.reconstructionSection.text == "Reconstruction: PyTorch does not start"
+    assert not panel.ui.reconstructButton.enabled and "Fatal: out of luck" in panel.ui.statusLabel.text
     service._command = works
     panel.exit()
     panel.enter()
-    wait_until(lambda: "the processor" in panel.ui.deviceLabel.text)
+    wait_until(lambda: "Runs on the CPU" in panel.ui.deviceLabel.text)
     assert panel.ui.reconstructionSection.text == "Reconstruction: ready"
+
+
+def test_a_service_that_was_stopped_while_it_answered_is_asked_again(panel, xrays):
+    section, service = panel.reconstructionSection, panel.logic.service
+    wait_until(lambda: section._deviceNames())
+    section._devices = None
+    section._askForDevices()
+    service.stop()
+    assert section._deviceError() == ""
+    wait_until(lambda: section._deviceNames())
 
 
 def test_the_service_is_idle_only_when_nothing_is_asked(panel):

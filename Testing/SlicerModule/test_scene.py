@@ -31,7 +31,7 @@ def test_a_saved_scene_opens_with_everything_as_it_was(panel, xrays, tmp_path):
     settle(panel)
     click(panel.ui.reconstructButton)
     wait_until(lambda: panel.logic.run is None)
-    wait_until(lambda: panel.compareSection._comparison is not None)
+    wait_until(lambda: panel.compareSection._comparison is not None and panel.compareSection._comparison.differenceNode)
     settle(panel)
     rows = panel.ui.metricsTable.rowCount
     before = SceneBridge.xrayFromNode(panel.parameterNode.apNode)

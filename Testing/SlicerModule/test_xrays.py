@@ -23,11 +23,16 @@ def answer_dialog(monkeypatch):
 @pytest.fixture
 def shown(panel):
     """The panel in an active window, its geometry open: hidden widgets have no focus."""
+    from PySide6.QtWidgets import QWidget
+
     window = panel.ui.apSourceToDetector._qt.window()
     panel.ui.geometrySection.collapsed = False
     window.show()
     window.activateWindow()
     yield panel
+    elsewhere = QWidget()
+    elsewhere.show()
+    elsewhere.activateWindow()  # a window that is hidden while it is active cannot become so again
     window.hide()
     panel.ui.geometrySection.collapsed = True
 
@@ -374,19 +379,91 @@ def test_enter_confirms_what_was_assumed_and_neither_leaving_nor_an_impossible_v
     assert "source to detector" not in panel.ui.checksTextEdit.plainText
 
 
-@pytest.mark.parametrize("name", ["apSourceToDetector", "apView", "apBeam"])
-def test_the_wheel_that_scrolls_the_panel_changes_no_field(panel, xrays, name):
+def write_into(field, text):
+    """What is in the field is replaced, and not taken yet."""
+    from PySide6.QtTest import QTest
+
+    field._qt.setFocus()
+    wait_until(lambda: field.focus, seconds=30)
+    field._qt.selectAll()
+    QTest.keyClicks(field._qt, text)
+
+
+def test_a_number_that_is_being_typed_outlives_an_update_and_is_the_one_that_enter_takes(shown, tmp_path):
+    from Diff2CTLib import SceneBridge
+    from PySide6.QtCore import Qt
+    from PySide6.QtTest import QTest
+
+    panel, field = shown, shown.ui.apSourceToDetector
+    panel.xraySection.load([plain_picture(tmp_path)])
+    settle(panel)
+    assert field.suffix == " mm *"
+    write_into(field, "1800")
+    panel.updateSoon()  # as when the devices are known, or a figure
+    settle(panel)
+    assert field.cleanText.startswith("1800")
+    QTest.keyClick(field._qt, Qt.Key.Key_Return)
+    settle(panel)
+    assert SceneBridge.geometryOf(panel.parameterNode.apNode).source_to_detector_mm == 1800
+    assert (field.value, field.suffix) == (1800, " mm")
+
+
+def test_a_number_of_a_frame_that_is_being_typed_outlives_an_update(shown, tmp_path):
+    panel, field = shown, shown.ui.apFrame
+    panel.xraySection.load([plain_dicom(tmp_path, frames=3, Modality="XA", PositionerPrimaryAngle="180")])
+    settle(panel)
+    write_into(field, "3")
+    panel.updateSoon()
+    settle(panel)
+    assert field.cleanText == "3" and field.value == 1
+
+
+def test_a_number_that_is_being_typed_when_the_module_is_left_counts(shown, xrays):
+    """Slicer calls exit() before it hides the panel; only then does the field give the number away."""
+    from Diff2CTLib import SceneBridge
+
+    import host
+
+    panel, field = shown, shown.ui.apSourceToDetector
+    write_into(field, "1800")
+    panel.exit()
+    field._qt.window().hide()
+    assert host.errors == []
+    assert SceneBridge.geometryOf(xrays[0]).source_to_detector_mm == 1800
+    panel.enter()
+    settle(panel)
+    assert field.value == 1800
+
+
+@pytest.mark.parametrize(
+    ("name", "inner"),
+    [
+        ("apSourceToDetector", None),
+        ("apView", None),
+        ("seedSpinBox", None),
+        ("apSelector", "QComboBox"),
+        ("truthSelector", "QComboBox"),
+        ("poseFeetHeadSlider", "QSlider"),
+        ("poseFeetHeadSlider", "QDoubleSpinBox"),
+    ],
+)
+def test_the_wheel_that_scrolls_the_panel_changes_no_field(panel, xrays, name, inner):
+    from PySide6 import QtWidgets
     from PySide6.QtCore import QPoint, QPointF, Qt
     from PySide6.QtGui import QWheelEvent
-    from PySide6.QtWidgets import QApplication
 
-    field = getattr(panel.ui, name)
-    shown = "value" if name == "apSourceToDetector" else "currentIndex"
-    before, nowhere, down = getattr(field, shown), QPointF(5, 5), QPoint(0, -120)
-    no = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False
-    event = QWheelEvent(nowhere, nowhere, QPoint(), down, *no)
-    QApplication.sendEvent(field._qt, event)
-    assert getattr(field, shown) == before and not event.isAccepted()
+    add_ct()
+    panel.ui.previewSelector.setCurrentNode(add_ct())
+    settle(panel)
+    field = getattr(panel.ui, name)._qt
+    field = field if inner is None else field.findChild(getattr(QtWidgets, inner))
+    shown = type(field).currentIndex if isinstance(field, QtWidgets.QComboBox) else type(field).value
+    before, nowhere = shown(field), QPointF(5, 5)
+    for clicks in (-1, 1):
+        no = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False
+        event = QWheelEvent(nowhere, nowhere, QPoint(), QPoint(0, 120 * clicks), *no)
+        QtWidgets.QApplication.sendEvent(field, event)
+        assert shown(field) == before and not event.isAccepted()
 
 
 def test_a_view_that_is_chosen_once_more_is_confirmed(panel, tmp_path, answer_dialog):
@@ -401,6 +478,70 @@ def test_a_view_that_is_chosen_once_more_is_confirmed(panel, tmp_path, answer_di
     panel.ui.apView.activated(panel.ui.apView.currentIndex)
     settle(panel)
     assert panel.ui.apPrimaryAngle.value == angle - 5  # known already: nothing is put back
+
+
+@pytest.fixture
+def with_ct(panel, xrays):
+    """A patient with two X-rays, a CT and a reconstruction."""
+    from SlicerModule.tools import add_reconstruction
+
+    ct = panel.parameterNode.truthNode = panel.parameterNode.previewNode = add_ct(name="CT of the first")
+    panel.parameterNode.reconstructionNode = add_reconstruction()
+    settle(panel)
+    return ct
+
+
+def chosen_cts(panel):
+    parameterNode = panel.parameterNode
+    return parameterNode.truthNode, parameterNode.previewNode, parameterNode.reconstructionNode
+
+
+def test_xrays_of_another_patient_are_not_compared_with_the_ct_of_the_last(panel, with_ct, tmp_path, monkeypatch):
+    import slicer
+
+    told = []
+    monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, *_duration: told.append(text))
+    load_pair(panel, tmp_path)
+    assert chosen_cts(panel) == (None, None, None) and slicer.mrmlScene.IsNodePresent(with_ct)
+    assert len(told) == 1 and "are deselected" in told[0]
+    panel.parameterNode.truthNode = other = add_ct(name="CT of the second")
+    panel.xraySection.load([str(tmp_path / "ap.dcm")])
+    assert panel.parameterNode.truthNode is other and len(told) == 1
+
+
+def test_one_view_that_is_loaded_anew_keeps_the_ct_and_the_second_one_does_not(panel, with_ct, tmp_path):
+    paths = [save(tmp_path, name, node) for name, node in zip(("ap.dcm", "lateral.dcm"), add_xrays(), strict=True)]
+    for _time in range(2):
+        panel.xraySection.load(paths[:1])
+        settle(panel)
+        assert panel.parameterNode.truthNode is panel.parameterNode.previewNode is with_ct
+    panel.xraySection.load(paths[1:])
+    settle(panel)
+    assert chosen_cts(panel) == (None, None, None)
+
+
+def test_a_ct_that_was_chosen_before_the_xrays_stays(panel, tmp_path):
+    ct = panel.parameterNode.truthNode = add_ct()
+    ap, lateral = add_xrays()
+    for name, node in (("ap.dcm", ap), ("lateral.dcm", lateral)):
+        panel.xraySection.load([save(tmp_path, name, node)])
+        settle(panel)
+    assert panel.parameterNode.truthNode is ct
+    panel.xraySection.load([str(tmp_path / "ap.dcm")])
+    panel.parameterNode.truthNode = other = add_ct(name="Other")  # for the X-ray that is new, and the one to come
+    panel.xraySection.load([str(tmp_path / "lateral.dcm")])
+    assert panel.parameterNode.truthNode is other
+
+
+def test_the_sample_is_not_compared_with_the_reconstruction_of_a_patient(panel, with_ct, monkeypatch):
+    from Diff2CTLib import Dependencies
+
+    sample = (*add_xrays(), add_ct(name="Phantom CT"))
+    monkeypatch.setattr(Dependencies, "install", lambda: None)
+    monkeypatch.setattr(panel.logic, "loadSample", lambda: sample)
+    click(panel.ui.sampleButton)
+    settle(panel)
+    assert chosen_cts(panel) == (sample[2], sample[2], None)
 
 
 def test_a_second_file_without_a_view_goes_to_the_free_place(panel, tmp_path, answer_dialog):
@@ -464,7 +605,7 @@ def test_a_cropped_picture_fits_once_the_row_that_the_panel_names_is_entered(pan
     assert float(named[1]) == pytest.approx(199.5 - 40, abs=5)  # in pixels of the picture, not of the panel's copy
     ui.lateralCentralRayRow.value = float(named[1])
     settle(panel)
-    assert ui.checksTextEdit.plainText == "Both X-rays fit together."
+    assert ui.checksTextEdit.plainText == "No contradiction found between the two X-rays."
     assert ui.lateralCentralRayRow.suffix == ui.lateralCentralRayColumn.suffix == " px"
     assert SceneBridge.geometryOf(panel.parameterNode.lateralNode).principal_point == (float(named[1]), 179.5)
 
@@ -583,8 +724,87 @@ def test_a_volume_of_another_module_becomes_an_xray_and_stays_as_it_was(panel):
     settle(panel)
     adopted = panel.parameterNode.lateralNode
     assert adopted.GetID() != foreign.GetID() and SceneBridge.isXray(adopted) and not SceneBridge.isXray(foreign)
-    assert np.array_equal(slicer.util.arrayFromVolume(foreign), pixels)
+    assert np.array_equal(slicer.util.arrayFromVolume(foreign), pixels) and adopted.GetName() == "Film (X-ray)"
     assert panel.ui.lateralView.currentText == "LL *"
+
+
+@pytest.fixture
+def from_dicom(panel, xrays, tmp_path):
+    """A volume as the DICOM module loads it, and its file."""
+    import slicer
+
+    path = save(tmp_path, "1.2.840.113619.2.5.dcm", xrays[0], warnings=("1.2.840.113619.2.5.dcm: 10% saturated",))
+    node = slicer.util.loadVolume(path)
+    node.SetName("3: L SPINE AP")
+    return node, path
+
+
+def test_a_volume_of_the_dicom_module_is_read_from_its_file_and_keeps_its_name(panel, from_dicom):
+    from Diff2CTLib import SceneBridge
+
+    node, path = from_dicom
+    panel.ui.apSelector.setCurrentNode(node)
+    settle(panel)
+    adopted = panel.parameterNode.apNode
+    assert adopted.GetName() == "3: L SPINE AP (X-ray)"
+    assert SceneBridge.xrayFromNode(adopted).path == path and SceneBridge.assumedOf(adopted) == []
+    outcome = panel.logic.reconstruct(adopted, panel.parameterNode.lateralNode)
+    assert outcome.volumeNode.GetName() == "3: L SPINE AP CT (synthetic, not for diagnosis)"
+    assert outcome.provenance["Sources"] == "3: L SPINE AP, lateral.dcm"
+    assert "1.2.840" not in panel.ui.checksTextEdit.plainText and "changed after" not in panel.ui.checksTextEdit.plainText
+
+
+def test_what_was_changed_in_a_volume_since_it_was_loaded_is_told_as_its_file_is_read(panel, from_dicom):
+    import slicer
+
+    node, _path = from_dicom
+    slicer.util.arrayFromVolume(node)[:] += 1
+    slicer.util.arrayFromVolumeModified(node)
+    panel.ui.apSelector.setCurrentNode(node)
+    settle(panel)
+    assert "3: L SPINE AP was changed after it was loaded" in panel.ui.checksTextEdit.plainText
+
+
+@pytest.mark.parametrize(
+    ("names", "views"),
+    [
+        (("lspine_lat.png", "lspine_pa.png"), {"lspine_pa.png": "PA", "lspine_lat.png": "LL"}),
+        (("1-RL lateral.png", "2.png"), {"2.png": "AP", "1-RL lateral.png": "RL"}),
+        (("AP1.png", "LL1.png"), {"AP1.png": "AP", "LL1.png": "LL"}),
+        (("flat.png", "map.png"), {"flat.png": "AP", "map.png": "LL"}),
+        (("ap_lat_1.png", "ap_lat_2.png"), {"ap_lat_1.png": "AP", "ap_lat_2.png": "LL"}),
+        (("a_lat.png", "b_lat.png"), {"b_lat.png": "AP", "a_lat.png": "LL"}),
+    ],
+)
+def test_words_in_the_names_of_pictures_say_more_than_their_order(panel, tmp_path, names, views):
+    from Diff2CTLib import SceneBridge
+
+    nodes = panel.logic.loadXrays([plain_picture(tmp_path, name) for name in names])
+    assert {node.GetName(): SceneBridge.geometryOf(node).view.value for node in nodes} == views
+    assert [node.GetName() for node in nodes] == list(views) and all("view" in SceneBridge.assumedOf(node) for node in nodes)
+
+
+def test_a_picture_with_a_word_in_its_name_takes_the_place_of_another(panel, xrays, tmp_path):
+    panel.xraySection.load([plain_picture(tmp_path, "new_lat.png")])
+    settle(panel)
+    assert panel.parameterNode.apNode is xrays[0] and panel.parameterNode.lateralNode.GetName() == "new_lat.png"
+
+
+def test_an_xray_that_another_module_has_moved_is_put_back(panel, xrays):
+    import slicer
+    from Diff2CTLib import SceneBridge
+
+    def where():
+        return slicer.util.arrayFromVolume(xrays[0]).shape, SceneBridge.worldFromNode(xrays[0]), xrays[0].GetOrigin()
+
+    before, transform = where(), slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Shift")
+    transform.SetMatrixTransformToParent(SceneBridge.toVtkMatrix(np.diag([2.0, 2.0, 2.0, 1.0])))
+    xrays[0].SetOrigin(0.0, 0.0, 0.0)  # what Center Volume does
+    settle(panel)
+    assert np.allclose(where()[2], before[2])
+    xrays[0].SetAndObserveTransformNodeID(transform.GetID())
+    settle(panel)
+    assert np.array_equal(where()[1], np.eye(4)) and xrays[0].GetTransformNodeID() is None
 
 
 def test_a_ct_is_no_xray_and_says_so(panel):
@@ -603,7 +823,8 @@ def test_an_old_error_does_not_stay_beside_xrays_that_fit(panel):
     assert "Abdomen has 12 slices" in panel.ui.checksTextEdit.plainText  # the place is still empty
     panel.ui.apSelector.setCurrentNode(ap)
     settle(panel)
-    assert panel.ui.checksTextEdit.plainText == "Both X-rays fit together." and panel.ui.xraySection.text == "X-rays: fit"
+    assert panel.ui.checksTextEdit.plainText == "No contradiction found between the two X-rays."
+    assert panel.ui.xraySection.text == "X-rays: fit"
 
 
 def test_a_file_that_could_not_be_loaded_counts_as_a_remark_until_another_xray_comes(panel, xrays, tmp_path):
@@ -612,7 +833,7 @@ def test_a_file_that_could_not_be_loaded_counts_as_a_remark_until_another_xray_c
     assert "nowhere.dcm" in panel.ui.checksTextEdit.plainText and panel.ui.xraySection.text == "X-rays: 1 remark"
     panel.ui.apSelector.setCurrentNode(add_xrays()[0])
     settle(panel)
-    assert panel.ui.checksTextEdit.plainText == "Both X-rays fit together."
+    assert panel.ui.checksTextEdit.plainText == "No contradiction found between the two X-rays."
 
 
 def cropped(node):
@@ -621,20 +842,22 @@ def cropped(node):
     slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node)[:, 10:50, 10:50].copy())
 
 
-def blank(node):
+def smoothed(node):
     import slicer
 
-    slicer.util.updateVolumeFromArray(node, np.zeros((1, 100, 90), np.float32))
+    pixels = slicer.util.arrayFromVolume(node)
+    pixels[:] = (pixels + np.roll(pixels, 1, axis=1)) / 2
+    slicer.util.arrayFromVolumeModified(node)
 
 
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
         (cropped, "The pixels of AP were changed by another module"),
-        (blank, "the image is constant"),
+        (smoothed, "The pixels of AP were changed by another module"),
         (lambda node: node.SetAndObserveImageData(None), "AP has lost its image"),
     ],
-    ids=["cropped", "blank", "no image"],
+    ids=["cropped", "smoothed", "no image"],
 )
 def test_an_xray_that_became_unusable_is_taken_out_and_the_panel_lives_on(panel, xrays, spoil, why):
     import slicer
@@ -661,12 +884,12 @@ def test_swap(panel, xrays):
 
 
 def test_swap_of_pictures_without_a_view_exchanges_what_is_assumed_of_them(panel, tmp_path):
-    panel.xraySection.load([plain_picture(tmp_path, "lateral.png"), plain_picture(tmp_path, "pa.png")])  # by name: wrong
+    panel.xraySection.load([plain_picture(tmp_path, "1.png"), plain_picture(tmp_path, "2.png")])
     settle(panel)
     ui = panel.ui
     click(ui.swapButton)
     settle(panel)
-    assert (panel.parameterNode.apNode.GetName(), panel.parameterNode.lateralNode.GetName()) == ("pa.png", "lateral.png")
+    assert (panel.parameterNode.apNode.GetName(), panel.parameterNode.lateralNode.GetName()) == ("2.png", "1.png")
     assert (ui.apView.currentText, ui.lateralView.currentText) == ("AP *", "LL *")
     assert (ui.apSourceToIsocenter.value, ui.lateralSourceToIsocenter.value) == (950, 850)
     assert "swapped" not in ui.checksTextEdit.plainText and ui.apSourceToIsocenter.suffix == " mm *"
@@ -674,14 +897,14 @@ def test_swap_of_pictures_without_a_view_exchanges_what_is_assumed_of_them(panel
     settle(panel)
     click(ui.swapButton)
     settle(panel)
-    assert (ui.apView.currentText, ui.lateralSelector.currentNode().GetName()) == ("AP *", "pa.png")
+    assert (ui.apView.currentText, ui.lateralSelector.currentNode().GetName()) == ("AP *", "2.png")
     assert "a frontal and a lateral one are needed" in ui.checksTextEdit.plainText
 
 
 def test_from_the_console_the_arguments_say_more_than_the_order_of_files_without_a_view(panel, tmp_path):
     from Diff2CTLib import SceneBridge
 
-    lateral, ap = panel.logic.loadXrays([plain_picture(tmp_path, "lateral.png"), plain_picture(tmp_path, "pa.png")])
+    lateral, ap = panel.logic.loadXrays([plain_picture(tmp_path, "1.png"), plain_picture(tmp_path, "2.png")])
     panel.logic.editXray(lateral, mirrored=False)
     panel.logic.placeXrays(ap, lateral)
     beams = [SceneBridge.geometryOf(node) for node in (ap, lateral)]
@@ -732,11 +955,30 @@ def test_xrays_of_different_patients_are_told_and_no_name_is_kept(panel, tmp_pat
     assert slicer.mrmlScene.WriteToMRB(str(scene))
     with zipfile.ZipFile(scene) as files:
         (text,) = [files.read(name) for name in files.namelist() if name.endswith(".mrml")]
-    assert b"20240531" in text and not any(secret in text for secret in (b"1234567", b"7654321", b"Doe"))
+    assert b"20240531" in text and not any(secret in text for secret in (b"1234567", b"7654321", b"Doe", bytes(tmp_path)))
     slicer.mrmlScene.Clear(False)
     assert slicer.mrmlScene.ReadFromMRB(str(scene))
     settle(panel)
     assert "seem to be of different patients" in panel.ui.checksTextEdit.plainText
+
+
+def test_the_folder_of_a_file_is_known_for_this_session_only(panel, tmp_path, monkeypatch):
+    from Diff2CTLib import SceneBridge
+
+    path = plain_picture(tmp_path)
+    node = panel.logic.loadXray(path, view="AP")
+    assert str(tmp_path) not in node.GetAttribute(SceneBridge.XRAY_ATTRIBUTE)
+    panel.logic.flipXray(node, leftRight=True)
+    panel.logic.rereadXray(node, polarity="dark_dense")
+    assert SceneBridge.xrayFromNode(node).path == path
+    monkeypatch.setattr(SceneBridge, "_folders", {})  # a session later
+    assert SceneBridge.xrayFromNode(node).path == "film.png"
+    with pytest.raises(ValueError, match=r"film.png is not there any more. Load the X-ray again"):
+        panel.logic.rereadXray(node, polarity="bright_dense")
+    facts = json.loads(node.GetAttribute(SceneBridge.XRAY_ATTRIBUTE))
+    facts["reading"]["path"] = path  # a scene of an earlier version
+    node.SetAttribute(SceneBridge.XRAY_ATTRIBUTE, json.dumps(facts))
+    assert SceneBridge.xrayFromNode(node).path == path
 
 
 def test_the_same_view_twice_and_an_oblique_pair_are_told(panel, xrays):
@@ -761,12 +1003,13 @@ def test_collimation_and_saturation_are_told(panel, xrays, tmp_path, answer_dial
 
 
 def test_views_that_do_not_share_the_axis_are_told(panel, xrays):
-    import slicer
+    from dataclasses import replace
 
-    node = xrays[1]
-    pixels = slicer.util.arrayFromVolume(node)
-    pixels[:] = np.roll(pixels, 8, axis=1)  # 8 rows of 4 mm at the detector are 26 mm at the isocentre
-    slicer.util.arrayFromVolumeModified(node)
+    from Diff2CTLib import SceneBridge
+
+    xray = SceneBridge.xrayFromNode(xrays[1])
+    rolled = np.roll(xray.radiograph.line_integral, 8, axis=0)  # 8 rows of 4 mm at the detector are 26 mm at the isocentre
+    SceneBridge.updateXray(xrays[1], replace(xray, radiograph=replace(xray.radiograph, line_integral=rolled)))
     settle(panel)
     assert "mm lower than the AP view" in panel.ui.checksTextEdit.plainText
 

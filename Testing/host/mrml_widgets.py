@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import shiboken6
 import vtk
-from PySide6.QtCore import Property, Signal
+from PySide6.QtCore import Property, QObject, Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QInputDialog, QWidget
 from slicer import vtkMRMLNode, vtkMRMLScene
 
@@ -71,6 +71,17 @@ _SCENE_EVENTS = (
 )
 
 
+class qMRMLSortFilterProxyModel(QObject):
+    """The part of it that leaves out single nodes."""
+
+    changed = Signal()  # Qt's model has others, which nobody needs
+
+    hiddenNodeIDs = stored("QStringList", "hiddenNodeIDs", [], "_tell")
+
+    def _tell(self) -> None:
+        self.changed.emit()
+
+
 class qMRMLNodeComboBox(QWidget):
     """The nodes of some classes, "None", and the entries to create, rename and delete one."""
 
@@ -95,6 +106,8 @@ class qMRMLNodeComboBox(QWidget):
         self._listed: list[vtkMRMLNode] = []
         self._attributes: dict[str, dict[str, str | None]] = {}
         self._scene_observers, self._node_observers = Observers(self), Observers(self)
+        self._filter = qMRMLSortFilterProxyModel(self)
+        self._filter.changed.connect(self._refresh)
         self._combo_box = QComboBox()
         self._combo_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         layout = QHBoxLayout(self)
@@ -153,6 +166,10 @@ class qMRMLNodeComboBox(QWidget):
     def setCurrentNodeIndex(self, index: int) -> None:
         self._select(self.nodeFromIndex(index))
 
+    @invokable("sortFilterProxyModel()")
+    def sortFilterProxyModel(self) -> qMRMLSortFilterProxyModel:
+        return self._filter
+
     @invokable("nodeCount()")
     def nodeCount(self) -> int:
         return len(self._listed)
@@ -203,7 +220,7 @@ class qMRMLNodeComboBox(QWidget):
 
     def _shows(self, node: vtkMRMLNode) -> bool:
         wanted, hidden = self.nodeTypes, self.hideChildNodeTypes
-        if node.GetHideFromEditors() and not self.showHidden:
+        if (node.GetHideFromEditors() and not self.showHidden) or node.GetID() in self._filter.hiddenNodeIDs:
             return False
         if self.showChildNodeTypes:
             types = [name for name in wanted if node.IsA(name)]

@@ -179,6 +179,9 @@ def test_node_selector_filters(node_selector: Any) -> None:
     assert node_selector.nodeCount() == 0
     node_selector.showChildNodeTypes, node_selector.showHidden = True, True
     assert node_selector.nodeCount() == 2
+    node_selector.sortFilterProxyModel().hiddenNodeIDs = [hidden.GetID()]
+    assert node_selector.nodeCount() == 1
+    node_selector.sortFilterProxyModel().hiddenNodeIDs = []
     node_selector.addAttribute("vtkMRMLScalarVolumeNode", "Diff2CT.synthetic", "1")
     assert node_selector.nodeCount() == 0
     hidden.SetAttribute("Diff2CT.synthetic", "1")

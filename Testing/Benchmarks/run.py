@@ -42,7 +42,7 @@ def main() -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = Settings(threads=options.threads, rounds=options.rounds, clock=options.clock, device=device, quick=options.quick)
     machine = describe_machine(settings)
-    sections = []
+    sections, has_failed = [], False
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.only:
         start = time.monotonic()
@@ -50,13 +50,14 @@ def main() -> int:
             section = importlib.import_module(name).measure(settings)
         except Exception as error:  # of memory on a small GPU, for one: the other parts are still to be measured
             section = Section(f"{name}: failed, {type(error).__name__}", notes=[str(error)[:2000]])
+            has_failed = True
         section.notes.append(
             f"This part took {time.monotonic() - start:.0f} s, load average at its end {os.getloadavg()[0]:.1f}."
         )
         print(section.markdown(), flush=True)
         sections.append(section)
         _write(options.output, machine, sections)
-    return 0
+    return int(has_failed)
 
 
 def _write(folder: Path, machine: dict, sections: list) -> None:

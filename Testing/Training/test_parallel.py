@@ -59,3 +59,4 @@ def test_threads_are_those_of_the_processors_allowed_here(
     if wanted is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", wanted)
     assert parallel.usable_threads() == found
+    assert parallel.usable_threads(2) == min(2, found) and parallel.usable_threads(8) == 1

@@ -20,6 +20,7 @@ from diff2ct.volume_io import inside_grid, write_volume
 from diff2ct_training import case_origin, cli
 from diff2ct_training.acquisitions import Acquisition, acquire_views, acquisition_files, write_acquisition
 from diff2ct_training.cases import UNSCANNED, Case, filled, labels_file, list_cases, read_case, read_labels, write_case
+from diff2ct_training.checksums import sha256_of
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation.cases import ct_case, prepared_case
 from diff2ct_training.prepare import CaseOptions, Prepared, prepare, prepare_xrays
@@ -195,6 +196,17 @@ def test_a_case_that_can_no_longer_be_made_does_not_stay_as_it_was(tmp_path: Pat
     assert {row["source"]: row["status"] for row in rows(cases / "report.csv")} == {
         "labelled.nii.gz": "prepared", "scan.nii.gz": "skipped",
     }  # fmt: skip
+
+
+def test_a_case_of_a_metaimage_that_an_earlier_version_prepared_is_the_same(tmp_path: Path) -> None:
+    """It took the SHA-256 of the header alone, where the voxels are not in NAME.raw."""
+    source, cases = ct_folder(tmp_path / "in", "scan.mhd"), tmp_path / "cases"
+    assert prepared(cases, source).cases == ["ct_scan_000"]
+    described = json.loads((cases / "ct_scan_000.json").read_text())
+    assert described["record"]["source_sha256"] != sha256_of(source / "scan.mhd")
+    described["record"] |= {"source_sha256": sha256_of(source / "scan.mhd"), "source_stamp": "of other files"}
+    (cases / "ct_scan_000.json").write_text(json.dumps(described))
+    assert prepared(cases, source).cases == ["ct_scan_000"]
 
 
 def test_another_scan_of_the_same_name_does_not_pass_for_it(tmp_path: Path) -> None:
@@ -416,6 +428,16 @@ def test_xrays_made_in_another_way_do_not_pass_unnoticed(tmp_path: Path) -> None
     earlier = acquire_views(case(), np.random.default_rng(0), CALM, GRID)
     write_acquisition(tmp_path, 0, earlier)  # as earlier versions wrote it, without a word of how it was made
     prepare_xrays(tmp_path, 2, replace(CALM, isocenter_sd_mm=(9, 9, 9)), GRID)
+    unknown = acquisition_files(tmp_path, "rod")[0].read_bytes()
+    prepare_xrays(tmp_path, 2, CALM, GRID, overwrite=True)
+    assert acquisition_files(tmp_path, "rod")[0].read_bytes() != unknown, "to be sure"
+    acquisition_files(tmp_path, "rod")[1].write_bytes(b"cut off")
+    with pytest.raises(ValueError, match="cannot be read"):
+        prepare_xrays(tmp_path, 2, CALM, GRID)
+    prepare_xrays(tmp_path, 2, CALM, GRID, overwrite=True)
+    write_acquisition(tmp_path, 7, earlier)
+    prepare_xrays(tmp_path, 2, CALM, GRID, overwrite=True)
+    verify_folder(tmp_path)  # the manifest knows what was removed, too
 
 
 def test_xrays_of_a_folder_that_is_there(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pydicom
@@ -147,7 +148,7 @@ def test_a_report_beside_a_ct_is_no_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["empty", "text", "without preamble", "dangling"])
-@pytest.mark.parametrize("named", ["slice.dcm", "slice"])
+@pytest.mark.parametrize("named", ["slice.dcm", "IM-0001-0016"])
 def test_a_slice_that_is_no_dicom_any_more_is_not_passed_over(tmp_path: Path, harm: str, named: str) -> None:
     """At the end of a series, where no gap between slices would show it."""
     write_volume(tiny_body(), tmp_path / "ct")
@@ -159,14 +160,24 @@ def test_a_slice_that_is_no_dicom_any_more_is_not_passed_over(tmp_path: Path, ha
     else:
         last.write_bytes({"empty": b"", "text": b"version https://git-lfs", "without preamble": whole[132:]}[harm])
     scans, rejected = find_scans(tmp_path)
-    if (harm, named) == ("text", "slice"):
-        assert len(scans) == 1 and not rejected, "it may be a README"
+    if (harm, named) == ("text", "IM-0001-0016"):
+        assert len(scans) == 1 and not rejected, "it may be anything"
         return
     reasons = {one.source: one.reason for one in rejected}
     assert scans == [] and f"slices may be missing, {named} cannot be read" in reasons["ct"]
     assert named in reasons[f"ct/{named}"]
 
 
+@pytest.mark.parametrize("named", ["DONE", "notes.1", "notes.txt", "scan.raw"])
+def test_what_lies_beside_a_series_and_is_not_named_as_slices_are_is_passed_over(tmp_path: Path, named: str) -> None:
+    write_volume(tiny_body(), tmp_path / "ct")
+    for content in (b"", b"\x02\x00\x00\x00\x03\x00\x00\x00"):
+        (tmp_path / "ct" / named).write_bytes(content)
+        scans, rejected = find_scans(tmp_path)
+        assert len(scans) == 1 and not rejected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_links_that_lead_to_no_file_are_told_and_hidden_folders_are_not_looked_into(tmp_path: Path) -> None:
     """An annex keeps the files that its links lead to in a hidden folder: no CT may count twice."""
     tree(tmp_path / "elsewhere", "b.nrrd")
@@ -191,6 +202,13 @@ def test_the_voxels_of_a_metaimage_are_files_of_the_scan(tmp_path: Path, named: 
     (tmp_path / "a.mhd").write_text(f"NDims = 3\nElementDataFile = {named}\n")
     (scan,), rejected = find_scans(tmp_path)
     assert [file.name for file in scan.files] == ["a.mhd", *files] and rejected == []
+
+
+@pytest.mark.parametrize("data", ["/elsewhere/a%03d.raw 1 2 1", "a" * 300 + ".raw"])
+def test_a_metaimage_whose_data_cannot_be_found_is_left_to_who_reads_it(tmp_path: Path, data: str) -> None:
+    (tmp_path / "a.mhd").write_text(f"NDims = 3\nElementDataFile = {data}\n")
+    (scan,), rejected = find_scans(tmp_path)
+    assert scan.files == (tmp_path / "a.mhd",) and rejected == []
 
 
 def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:

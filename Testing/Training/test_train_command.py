@@ -130,14 +130,17 @@ def test_a_device_without_bfloat16_trains_in_float32(
     assert suited_to_device(recipe_named("default"), accelerator).precision == trains_in
 
 
-@pytest.mark.parametrize(("fastest", "other"), [(torch.float32, "bf16-mixed"), (torch.bfloat16, "32-true")])
-def test_a_run_goes_on_in_its_precision_on_another_cpu(
-    fastest: torch.dtype, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fastest", "other", "device"),
+    [(torch.float32, "bf16-mixed", "cpu"), (torch.bfloat16, "32-true", "cpu"), (torch.bfloat16, "32-true", "cuda")],
+)
+def test_a_run_goes_on_in_its_precision_on_another_device(
+    fastest: torch.dtype, other: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "fastest_dtype", lambda device: fastest)
     (tmp_path / "recipe.json").write_text(replace(recipe_named("default"), precision=other).to_json())
-    assert suited_to_device(recipe_named("default"), "cpu", tmp_path).precision == other
-    assert suited_to_device(recipe_named("default"), "cpu", tmp_path / "new").precision != other
+    assert suited_to_device(recipe_named("default"), device, tmp_path).precision == other
+    assert suited_to_device(recipe_named("default"), device, tmp_path / "new").precision != other
 
 
 def test_fsdp_names_the_torch_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,11 @@ class Source:
         return sha256_of_files(self.files)
 
     @cached_property
+    def header_sha256(self) -> str:
+        """What earlier versions took for the SHA-256 of a MetaImage whose voxels were not in NAME.raw."""
+        return sha256_of(self.files[0])
+
+    @cached_property
     def labels_sha256(self) -> str:
         """Of all label maps and what they mean; empty without any."""
         lines = sorted(f"{sha256_of(label.path)}  {label.scheme or label.structure}\n" for label in self.labels)
@@ -90,7 +95,7 @@ def _difference(there: Mapping[str, Any], wanted: WantedCase) -> str:
     source = wanted.source
     if changed or source is None or record.get("source_stamp") == source.stamp:
         return "; ".join(changed)
-    if record.get("source_sha256", source.sha256) != source.sha256:
+    if record.get("source_sha256", source.sha256) not in (source.sha256, source.header_sha256):
         return f"from another scan of that name, {there['source']}"
     if "label_maps_sha256" in record:
         relabelled = record["label_maps_sha256"] != source.labels_sha256

@@ -43,7 +43,7 @@ def run_all(
         for task in tasks:
             yield task, Caught(function)(task)
         return
-    threads = max(1, usable_threads() // workers)
+    threads = usable_threads(workers)
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's and ITK's threads
     sent = pickle.dumps(Caught(function))
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads, sent)) as pool:
@@ -60,11 +60,12 @@ def run_all(
             raise
 
 
-def usable_threads() -> int:
-    """Of the machine's processors those that this process may use, fewer if OMP_NUM_THREADS says so."""
+def usable_threads(processes: int = 1) -> int:
+    """For each of so many processes its share of the processors that this one may use, fewer if OMP_NUM_THREADS says so."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(1, allowed // processes)
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return min(allowed, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else allowed
+    return min(share, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else share
 
 
 def results_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int = 1) -> Iterator[Result]:

@@ -211,9 +211,9 @@ def prepare_xrays(
     overwrite: render those again that are stored but were made in another way, which is an error otherwise."""
     made_by = xrays_made_by(config, grid, style)
     files = [file for file in list_cases(folder) if describe_case(file)["split"] != "test"]
-    tasks = []
+    tasks, is_removed = [], False
     for file in files:
-        keep_wanted_xrays(folder, file.stem, made_by, overwrite=overwrite)
+        is_removed |= keep_wanted_xrays(folder, file.stem, made_by, overwrite=overwrite)
         missing = tuple(n for n in range(count) if not acquisition_path(folder, file.stem, n).exists())
         if missing:
             tasks.append(XrayTask(json_file=file, numbers=missing, config=config, grid=grid, style=style, made_by=made_by))
@@ -224,7 +224,7 @@ def prepare_xrays(
             raise ValueError(f"{task.json_file.stem}: {result.reason}")
         if on_case is not None:
             on_case(task.json_file.stem)
-    if tasks:
+    if tasks or is_removed:
         write_manifest(folder)
     return count * len(files)
 

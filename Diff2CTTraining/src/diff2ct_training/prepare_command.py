@@ -76,6 +76,8 @@ def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -
     seeds += [seed for seed in reference_seeds(request.reference) if seed not in seeds] if request.reference else []
     if not scans and not seeds and not request.num_xrays:
         raise ValueError("prepare: got no CTs and no phantoms; --cts, --phantoms and --reference say what to prepare")
+    if not scans and not seeds:
+        list_cases(request.output)  # there must be some
     with one_writer(request.output):
         lines: list[str] = []
         if scans or seeds:

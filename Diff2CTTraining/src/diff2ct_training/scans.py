@@ -228,16 +228,19 @@ def _files_of(volume: Path) -> tuple[Path, ...]:
     """A file, and those beside it with its voxels, which the header of a MetaImage names: one, a list, or all of a pattern."""
     if suffix_of(volume) != ".mhd":
         return (volume,)
-    fields, length = meta_header(volume)
-    named = fields.get("elementdatafile", "")
-    if named.startswith("LIST"):
-        lines = volume.read_bytes()[length:].decode("latin-1").splitlines()
-        files = [volume.parent / line.strip() for line in lines]
-    elif "%" in named:
-        files = sorted(volume.parent.glob(re.sub(r"%\d*d", "*", named.split()[0])))
-    else:
-        files = [volume.parent / named]
-    return (volume, *(file for file in files if file.is_file()))
+    try:
+        fields, length = meta_header(volume)
+        named = fields.get("elementdatafile", "")
+        if named.startswith("LIST"):
+            lines = volume.read_bytes()[length:].decode("latin-1").splitlines()
+            files = [volume.parent / line.strip() for line in lines]
+        elif "%" in named:
+            files = sorted(volume.parent.glob(re.sub(r"%\d*d", "*", named.split()[0])))
+        else:
+            files = [volume.parent / named]
+        return (volume, *(file for file in files if file.is_file()))
+    except (OSError, ValueError, NotImplementedError):  # who reads it will say what is wrong
+        return (volume,)
 
 
 def _label_file(layout: Layout, file: Path, match: re.Match[str], label_scheme: str | None) -> LabelFile | None:

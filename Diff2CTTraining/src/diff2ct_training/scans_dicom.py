@@ -25,7 +25,8 @@ _TAGS = [
 ]
 MIN_SLICES = 2
 _SUFFIXES = (".dcm", ".dicom", ".ima")
-_UID_OR_NUMBER = re.compile(r"(\.\d*)?")
+_NAME = re.compile(r"[A-Z_-]*[\d_-]*\d|[\d.]+", re.IGNORECASE)
+"""Of slices without suffix: IM0001, 00000012, IM-0001-0007, a UID."""
 _WITHOUT_PREAMBLE = re.compile(rb"[\x02\x08]\x00[\x00-\x18]\x00([A-Z]{2}|..\x00\x00)", re.DOTALL)
 """The first element of group 2 or 8, of explicit VR or with a length."""
 
@@ -79,7 +80,8 @@ def find_series(files: Sequence[Path]) -> tuple[list[DicomSeries], list[tuple[Pa
                 continue
             header = read_header(file, _TAGS)
         except OSError as error:
-            damaged.append((file, f"{file.name}: {error.strerror}"))
+            if suffix_of(file) in _SUFFIXES or _NAME.fullmatch(file.name):
+                damaged.append((file, f"{file.name}: {error.strerror}"))
             continue
         except ValueError as error:
             damaged.append((file, str(error)))
@@ -101,9 +103,11 @@ def find_series(files: Sequence[Path]) -> tuple[list[DicomSeries], list[tuple[Pa
 def _lost(file: Path) -> list[str]:
     """Why a file that does not say that it is DICOM is one that cannot be read; none if it is something else."""
     suffix = suffix_of(file)
+    if suffix not in _SUFFIXES and not _NAME.fullmatch(file.name):
+        return []
     with file.open("rb") as stream:
         start = stream.read(8)
-    if not start and (suffix in _SUFFIXES or _UID_OR_NUMBER.fullmatch(suffix)):
+    if not start:
         return ["the file is empty"]
     if _WITHOUT_PREAMBLE.match(start):
         return ["DICOM without the 128 bytes and DICM in front, accepted is with them"]

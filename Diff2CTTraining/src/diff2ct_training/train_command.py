@@ -156,15 +156,15 @@ def coarser(recipe: Recipe, spacing_mm: float) -> Recipe:
 
 def suited_to_device(recipe: RecipeT, accelerator: str, output: Path | None = None) -> RecipeT:
     """`recipe` in float32 if it would train in bfloat16 where that does not pay: on a CPU that emulates it, in twice the time,
-    and on a GPU older than Ampere, where cuDNN has no convolutions in it and torch 2.2 refuses the autocast. On whatever CPU, a
-    run that `output` holds goes on as it was started."""
+    and on a GPU older than Ampere, where cuDNN has no convolutions in it and torch 2.2 refuses the autocast. A run in
+    `output` goes on as it was started, on whatever device can do so."""
     import torch
 
     from diff2ct.precision import fastest_dtype
 
     device = {"gpu": "cuda", "auto": best_device()}.get(accelerator, accelerator)
-    started = precision_of(output) if device == "cpu" and output is not None else None
-    if started is not None:
+    started = None if output is None else precision_of(output)
+    if started == "32-true" or (started is not None and device == "cpu"):
         return replace(recipe, precision=started)
     if recipe.precision != "bf16-mixed" or device not in ("cpu", "cuda") or fastest_dtype(device) == torch.bfloat16:
         return recipe

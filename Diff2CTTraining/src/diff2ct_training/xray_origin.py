@@ -24,11 +24,18 @@ def xrays_made_by(config: AcquisitionConfig, grid: VolumeGrid, style: FilmStyle 
     return dict(json.loads(json.dumps(facts)))
 
 
-def keep_wanted_xrays(folder: Path, case_name: str, wanted: Mapping[str, Any], *, overwrite: bool) -> None:
-    """ValueError with the difference if a stored acquisition of a case was made otherwise and may not be removed. What one does
-    not tell, as those of earlier versions, is not compared."""
+def keep_wanted_xrays(folder: Path, case_name: str, wanted: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Remove the stored acquisitions of a case that were made otherwise; whether there were any. ValueError with the difference
+    if they may not be removed. What one does not tell, as those of earlier versions, is not compared; to overwrite, those that
+    tell nothing are removed too, and those that cannot be read."""
+    is_removed = False
     for file in acquisition_files(folder, case_name):
-        made_by = read_header(file).get(MADE_BY, {})
+        try:
+            made_by = read_header(file).get(MADE_BY, {})
+        except ValueError:
+            if not overwrite:
+                raise
+            made_by = {}
         changed = [
             f"{name} {made_by[name]}, not {value}" for name, value in wanted.items() if made_by.get(name, value) != value
         ]
@@ -36,5 +43,7 @@ def keep_wanted_xrays(folder: Path, case_name: str, wanted: Mapping[str, Any], *
             raise ValueError(
                 f"{file} was rendered in another way than asked for: {'; '.join(changed)}; --overwrite renders it again"
             )
-        if changed:
+        if overwrite and (changed or not made_by):
             file.unlink()
+            is_removed = True
+    return is_removed

@@ -7,7 +7,6 @@ scan has data.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -266,7 +265,8 @@ def fingerprint(path: Path, files: Sequence[Path] = ()) -> str:
     files = files or (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{os.path.relpath(file, path)}\0{file.stat().st_size}\0".encode())
+        name = file.relative_to(path) if file.is_relative_to(path) else file.name
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from typer.testing import CliRunner
 
@@ -200,7 +201,11 @@ def test_a_case_that_can_no_longer_be_made_does_not_stay_as_it_was(tmp_path: Pat
 
 def test_a_case_of_a_metaimage_that_an_earlier_version_prepared_is_the_same(tmp_path: Path) -> None:
     """It took the SHA-256 of the header alone, where the voxels are not in NAME.raw."""
-    source, cases = ct_folder(tmp_path / "in", "scan.mhd"), tmp_path / "cases"
+    source, cases = tmp_path / "in", tmp_path / "cases"
+    written = sitk.ReadImage(str(ct_folder(tmp_path / "written", "scan.nrrd") / "scan.nrrd"))
+    source.mkdir()
+    sitk.WriteImage(written, str(source / "scan.mhd"), useCompression=True)
+    assert (source / "scan.zraw").is_file()
     assert prepared(cases, source).cases == ["ct_scan_000"]
     described = json.loads((cases / "ct_scan_000.json").read_text())
     assert described["record"]["source_sha256"] != sha256_of(source / "scan.mhd")

@@ -50,6 +50,7 @@ class CompareSection:
         self._comparison = None
         self._isComparisonLeft = False  # for the views with the bone in 3D
         self._stillTimer.stop()
+        self.ui.truthSelector.sortFilterProxyModel().hiddenNodeIDs = []
         self._bone = CompareViews.Bone()
 
     def enter(self):
@@ -136,10 +137,10 @@ class CompareSection:
 
     def _leaveOutWhatIsNoTruth(self, parameterNode):
         """What Diff2CT itself has made is neither offered nor taken as ground truth."""
+        if parameterNode.truthNode is not None and not _canBeTruth(parameterNode.truthNode):
+            parameterNode.truthNode = None  # first: the list takes the next one for a chosen one that it has to hide
         nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         self.ui.truthSelector.sortFilterProxyModel().hiddenNodeIDs = [node.GetID() for node in nodes if not _canBeTruth(node)]
-        if parameterNode.truthNode is not None and not _canBeTruth(parameterNode.truthNode):
-            parameterNode.truthNode = None
 
     def _fillViews(self, parameterNode):
         node = self._overlayNode(parameterNode)
@@ -202,7 +203,8 @@ class CompareSection:
         isKnown = stored is not None and stored.key == key
         if isKnown and not (isDifferenceShown and stored.differenceNode is None):  # somebody may have deleted it
             return
-        self._comparison = None
+        if not isKnown:
+            self._comparison = None
         if self._asked is None and not self._stillTimer.active and self._failed[0] != key:
             asked = self._asked = object()
             self.logic.compare(
@@ -223,7 +225,7 @@ class CompareSection:
         self._panel.updateSoon()
 
     def _isComputing(self):
-        return self._comparison is None and not Dependencies.missing() and self._failed[0] != self._key
+        return not Dependencies.missing() and self._failed[0] != self._key
 
     def _message(self):
         """What there is to say about the figures of the chosen reconstruction."""
@@ -232,6 +234,8 @@ class CompareSection:
         said = [_("Warning: {sentence}").format(sentence=sentence) for sentence in self._comparison.doubts()]
         if self._comparison.key not in ("", self._key):
             said.append(_("Computed before the volumes or the X-rays were changed; new figures need PyTorch."))
+        if self._failed[0] == self._key:
+            said.append(self._failed[1])  # of the difference
         return "\n".join(said)
 
     def _fillTable(self, parameterNode):

@@ -44,13 +44,14 @@ class CompareViews(VTKObservationMixin):
         """While the views show them, the same window and level for all volumes: of the preset if it or a volume is new to them,
         which the scene remembers, else of the last volume."""
         displays = [node.GetDisplayNode() for node in nodes if node is not None and node.GetDisplayNode() is not None]
-        if not displays or not (Layout.isShown(Layout.COMPARE_LAYOUT) or Layout.isShown(Layout.REVIEW_LAYOUT)):
+        if not displays or not _areShown():
             return
         isNew = any(display.GetAttribute(_PRESET_ATTRIBUTE) != preset.name for display in displays)
         window = preset.value if isNew else _windowOf(displays[-1])
         for display in displays:
-            display.SetAttribute(_PRESET_ATTRIBUTE, preset.name)
             display.AutoWindowLevelOff()
+        for display in displays:
+            display.SetAttribute(_PRESET_ATTRIBUTE, preset.name)
             if _windowOf(display) != window:
                 display.SetWindowLevel(*window)
 
@@ -122,8 +123,13 @@ class CompareViews(VTKObservationMixin):
 
     def _windowFollower(self, other):
         def follow(display, _event):
-            if Layout.isShown(Layout.COMPARE_LAYOUT) and _windowOf(other) != _windowOf(display):
+            if self._isFollowing or not _areShown() or _windowOf(other) == _windowOf(display):
+                return
+            self._isFollowing = True  # one that sets its window automatically sets its own again
+            try:
                 other.SetWindowLevel(*_windowOf(display))
+            finally:
+                self._isFollowing = False
 
         return follow
 
@@ -180,6 +186,10 @@ def _show(other, sliceNode):
             columns, rows = other.GetDimensions()[:2]
             other.SetFieldOfView(perPixel * columns, perPixel * rows, other.GetFieldOfView()[2])
             other.SetXYZOrigin(*sliceNode.GetXYZOrigin())
+
+
+def _areShown():
+    return Layout.isShown(Layout.COMPARE_LAYOUT) or Layout.isShown(Layout.REVIEW_LAYOUT)
 
 
 def _windowOf(display):

@@ -179,17 +179,22 @@ def _comparison(answer, reconstruction, truth, views, key):
 
 def _showDifference(difference, reconstruction, truth, grid, key):
     """The node of this pair with the difference as it is now."""
-    ofPair = [node for node in _differencesOf(reconstruction) if node.GetNodeReference(_TRUTH) is truth]
+    ofPair = [node for node in _differencesOf(reconstruction) if _truthOf(node, reconstruction) is truth]
     if ofPair:
         node = ofPair[0]
         slicer.util.updateVolumeFromArray(node, difference)
     else:
         name = _("{name} - difference from {truth}").format(name=reconstruction.GetName(), truth=truth.GetName())
         node = SceneBridge.addVolume(difference, grid, name)
-        node.SetNodeReferenceID(_TRUTH, truth.GetID())
         reconstruction.AddNodeReferenceID(_DIFFERENCE, node.GetID())
+    node.SetNodeReferenceID(_TRUTH, truth.GetID())
     node.SetAttribute(_DIFFERENCE_KEY, key)
     return node
+
+
+def _truthOf(difference, reconstruction):
+    """The CT that it was made from; in scenes of earlier versions, the reconstruction refers to it."""
+    return difference.GetNodeReference(_TRUTH) or reconstruction.GetNodeReference(_TRUTH)
 
 
 def _differencesOf(reconstruction):

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import slicer
-from packaging.specifiers import SpecifierSet
 from slicer.i18n import tr as _
 
 REQUIREMENTS = {"torch": ">=2.3", "safetensors": ">=0.4"}
@@ -34,11 +33,15 @@ def missing():
 def _isInstalled(name):
     """A folder without metadata, which come last into it, is what an installation or removal that broke off has left."""
     try:
-        metadata = importlib.metadata.distribution(name).read_text("METADATA")
+        metadata = importlib.metadata.distribution(name).read_text("METADATA") or ""
     except importlib.metadata.PackageNotFoundError:
         return False
-    version = re.search(r"^Version: *(\S+)", metadata, re.MULTILINE)[1]  # quicker than parsing all of it, in each update
-    return importlib.util.find_spec(name) is not None and SpecifierSet(REQUIREMENTS[name]).contains(version, prereleases=True)
+    version = re.search(r"^Version: *(\S+)", metadata, re.MULTILINE)  # quicker than parsing all of it, in each update
+    if version is None or importlib.util.find_spec(name) is None:
+        return False
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(REQUIREMENTS[name]).contains(version[1], prereleases=True)
 
 
 def inWords(names):

@@ -41,21 +41,25 @@ class ReconstructionSection:
 
     def reset(self):
         """Forget the case: other X-rays were chosen, or the scene was closed."""
-        self._xrays = None, None
+        self._xrays = {None}
         self._message = ""
         self.ui.logTextEdit.clear()
 
     def enter(self):
         """The panel is shown: what may have changed since is asked anew."""
         self._facts = {}  # of files
-        if self._devices and "error" in self._devices:
-            self._devices = None
+        self._forgetDeviceError()
 
     def _askForDevices(self):
         """Ask once which devices there are; it takes a moment, as PyTorch has to start."""
         if self._devices is None:
             self._devices = {}
             self.logic.service.ask("hello", self._onDevices)
+
+    def _forgetDeviceError(self):
+        """PyTorch may start now: ask again."""
+        if self._deviceError():
+            self._devices = None
 
     def onReconstruct(self):
         if self.logic.run is not None:
@@ -113,6 +117,7 @@ class ReconstructionSection:
         if outcome.status == "done":
             self._message = "\n".join([outcome.message, *_doubts(outcome)])
             Timing.remember(outcome)
+            self._forgetDeviceError()
             self._tellDetails(outcome)
             if self._isOfThisCase(outcome.volumeNode):
                 self.logic.getParameterNode().reconstructionNode = outcome.volumeNode
@@ -178,9 +183,10 @@ class ReconstructionSection:
             self._install(lambda: Dependencies.installFromFolder(folder))
 
     def update(self, parameterNode):
-        xrays = parameterNode.apNode, parameterNode.lateralNode
+        xrays = {parameterNode.apNode, parameterNode.lateralNode}
         if xrays != self._xrays:
-            self.reset()
+            if self.logic.run is None:
+                self.reset()
             self._xrays = xrays
         missing = Dependencies.missing()
         if not missing:
@@ -205,7 +211,8 @@ class ReconstructionSection:
         self.ui.missingLabel.text = _("{names} must be installed first.").format(names=Dependencies.inWords(missing))
         self.ui.deviceLabel.text = self._deviceWords(parameterNode, missing)
         if not isRunning:
-            self.ui.statusLabel.text = facts.get("error") or style.get("error") or self._message or reason or _("Ready.")
+            told = facts.get("error") or style.get("error") or self._message or reason
+            self.ui.statusLabel.text = told or self._deviceErrorWords() or _("Ready.")
         state = _("PyTorch is missing") if missing else _("not ready") if reason else _("ready")
         state = _("PyTorch does not start") if self._deviceError() and not missing else state
         state = _("needs another style translator") if "error" in style else state
@@ -226,8 +233,6 @@ class ReconstructionSection:
             return _("Packages are being installed; the Python console shows the progress.")
         if missing:
             return _("PyTorch must be installed first.")
-        if self._deviceError():
-            return _("PyTorch does not start: {why}").format(why=self._deviceError())
         nodes = (parameterNode.apNode, parameterNode.lateralNode)
         if not all(SceneBridge.isXray(node) for node in nodes):
             return _("Choose an AP and a lateral X-ray first.")
@@ -278,6 +283,9 @@ class ReconstructionSection:
 
     def _deviceError(self):
         return (self._devices or {}).get("error", "")
+
+    def _deviceErrorWords(self):
+        return _("PyTorch does not start: {why}").format(why=self._deviceError()) if self._deviceError() else ""
 
     def _deviceNames(self):
         """What can be chosen, nothing as long as it is not known."""

@@ -248,8 +248,11 @@ def xrayFromPixels(node, view):
 
 
 def calledAs(radiograph, fileName, name):
-    """The same with the name of a node instead of that of its file."""
-    return replace(radiograph, source=name, warnings=tuple(words.replace(fileName, name) for words in radiograph.warnings))
+    """The same with the name of a node instead of that of its file, also at the beginning of warnings."""
+    warnings = (
+        words.replace(fileName, name, 1) if words.startswith(f"{fileName}:") else words for words in radiograph.warnings
+    )
+    return replace(radiograph, source=name, warnings=tuple(warnings))
 
 
 def requireImage(node):
@@ -331,7 +334,8 @@ def filesOfNode(node):
 def isChangedSinceRead(node):
     """Whether the pixels of a volume are no longer those of the file it was loaded from."""
     storage = node.GetStorageNode()
-    return storage is not None and node.GetImageData().GetMTime() > storage.GetStoredTime().GetMTime()
+    stored = storage.GetStoredTime().GetMTime() if storage is not None else 0  # 0 too if only offered to be saved
+    return 0 < stored < node.GetImageData().GetMTime()
 
 
 # --- volumes ---

@@ -90,7 +90,7 @@ def readAgain(xray, frame=None, polarity=None):
     another frame: each of its angles is that one's unless the user has stated it."""
     if not xray.path:
         raise ValueError(_("This X-ray did not come from a file, so its frame and polarity cannot be changed."))
-    if not Path(xray.path).is_file():
+    if not _isThere(xray.path):
         raise ValueError(_("{path} is not there any more. Load the X-ray again.").format(path=xray.path))
     frame = xray.frame if frame is None else frame
     polarity = xray.polarity if polarity is None else polarity
@@ -117,6 +117,11 @@ def readAgain(xray, frame=None, polarity=None):
     )
     radiograph = replace(new.radiograph, geometry=replace(xray.geometry, **angles), assumed=assumed)
     return replace(new, radiograph=radiograph, readAssumed=readAssumed)
+
+
+def _isThere(path):
+    """Of a file that was read in an earlier session, only the name is known; another one may have it."""
+    return Path(path).is_absolute() and Path(path).is_file()
 
 
 def _anglesOf(beam):
@@ -159,7 +164,7 @@ def _sizesInFile(beam, assumed, path, frame, kind, view, stated):
     from diff2ct.radiograph import read_beam
 
     try:
-        isTold = "parallel" not in (beam.KIND, kind) and Path(path).is_file() and is_dicom(Path(path))
+        isTold = "parallel" not in (beam.KIND, kind) and _isThere(path) and is_dicom(Path(path))
     except OSError:  # a drive that went away
         isTold = False
     if not isTold:
@@ -210,7 +215,7 @@ def readAsView(xray, view):
     """The same file with another view assumed, which neither it nor the user tells; None if it cannot be read, or if the user
     has stated something about this picture."""
     isEdited = _hungAlike(xray) != xray.geometry or {*xray.readAssumed} != {*xray.radiograph.assumed}
-    if isEdited or not Path(xray.path).is_file():
+    if isEdited or not _isThere(xray.path):
         return None
     try:
         new = readXray(xray.path, None, view, xray.frame if xray.frames > 1 else None, xray.polarity)

@@ -89,8 +89,9 @@ def test_maps_and_consistency_of_a_calibrated_checkpoint(request_values: dict, t
     options = {"consistency": {"when": "end", "least_error_hu": 0.0, "correlation_mm": 16.0, "remainder_modes": 1}}
     code, events = run({**request_values, **maps, **options, "samples": 2, "steps": 1, "level": 0.8})
     assert code == 0, events[-1]
-    (limit,) = events[-1]["calibration_limits"]
-    assert "steps" in limit and limit == events[-1]["provenance"]["CalibrationLimits"]
+    of_steps, of_consistency = limits = events[-1]["calibration_limits"]
+    assert "steps" in of_steps and "data consistency" in of_consistency
+    assert events[-1]["provenance"]["CalibrationLimits"] == "; ".join(limits)
     for before, after in zip(events[-1]["reprojection_before"], events[-1]["reprojection"], strict=True):
         assert after["relative_l2"] < before["relative_l2"]
     values = {}

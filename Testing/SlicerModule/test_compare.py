@@ -156,8 +156,11 @@ def test_a_preset_windows_both_volumes_alike(panel, pair, index, window, level):
         assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (window, level, 0)
 
 
-def test_a_window_that_is_dragged_holds_for_both_and_stays(panel, pair):
+@pytest.mark.parametrize("isBoneShown", [False, True])
+def test_a_window_that_is_dragged_holds_for_both_and_stays(panel, pair, isBoneShown):
     click(panel.ui.compareLayoutButton)
+    if isBoneShown:
+        click(panel.ui.boneCheckBox)
     panel.updateSoon()
     settle(panel)
     for node, other in (pair, pair[::-1]):
@@ -167,6 +170,25 @@ def test_a_window_that_is_dragged_holds_for_both_and_stays(panel, pair):
     panel.ui.overlaySlider.value = 11.0
     settle(panel)
     assert pair[0].GetDisplayNode().GetWindow() == 777
+
+
+def test_volumes_that_set_their_windows_themselves_do_not_follow_each_other_without_end(panel, capfd):
+    from Diff2CTLib import Layout
+
+    Layout.show(Layout.ALIGNMENT_LAYOUT)
+    pair = add_reconstruction(), add_ct(value=400.0, name="Real CT")
+    panel.ui.reconstructionSelector.setCurrentNode(pair[0])
+    panel.ui.truthSelector.setCurrentNode(pair[1])
+    settle(panel)
+    click(panel.ui.compareLayoutButton)
+    settle(panel)
+    for node in pair:
+        display = node.GetDisplayNode()
+        assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (1500.0, 300.0, 0)
+    for node in pair:
+        node.GetDisplayNode().AutoWindowLevelOn()  # by hand
+    wait_until(has_figures(panel))
+    assert "RecursionError" not in capfd.readouterr().err  # VTK prints what fails in its observers
 
 
 def test_volumes_are_windowed_only_while_the_views_compare_them(panel, pair):
@@ -265,6 +287,27 @@ def test_figures_of_a_new_scene_are_asked_for_although_its_nodes_have_the_old_id
     wait_until(lambda: panel.compareSection._comparison is not None)
 
 
+def test_a_ct_of_a_new_scene_can_be_chosen_although_it_has_the_id_of_a_reconstruction(panel, pair):
+    import slicer
+
+    before = pair[0].GetID()
+    slicer.mrmlScene.Clear(False)
+    truth = add_ct(name="Real CT")
+    assert truth.GetID() == before
+    panel.ui.truthSelector.setCurrentNode(truth)
+    settle(panel)
+    assert panel.parameterNode.truthNode is truth
+
+
+def test_a_difference_of_an_older_scene_is_taken_over(panel, pair):
+    difference = panel.logic.compare(*pair).differenceNode
+    difference.SetNodeReferenceID("Diff2CT.truth", None)
+    difference.SetAttribute("Diff2CT.differenceKey", None)
+    pair[0].SetNodeReferenceID("Diff2CT.truth", pair[1].GetID())
+    assert panel.logic.compare(*pair).differenceNode is difference
+    assert panel.logic.compare(pair[0], add_ct(name="Second CT")).differenceNode is not difference
+
+
 def test_there_is_one_difference_from_each_truth(panel, pair):
     import slicer
 
@@ -338,7 +381,7 @@ def test_figures_follow_a_truth_that_is_moved_and_wait_until_it_rests(panel, pai
     panel.ui.overlayComboBox.currentIndex = 1
     panel.ui.previewSelector.setCurrentNode(pair[1])
     settle(panel)
-    wait_until(lambda: panel.compareSection._comparison is not None)
+    wait_until(lambda: "Blue: below the CT" in panel.ui.overlayLabel.text)
     before = panel.compareSection._comparison.differenceNode
     asked.clear()
     for shift in (5.0, 10.0, 15.0):
@@ -389,6 +432,27 @@ def test_a_result_is_projected_onto_the_xrays_it_was_made_from(panel, xrays, pai
     settle(panel)
     wait_until(lambda: asked and has_figures(panel)())
     assert asked == [(pair[1], list(xrays))]
+
+
+def test_figures_that_are_known_stay_while_the_difference_is_computed(panel, pair):
+    panel.ui.overlayComboBox.currentIndex = 1
+    settle(panel)
+    assert panel.ui.overlayLabel.text == "Computing the difference..." and panel.ui.figuresLabel.text == ""
+    assert panel.ui.metricsTable.rowCount > 0 and panel.ui.copyButton.enabled and panel.ui.saveTableButton.enabled
+    wait_until(lambda: "Blue: below the CT" in panel.ui.overlayLabel.text)
+
+
+def test_figures_that_are_known_stay_if_the_difference_fails_and_it_is_told_why(panel, pair, monkeypatch):
+    from Diff2CTLib import TemporaryFolder
+
+    def full():
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(TemporaryFolder, "make", full)
+    panel.ui.overlayComboBox.currentIndex = 1
+    settle(panel)
+    wait_until(lambda: panel.ui.overlayLabel.text == "The difference could not be computed.")
+    assert panel.ui.metricsTable.rowCount > 0 and panel.ui.figuresLabel.text == "No space left on device"
 
 
 def test_a_difference_that_was_deleted_comes_back_when_it_is_asked_for(panel, pair, asked):
@@ -574,9 +638,10 @@ def test_ground_truth_is_nothing_that_diff2ct_has_made_but_the_sample(panel, xra
     settle(panel)
     assert sorted(listed(panel.ui.truthSelector)) == ["Phantom CT", "Real CT"]
     assert "Labels" not in listed(panel.ui.previewSelector) and "Synthetic" in listed(panel.ui.previewSelector)
-    panel.parameterNode.truthNode = pair[0]
-    settle(panel)
-    assert panel.parameterNode.truthNode is None
+    for made in (lambda: pair[0], add_reconstruction):  # one that is left out of the list already, and one that is not yet
+        panel.parameterNode.truthNode = made()
+        settle(panel)
+        assert panel.parameterNode.truthNode is None and panel.ui.truthSelector.currentNode() is None
 
 
 def test_a_volume_that_diff2ct_did_not_make_is_neither_listed_nor_exported(panel, pair, tmp_path):

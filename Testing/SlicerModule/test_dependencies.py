@@ -83,16 +83,20 @@ def test_what_a_broken_off_installation_left_is_not_taken_for_the_package(module
     """pip writes the metadata last; on Windows, files that are in use also stay behind when a package is removed."""
     from Diff2CTLib import Dependencies
 
-    for name in ("whole", "half", "rest"):
+    for name in ("whole", "half", "rest", "bare", "empty"):
         (tmp_path / name).mkdir()
-    for name in ("whole", "half"):
+    for name in ("whole", "half", "bare", "empty"):
         (tmp_path / name / "__init__.py").touch()
     for name in ("whole", "gone"):
         (tmp_path / f"{name}-1.0.dist-info").mkdir()
         (tmp_path / f"{name}-1.0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    for name in ("bare", "empty"):
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+    (tmp_path / "empty-1.0.dist-info" / "METADATA").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(Dependencies, "REQUIREMENTS", dict.fromkeys(("whole", "half", "rest", "gone", "none"), ""))
-    assert Dependencies.missing() == ["half", "rest", "gone", "none"]
+    names = ("whole", "half", "rest", "gone", "bare", "empty", "none")
+    monkeypatch.setattr(Dependencies, "REQUIREMENTS", dict.fromkeys(names, ""))
+    assert Dependencies.missing() == [*names[1:]]
 
 
 @pytest.mark.parametrize(("version", "isEnough"), [("2.2.2+cu121", False), ("2.3.0+cpu", True), ("2.13.0", True)])

@@ -518,6 +518,7 @@ def test_a_result_of_xrays_that_are_no_longer_chosen_is_not_compared_with_the_ne
     from SlicerModule.tools import add_ct, add_xrays
 
     start(panel, "slow", lambda: step_is_shown(panel))
+    panel.ui.logTextEdit.appendPlainText("as far as it has come")
     panel.parameterNode.apNode, panel.parameterNode.lateralNode = add_xrays()
     panel.parameterNode.truthNode = add_ct(name="CT of the next")
     settle(panel)
@@ -525,6 +526,16 @@ def test_a_result_of_xrays_that_are_no_longer_chosen_is_not_compared_with_the_ne
     assert panel.parameterNode.reconstructionNode is None and volumes().count("AP CT (synthetic, not for diagnosis)") == 1
     assert "is ready" in panel.ui.statusLabel.text
     assert "the X-rays that were chosen before" in panel.ui.statusLabel.text
+    assert "as far as it has come" in panel.ui.logTextEdit.plainText
+
+
+def test_what_is_said_of_a_run_stays_when_its_xrays_change_places(panel, xrays):
+    start(panel, "doubtful")
+    finish(panel)
+    told, log = panel.ui.statusLabel.text, panel.ui.logTextEdit.plainText
+    panel.parameterNode.apNode, panel.parameterNode.lateralNode = xrays[::-1]
+    settle(panel)
+    assert (panel.ui.statusLabel.text, panel.ui.logTextEdit.plainText) == (told, log) and "Warning" in told
 
 
 UNEXPLAINED = "The volume does not explain the lateral X-ray"
@@ -555,7 +566,8 @@ def test_the_console_gets_the_warnings_of_a_run_and_a_batch_logs_them_with_their
     assert logged == [f"Diff2CT, {origin}: {UNEXPLAINED}" for origin in ("AP", tmp_path / "in" / "one" / "ap.dcm")]
 
 
-def test_a_torch_that_does_not_start_is_told_until_it_does(panel, xrays):
+@pytest.mark.parametrize("isTried", [False, True])
+def test_a_torch_that_does_not_start_is_told_until_it_does(panel, xrays, isTried):
     section, service = panel.reconstructionSection, panel.logic.service
     wait_until(lambda: section._deviceNames())
     works = service._command
@@ -565,10 +577,14 @@ def test_a_torch_that_does_not_start_is_told_until_it_does(panel, xrays):
     panel.updateSoon()
     wait_until(lambda: "Fatal: out of luck" in panel.ui.deviceLabel.text)
     assert panel.ui.reconstructionSection.text == "Reconstruction: PyTorch does not start"
-    assert not panel.ui.reconstructButton.enabled and "Fatal: out of luck" in panel.ui.statusLabel.text
+    assert panel.ui.statusLabel.text.startswith("PyTorch does not start: ") and "out of luck" in panel.ui.statusLabel.text
     service._command = works
-    panel.exit()
-    panel.enter()
+    if isTried:
+        start(panel, "done")  # it may have been for want of memory
+        finish(panel)
+    else:
+        panel.exit()
+        panel.enter()
     wait_until(lambda: "Runs on the CPU" in panel.ui.deviceLabel.text)
     assert panel.ui.reconstructionSection.text == "Reconstruction: ready"
 

@@ -71,6 +71,25 @@ def test_edits_in_any_order_give_what_the_file_gives_with_them(panel, tmp_path, 
                 np.testing.assert_allclose(getattr(beam, size), getattr(expected, size), rtol=1e-9, err_msg=f"{size}, {edits}")
 
 
+def test_a_file_of_an_earlier_session_is_not_looked_for_in_the_working_folder(panel, tmp_path, monkeypatch):
+    """One with the same name may be of another patient."""
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct import radiograph
+
+    def unexpected(path, **_options):
+        raise AssertionError(f"{path} was read")
+
+    first, second = (panel.logic.loadXray(xray_file(tmp_path, "x", "CR", CALIBRATED), fallbackView="AP") for _ in range(2))
+    monkeypatch.setattr(SceneBridge, "_folders", {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(radiograph, "read_beam", unexpected)
+    monkeypatch.setattr(radiograph, "read_radiograph", unexpected)
+    SceneBridge.assumeView(first, "LL")
+    panel.logic.editXray(second, source_to_detector_mm=1400.0)
+    assert SceneBridge.geometryOf(first).view.value == "LL"
+
+
 def test_swap_keeps_what_is_calibrated_and_how_each_file_is_oriented(panel, tmp_path):
     from Diff2CTLib import SceneBridge
 

@@ -765,6 +765,24 @@ def test_what_was_changed_in_a_volume_since_it_was_loaded_is_told_as_its_file_is
     assert "3: L SPINE AP was changed after it was loaded" in panel.ui.checksTextEdit.plainText
 
 
+def test_a_volume_that_was_only_offered_to_save_counts_as_unchanged(module):
+    from Diff2CTLib import SceneBridge
+
+    node = add_ct()
+    assert node.AddDefaultStorageNode() and not SceneBridge.isChangedSinceRead(node)
+
+
+def test_the_name_of_a_file_is_replaced_where_a_warning_begins_only(xrays):
+    from dataclasses import replace
+
+    from Diff2CTLib import SceneBridge
+
+    warnings = ("1: pixel spacing of 0.139 mm", "10.dcm: 1 % saturated")
+    radiograph = replace(SceneBridge.xrayFromNode(xrays[0]).radiograph, warnings=warnings)
+    told = SceneBridge.calledAs(radiograph, "1", "Thorax").warnings
+    assert told == ("Thorax: pixel spacing of 0.139 mm", "10.dcm: 1 % saturated")
+
+
 @pytest.mark.parametrize(
     ("names", "views"),
     [
@@ -972,6 +990,7 @@ def test_the_folder_of_a_file_is_known_for_this_session_only(panel, tmp_path, mo
     panel.logic.rereadXray(node, polarity="dark_dense")
     assert SceneBridge.xrayFromNode(node).path == path
     monkeypatch.setattr(SceneBridge, "_folders", {})  # a session later
+    monkeypatch.chdir(tmp_path)  # a folder that has, by chance, a file of that name
     assert SceneBridge.xrayFromNode(node).path == "film.png"
     with pytest.raises(ValueError, match=r"film.png is not there any more. Load the X-ray again"):
         panel.logic.rereadXray(node, polarity="bright_dense")

@@ -107,7 +107,7 @@ class qMRMLNodeComboBox(QWidget):
         self._attributes: dict[str, dict[str, str | None]] = {}
         self._scene_observers, self._node_observers = Observers(self), Observers(self)
         self._filter = qMRMLSortFilterProxyModel(self)
-        self._filter.changed.connect(self._refresh)
+        self._filter.changed.connect(self._filter_changed)
         self._combo_box = QComboBox()
         self._combo_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         layout = QHBoxLayout(self)
@@ -232,6 +232,13 @@ class qMRMLNodeComboBox(QWidget):
         return all(
             node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name)) for name, value in required.items()
         )
+
+    def _filter_changed(self) -> None:
+        """As Qt's box does it: the row before takes the place of a chosen one that vanishes, "None" that of the first."""
+        if self._current is not None and not self._shows(self._current):
+            before = [node for node in self._listed[: self._listed.index(self._current)] if self._shows(node)]
+            self._select(before[-1] if before else None)
+        self._refresh()
 
     def _refresh(self) -> None:
         if self._scene is not None and self._scene.IsBatchProcessing():

@@ -189,6 +189,18 @@ def test_node_selector_filters(node_selector: Any) -> None:
     assert node_selector.nodeFromIndex(0) is hidden
 
 
+def test_the_node_before_takes_the_place_of_a_chosen_one_that_is_filtered_out(node_selector: Any) -> None:
+    import slicer
+
+    node_selector.noneEnabled = True
+    node_selector.setMRMLScene(slicer.mrmlScene)
+    first, second = (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in ("first", "second"))
+    node_selector.setCurrentNode(second)
+    for hidden, current in (([second.GetID()], first), ([first.GetID()], None)):
+        node_selector.sortFilterProxyModel().hiddenNodeIDs = hidden
+        assert node_selector.currentNode() is current
+
+
 def test_node_selector_creates_and_deletes(node_selector: Any) -> None:
     import slicer
 

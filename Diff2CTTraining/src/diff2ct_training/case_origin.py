@@ -95,7 +95,8 @@ def _difference(there: Mapping[str, Any], wanted: WantedCase) -> str:
     source = wanted.source
     if changed or source is None or record.get("source_stamp") == source.stamp:
         return "; ".join(changed)
-    if record.get("source_sha256", source.sha256) not in (source.sha256, source.header_sha256):
+    known = record.get("source_sha256", source.sha256)
+    if known != source.sha256 and known != source.header_sha256:  # the other files are not read twice
         return f"from another scan of that name, {there['source']}"
     if "label_maps_sha256" in record:
         relabelled = record["label_maps_sha256"] != source.labels_sha256

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))  # on small tensors more threads only wait
+_SIDE_BY_SIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_USEFUL_THREADS = 4  # on small tensors more only wait
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, min(_USEFUL_THREADS, os.cpu_count() or 1) // _SIDE_BY_SIDE)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

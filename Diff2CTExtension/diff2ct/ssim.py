@@ -1,12 +1,13 @@
 """Structural similarity (Wang et al. 2004) of volumes on [0, 1], exact in float32.
 
-Two published definitions, because scores of the two differ by 0.02 on the same pair:
+Published definitions, because their scores differ by 0.02 on the same pair:
 
 * `ssim_3d`: Gaussian window, sigma 1.5, 11 taps per axis, population covariance.
 * `ssim_2d`: uniform 7 x 7 window in each slice, sample covariance; mean over slices, then over the three planes. This is
   scikit-image's default applied as X2CT-GAN does.
+* `ssim_3d_uniform`: uniform 7 x 7 x 7 window, sample covariance, scikit-image's default applied to the volume.
 
-Both use K1 = 0.01, K2 = 0.03, data range 1 and only windows that lie inside the volume. Windows are separable, so they are
+All use K1 = 0.01, K2 = 0.03, data range 1 and only windows that lie inside the volume. Windows are separable, so they are
 summed by shifting, axis after axis: as fast as a matrix product and not subject to the reduced precision that a caller may have
 allowed for those. Volumes are (D, H, W).
 """
@@ -21,7 +22,7 @@ from torch import Tensor
 _C1 = 0.01**2
 _C2 = 0.03**2
 _GAUSSIAN_SIGMA, _GAUSSIAN_TAPS = 1.5, 11
-_UNIFORM_TAPS = 7
+_UNIFORM = [1 / 7] * 7
 
 
 @torch.no_grad()
@@ -53,10 +54,19 @@ def ssim_2d(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Te
     planes = []
     for slice_axis in range(3):
         axes = tuple(axis for axis in range(3) if axis != slice_axis)
-        ssim = _ssim_map(prediction, truth, [1 / _UNIFORM_TAPS] * _UNIFORM_TAPS, axes, mask, sample_covariance=True)
-        inside = None if mask is None else _crop(mask, _UNIFORM_TAPS // 2, axes)
+        ssim = _ssim_map(prediction, truth, _UNIFORM, axes, mask, sample_covariance=True)
+        inside = None if mask is None else _crop(mask, len(_UNIFORM) // 2, axes)
         planes.append(slice_means(ssim, slice_axis, inside).nanmean())
     return torch.stack(planes).mean()
+
+
+@torch.no_grad()
+def ssim_3d_uniform(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean SSIM with the uniform 7 x 7 x 7 window, a 0-d tensor; NaN if no window is left. Volumes and mask as in `ssim_2d`."""
+    ssim = _ssim_map(prediction, truth, _UNIFORM, (0, 1, 2), mask, sample_covariance=True)
+    if mask is not None:
+        ssim = torch.where(_crop(mask, len(_UNIFORM) // 2, (0, 1, 2)), ssim, torch.nan)
+    return ssim.nanmean()
 
 
 def slice_means(values: Tensor, slice_axis: int, mask: Tensor | None = None) -> Tensor:

@@ -24,7 +24,7 @@ from diff2ct.metrics import (
     region_masks,
     reprojection_error,
 )
-from diff2ct.ssim import ssim_2d, ssim_3d
+from diff2ct.ssim import ssim_2d, ssim_3d, ssim_3d_uniform
 
 
 def smooth_pair(size: tuple[int, int, int] = (28, 24, 20), seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,7 +84,13 @@ def test_ssim_2d_is_scikit_images_default_on_slices_of_three_planes():
     assert float(ssim_2d(prediction, truth)) == pytest.approx(float(np.mean(planes)), abs=1e-6)
 
 
-@pytest.mark.parametrize("ssim", [ssim_3d, ssim_2d])
+def test_ssim_3d_uniform_is_scikit_images_default_on_the_volume():
+    prediction, truth = smooth_pair()
+    expected = structural_similarity(prediction.double().numpy(), truth.double().numpy(), data_range=1.0)
+    assert float(ssim_3d_uniform(prediction, truth)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("ssim", [ssim_3d, ssim_2d, ssim_3d_uniform])
 def test_float32_ssim_has_no_cancellation_in_bright_flat_regions(ssim):
     generator = torch.Generator().manual_seed(0)
     truth = 0.95 + 0.02 * torch.rand(24, 24, 24, generator=generator)  # variances of 3e-5 on values near 1
@@ -109,7 +115,7 @@ def test_a_window_cut_by_the_mask_uses_only_covered_voxels():
     assert float(ssim_3d(prediction, truth, mask)) == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("ssim", [ssim_3d, ssim_2d])
+@pytest.mark.parametrize("ssim", [ssim_3d, ssim_2d, ssim_3d_uniform])
 def test_a_full_mask_changes_nothing_and_values_outside_a_mask_do_not_count(ssim):
     prediction, truth = smooth_pair()
     assert float(ssim(prediction, truth, torch.ones_like(truth, dtype=torch.bool))) == pytest.approx(

@@ -200,6 +200,10 @@ def test_all_methods_are_scored_on_the_finest_grid_in_whatever_order_they_are_na
     lines = settings_of(request, {}, {}, None, BiplanarSetup(), fine.grid, {"nearest-neighbour": plan_nearest_neighbour(2)})
     assert ("scored on", describe_grid(fine.grid)) in lines
     assert ("nearest-neighbour", "nearest of 2 training phantoms") in lines
+    assert ("LPIPS", "not computed") in lines
+    request = replace(request, lpips=(Path("weights/alexnet.pth"), Path("vgg16.pth")))
+    lines = settings_of(request, {}, {}, None, BiplanarSetup(), fine.grid, {})
+    assert ("LPIPS", "v0.1, alexnet.pth, vgg16.pth") in lines
 
 
 @pytest.mark.usefixtures("no_report")
@@ -287,7 +291,7 @@ def test_command_does_not_write_over_foreign_results(tmp_path: Path) -> None:
         ({"samplers": ("euler",)}, "--sampler: got 'euler', accepted are ddpm, ddim, dpm-solver, renoise"),
         ({"translator": Path("nowhere.safetensors")}, "nowhere"),
         ({"workers": 0, "methods": ("flat-body",)}, "--workers: got 0"),
-        ({"lpips": Path("nowhere.pth"), "methods": ("flat-body",)}, "LPIPS needs"),
+        ({"lpips": (Path("nowhere.pth"),), "methods": ("flat-body",)}, "LPIPS needs"),
     ],
 )
 def test_command_refuses(changes: dict, message: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diff2ct.process import tune_allocator
+from diff2ct.process import limit_threads, tune_allocator
 from diff2ct_training.console import note, one_line_errors, progress_bar
 from diff2ct_training.phantom_seeds import FIRST_TRAINING_SEED
 
@@ -56,6 +56,7 @@ BeamKind = Annotated[str, typer.Option("--beam", help="cone, fan (moving along t
 @main.callback()
 def _first() -> None:
     tune_allocator()  # before any command imports torch
+    limit_threads()
 
 
 @main.command()
@@ -240,7 +241,9 @@ def evaluate(
     compat: Annotated[
         list[str] | None, typer.Option(help="Other papers' figures beside ours: x2ct, perx2ct, seed; may be repeated.")
     ] = None,
-    lpips: Annotated[Path | None, typer.Option(help="AlexNet or VGG-16 weights for LPIPS, see the README.")] = None,
+    lpips: Annotated[
+        list[Path] | None, typer.Option(help="AlexNet or VGG-16 weights for LPIPS, see the README; may be repeated.")
+    ] = None,
     inception: Annotated[Path | None, typer.Option(help="Inception-v3 for FID and KID, see the README.")] = None,
     steps: Annotated[
         list[str] | None,
@@ -279,7 +282,7 @@ def evaluate(
             split=None if split == "all" else split,
             label_scheme=label_scheme, checkpoints=tuple(checkpoints or ()), methods=tuple(methods or ()), labels=labels,
             predicted_labels=tuple(predicted_labels or ()), compat=tuple(compat or ()),
-            lpips=lpips, inception=inception, steps=tuple(steps or ()), samplers=tuple(samplers or ()),
+            lpips=tuple(lpips or ()), inception=inception, steps=tuple(steps or ()), samplers=tuple(samplers or ()),
             translator=translator, samples=tuple(samples or ()), seed=seed, num_mean_phantoms=mean_phantoms,
             consistency=_consistency(consistency, consistency_options), device=device, workers=workers,
             keep_volumes=keep_volumes, overwrite=overwrite,

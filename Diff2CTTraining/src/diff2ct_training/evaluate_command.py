@@ -11,7 +11,7 @@ from diff2ct import __version__
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
 from diff2ct.diffusion import SAMPLERS
-from diff2ct.process import check_device, tune_allocator
+from diff2ct.process import check_device
 from diff2ct.translator import Translator, load_translator
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.acquisitions import CUBE_ONLY
@@ -77,7 +77,7 @@ class EvaluationRequest:
     label_scheme: str = TOTALSEGMENTATOR
     predicted_labels: tuple[str, ...] = ()
     compat: tuple[str, ...] = ()
-    lpips: Path | None = None
+    lpips: tuple[Path, ...] = ()
     inception: Path | None = None
     steps: tuple[str, ...] = ()
     samplers: tuple[str, ...] = ()
@@ -98,7 +98,6 @@ def run_evaluation(request: EvaluationRequest, on_progress: Callable[[int, int, 
     started = (request.output / "per_case.csv").is_file()  # by an earlier evaluation, which this one goes on with
     output_folder(request.output, ("summary.csv", "summary.md", "report.html"), overwrite=request.overwrite or started)
     scoring = scoring_options(request)
-    tune_allocator()
     check_device(request.device)
 
     files = named_checkpoints(request.checkpoints)
@@ -275,7 +274,7 @@ def settings_of(
         how = f"of checkpoints, real to DRR by translator {request.translator.name} {translator.sha256[:12]}"
         lines.append(("X-ray style", how))
     lines.append(("FID, KID", "not computed" if request.inception is None else f"features of {request.inception.name}"))
-    lines.append(("LPIPS", "not computed" if request.lpips is None else f"v0.1, {request.lpips.name}"))
+    lines.append(("LPIPS", f"v0.1, {', '.join(file.name for file in request.lpips)}" if request.lpips else "not computed"))
     lines.append(("program", f"diff2ct {__version__}"))
     return lines
 

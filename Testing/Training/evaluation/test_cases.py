@@ -15,6 +15,7 @@ from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import methods
 from diff2ct_training.evaluation.cases import (
     ct_case,
+    fingerprint,
     phantom_case,
     plan_ct,
     plan_cts,
@@ -138,6 +139,15 @@ def test_identities_tell_setups_and_files_apart(tmp_path: Path, small_grid: Volu
     assert len(identities) == 2, "the voxels beside their header"
     assert plan_phantom(3, small_grid, SETUP).name == "phantom_003"
     assert len({plan_phantom(n, small_grid, SETUP).identity for n in range(3)}) == 3
+
+
+def test_the_voxels_beside_a_header_count(tmp_path: Path) -> None:
+    header, voxels = tmp_path / "labels.mhd", tmp_path / "labels.raw"
+    header.write_text("ObjectType = Image\nNDims = 3\nElementDataFile = labels.raw\n")
+    voxels.write_bytes(b"L3")
+    before = fingerprint(header)
+    voxels.write_bytes(b"L4")
+    assert fingerprint(header) != before
 
 
 def test_train_mean_uses_training_seeds_only(monkeypatch: pytest.MonkeyPatch, small_grid: VolumeGrid) -> None:

@@ -14,7 +14,15 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from diff2ct_training.evaluation import plots
-from diff2ct_training.evaluation.dataset_report import ORACLE, best_of, coarsest_case, report_dataset, typical_case, worst_case
+from diff2ct_training.evaluation.dataset_report import (
+    LEGACY_FID,
+    ORACLE,
+    best_of,
+    coarsest_case,
+    report_dataset,
+    typical_case,
+    worst_case,
+)
 from diff2ct_training.evaluation.results import Results
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.scoring.case_scores import ScoringOptions
@@ -102,6 +110,44 @@ def test_pooled_distances_are_of_all_slices_of_all_cases(output: Path) -> None:
     assert float(rows["oracle-truth", "mean"]["fid"]) == pytest.approx(0.0, abs=1e-6)
     planes = [float(rows["other", plane]["kid"]) for plane in ("axial", "coronal", "sagittal")]
     assert float(rows["other", "mean"]["kid"]) == pytest.approx(np.mean(planes))
+
+
+def test_the_legacy_fid_is_the_mean_of_single_cases(output: Path, page: str) -> None:
+    rows = {(row["method"], row["plane"]): row for row in read_csv(output / "distribution.csv")}
+    stored = Results(output)
+    planes = []
+    for plane in ("axial", "coronal", "sagittal"):
+        single = [
+            fid(*(stored.arrays(("trunks", f"c{n}", method))[f"features_{plane}"] for method in ("other", "truth")))
+            for n in range(7)
+        ]
+        planes.append(float(rows["other", plane]["fid_per_case_legacy"]))
+        assert planes[-1] == pytest.approx(np.mean(single)) and planes[-1] != float(rows["other", plane]["fid"])
+    assert float(rows["other", "mean"]["fid_per_case_legacy"]) == pytest.approx(np.mean(planes))
+    assert "<th>FID per case <i>legacy</i></th>" in page and f"<td>{np.mean(planes):.1f}</td></tr>" in page
+    summary = (output / "summary.md").read_text(encoding="utf-8")
+    assert LEGACY_FID in page.replace("&#x27;", "'") and LEGACY_FID in summary and f"| {np.mean(planes):.1f} |" in summary
+
+
+def test_of_a_single_case_the_legacy_fid_is_the_fid(planned, counted, output: Path, tmp_path: Path) -> None:
+    scoring = ScoringOptions(inception=output.parent / "pooled.pt")
+    evaluate([planned()], counted().plan(other=60), tmp_path, scoring=scoring)
+    for row in read_csv(tmp_path / "distribution.csv"):
+        assert float(row["fid_per_case_legacy"]) == pytest.approx(float(row["fid"])) and float(row["fid"]) > 0
+
+
+def test_the_summary_tells_what_was_tested(output: Path, planned, counted, tmp_path: Path) -> None:
+    summary = (output / "summary.md").read_text(encoding="utf-8")
+    assert 'differs from ours (paired Wilcoxon, p < 0.05, Holm-corrected within a table, in "Inside the body"' in summary
+    evaluate([planned()], counted().plan(a=0, b=10), tmp_path)
+    assert "No tests: they need two methods and 6 patients." in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_scans_of_a_patient_are_one_dot_of_the_spacing_figure() -> None:
+    rows = [{"case": f"c{n}", "patient": f"p{n // 2}", "pixel_spacing_mm": 0.5 + n, "bone_dice": 0.1 * n} for n in range(8)]
+    axes = Figure().subplots()
+    plots._scatter_with_trend(axes, rows, "bone_dice", "k", 0)
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), [[1 + 2 * n, 0.05 + 0.2 * n] for n in range(4)])
 
 
 def test_drawn_cases_are_the_median_the_worst_and_the_coarsest(output: Path) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from diff2ct.patient_figures import figures_of
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import read_volume, write_volume
-from diff2ct_training.calibration_fit import figures_of
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import run
 from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase, ct_case

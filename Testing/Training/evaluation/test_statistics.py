@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diff2ct_training.evaluation.statistics import bootstrap_interval, compare, correlation, holm, summarize, values_of
+from diff2ct_training.evaluation.statistics import (
+    bootstrap_interval,
+    compare,
+    correlation,
+    holm,
+    patient_means,
+    summarize,
+    values_of,
+)
 
 
 def rows_of(method: str, values: list[float], dataset: str = "d") -> list[dict]:
@@ -75,6 +83,15 @@ def test_pairs_are_matched_by_case_and_missing_scores_left_out() -> None:
     assert test["n"] == 7 and test["mean_difference"] == pytest.approx(-1.4)
 
 
+@pytest.mark.parametrize(("num_equal", "num_other"), [(1, 5), (50, 5), (50, 6), (3, 12)])
+def test_equal_scores_are_no_evidence(num_equal: int, num_other: int) -> None:
+    """The normal approximation has p = 0.043 for five patients on one side, which by chance happens to 1 of 16."""
+    better = [n / 7 + 1 for n in range(num_other)]
+    rows = rows_of("ours", [0.0] * num_equal + better) + rows_of("other", [0.0] * (num_equal + num_other))
+    found = [(test["n"], test["p"]) for test in compare(rows, "ours", ["mae"])]
+    assert found == ([] if num_other < 6 else [(num_equal + num_other, pytest.approx(2 / 2**num_other))])
+
+
 def test_the_scans_of_a_patient_count_once() -> None:
     """Each scan twice would halve the variance of the mean and make any difference significant."""
     rng = np.random.default_rng(4)
@@ -108,6 +125,15 @@ def test_a_bias_is_compared_by_how_far_it_is_from_0() -> None:
     (test,) = compare(ours + opposite + wider, "ours", ["bias_hu_body"])
     assert test["method"] == "wider" and test["p"] == pytest.approx(2 / 2**7)
     assert test["mean_difference"] == pytest.approx(-5 - np.mean(sizes) / 10)
+
+
+def test_two_metrics_of_patients_are_of_the_same_cases() -> None:
+    rows = [
+        {"case": "a", "patient": "one", "x": 1.0, "y": 10.0}, {"case": "b", "patient": "one", "x": 3.0, "y": 30.0},
+        {"case": "c", "patient": "one", "x": 9.0, "y": math.nan}, {"case": "d", "x": 5.0, "y": 50.0}, {"case": "e", "x": 7.0},
+    ]  # fmt: skip
+    x, y = patient_means(rows, "x", "y")
+    assert x.tolist() == [2.0, 5.0] and y.tolist() == [20.0, 50.0]
 
 
 def test_correlation_is_of_ranks() -> None:

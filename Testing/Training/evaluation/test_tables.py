@@ -38,13 +38,14 @@ def test_markdown_has_mean_sd_interval_best_and_difference() -> None:
     assert lines[0] == "### Inside the body: phantoms (7 cases)"
     assert lines[2] == "| method | SSIM (higher) | MAE bone [HU] (lower) |"
     assert lines[4] == "| ours | **0.812** +/- 0.031 [0.790, 0.830] | **150** +/- 20 [135, 166] |"
-    assert lines[5] == "| flat_body | 0.500* | - |"
+    assert lines[5] == "| flat_body | 0.500* (n = 1) | - |"
 
 
 def test_latex_is_a_booktabs_table_with_its_special_characters_escaped() -> None:
     text = latex_table(TABLE)
     assert r"\textbf{0.812} $\pm$ 0.031 & \textbf{150} $\pm$ 20 \\" in text
     assert r"{\scriptsize [0.790, 0.830]}" in text and r"flat\_body & 0.500* & -- \\" in text
+    assert r" & {\scriptsize n = 1} &  \\" in text and "Bold: best. *: differs from ours" in text
     assert r"SSIM $\uparrow$ & MAE bone [HU] $\downarrow$" in text
     assert text.count(r"\begin{") == text.count(r"\end{") == 2 and r"\toprule" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -55,6 +56,16 @@ def test_a_title_tells_patients_where_they_are_fewer_than_cases() -> None:
     for patients, text in ((7, "(7 cases)"), (5, "(7 cases of 5 patients)"), (1, "(7 cases of 1 patient)")):
         table = replace(TABLE, num_patients=patients)
         assert text in markdown_table(table).splitlines()[0] and text[1:-1] in latex_table(table)
+        assert f"SD over {'cases' if patients == 7 else 'patients'}, " in latex_table(table)
+
+
+def test_a_score_tells_of_how_many_it_is_where_some_have_none() -> None:
+    cells = {"ours": (Cell(0.8125, 0.031, 0.79, 0.83, 5), Cell(150.4, 20.0, 135.0, 166.0, 4))}
+    table = replace(TABLE, methods=("ours",), cells=cells, num_patients=5)
+    assert "0.812 +/- 0.031 [0.790, 0.830] | 150 +/- 20 [135, 166] (n = 4) |" in markdown_table(table)
+    text = latex_table(table)
+    assert r"{\scriptsize [0.790, 0.830]} & {\scriptsize [135, 166], n = 4} \\" in text
+    assert "Wilcoxon" not in text, "nothing was tested"
 
 
 def test_rows_with_missing_metrics_keep_their_columns(tmp_path: Path) -> None:

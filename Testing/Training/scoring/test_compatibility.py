@@ -12,6 +12,8 @@ from skimage.metrics import structural_similarity
 from diff2ct.metrics import WIDE, X2CT, evaluate_volume
 from diff2ct_training.scoring.compatibility import perx2ct, seed, x2ct
 
+ORDERS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+
 
 def pair() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
@@ -38,13 +40,39 @@ def test_x2ct_maximum_adds_4_29_db() -> None:
     assert gain == pytest.approx(4.29, abs=0.01)
 
 
-def test_perx2ct_ssim_is_scikit_images_with_range_2() -> None:
+def test_x2ct_counts_equal_volumes_as_100_db() -> None:
+    _, truth = pair()
+    assert x2ct(truth, truth) == {"psnr_slices_x2ct_compat": 100.0, "psnr_volume_x2ct_compat": 100.0}
+
+
+def test_the_other_figures_of_x2ct_are_the_protocols() -> None:
+    """Its SSIM hands scikit-image a volume whose channels are the slices, for each of three planes."""
     prediction, truth = pair()
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    ours = evaluate_volume(prediction, truth)
     p, t = (X2CT.to_unit(hu).double().numpy() for hu in (prediction, truth))
+    planes = [structural_similarity(p, t, data_range=1.0, channel_axis=axis) for axis in range(3)]
+    assert ours["ssim_2d_x2ct"] == pytest.approx(np.mean(planes), abs=1e-4)
+    assert ours["mae_x2ct"] == pytest.approx(np.abs(p - t).mean(), rel=1e-4)
+    assert 10 ** (-ours["psnr_x2ct"] / 10) == pytest.approx(((p - t) ** 2).mean(), rel=1e-4)
+    assert ours["cosine_x2ct"] == pytest.approx((p * t).sum() / (np.linalg.norm(p) * np.linalg.norm(t)), rel=1e-4)
+
+
+def test_perx2ct_ssim_takes_the_volume_for_one_channel_and_the_range_for_2() -> None:
+    prediction, truth = pair()
+    p, t = (X2CT.to_unit(hu).double().numpy()[None] for hu in (prediction, truth))
     value = perx2ct(prediction, truth)["ssim_3d_perx2ct_compat"]
-    assert value == pytest.approx(structural_similarity(p, t, data_range=2.0, **options), abs=1e-4)
-    assert value > evaluate_volume(prediction, truth)["ssim_3d_x2ct"]
+    assert value == pytest.approx(structural_similarity(p, t, data_range=2.0, channel_axis=0), abs=1e-4)
+    assert value > evaluate_volume(prediction, truth)["ssim_3d_x2ct"] + 0.01
+
+
+def test_perx2ct_psnr_is_that_of_x2ct_over_slices() -> None:
+    """Its code has one PSNR per index of the last axis, and turns each axis to be the last once."""
+    prediction, truth = pair()
+    p, t = (2500 * X2CT.to_unit(hu).double() for hu in (prediction, truth))
+    squared = (p.round().numpy() - t.round().numpy()) ** 2  # whole numbers already
+    planes = [(20 * np.log10(4095 / np.sqrt(np.transpose(squared, o).mean((0, 1))))).mean() for o in ORDERS]
+    value = perx2ct(prediction, truth)["psnr_slices_x2ct_compat"]
+    assert value == pytest.approx(np.mean(planes), abs=1e-3) == x2ct(prediction, truth)["psnr_slices_x2ct_compat"]
 
 
 def test_seed_doubles_mae_keeps_psnr_and_changes_ssim() -> None:

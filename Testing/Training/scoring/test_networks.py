@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diff2ct_training.scoring.inception import Inception
-from diff2ct_training.scoring.lpips import TRUNKS, Lpips
+from diff2ct_training.scoring.lpips import TRUNKS, Lpips, load_lpips
 from diff2ct_training.scoring.slices import plane_slices
 
 SHAPES = {
@@ -129,6 +129,14 @@ def test_wrong_lpips_files_and_small_slices_are_refused(lpips_files: tuple[Path,
         Lpips(lpips_files[1], lpips_files[1])
     with pytest.raises(ValueError, match="63 pixels or more"):
         Lpips(*lpips_files)(torch.zeros(1, 32, 32), torch.zeros(1, 32, 32))
+
+
+def test_one_file_of_each_trunk_is_taken(lpips_files: tuple[Path, Path]) -> None:
+    trunk, _ = lpips_files
+    (one,) = load_lpips((trunk,))
+    assert load_lpips(()) == ()
+    with pytest.raises(ValueError, match=f"--lpips: got {one.name} and {one.name}, accepted is one file for each of alex, vgg"):
+        load_lpips((trunk, trunk))
 
 
 def test_slices_of_three_planes_without_those_outside_the_mask() -> None:

@@ -23,7 +23,7 @@ from diff2ct_training.figures import NOTICE, Shown
 from diff2ct_training.parallel import Failed
 from diff2ct_training.scoring.case_scores import CaseScorer, ScoringOptions
 from diff2ct_training.scoring.inception import Inception
-from diff2ct_training.scoring.lpips import Lpips
+from diff2ct_training.scoring.lpips import Lpips, load_lpips
 from diff2ct_training.scoring.slices import plane_slices
 
 
@@ -102,10 +102,9 @@ class CaseRunner:
 
     @cached_property
     def _networks(self) -> Networks:
-        lpips, inception, device = self._scoring.lpips, self._scoring.inception, self._scoring.device
+        inception, device = self._scoring.inception, self._scoring.device
         return Networks(
-            None if lpips is None else Lpips(lpips, device=device),
-            None if inception is None else Inception(inception, device=device),
+            load_lpips(self._scoring.lpips, device), None if inception is None else Inception(inception, device=device)
         )
 
     def _run(
@@ -132,7 +131,7 @@ class CaseRunner:
 class Networks:
     """Those that were asked for, loaded."""
 
-    lpips: Lpips | None = None
+    lpips: tuple[Lpips, ...] = ()
     inception: Inception | None = None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diff2ct.metaimage import files_of
 from diff2ct.phantom import PedicleScrew, make_phantom
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import grid_around_isocenter
@@ -260,9 +261,9 @@ def describe_grid(grid: VolumeGrid) -> str:
 
 
 def fingerprint(path: Path, files: Sequence[Path] = ()) -> str:
-    """First 16 hex digits of the SHA-256 of a file, or of all files in a folder with their names. files: these alone, in the
-    folder or beside the file."""
-    files = files or (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
+    """First 16 hex digits of the SHA-256 of a file, of a MetaImage with its voxels, or of all files in a folder with their names.
+    files: these alone, in the folder or beside the file."""
+    files = files or (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else files_of(path))
     digest = hashlib.sha256()
     for file in files:
         name = file.relative_to(path) if file.is_relative_to(path) else file.name

@@ -43,7 +43,8 @@ SECTIONS = (
             "mae_wide": Column("MAE [0, 1]", "", "down"),
             "ssim_2d_x2ct": Column("SSIM 2D, X2CT", "", "up"),
             "psnr_x2ct": Column("PSNR, X2CT", "dB", "up"),
-            "lpips": Column("LPIPS", "", "down"),
+            "lpips_alex": Column("LPIPS Alex", "", "down"),
+            "lpips_vgg": Column("LPIPS VGG", "", "down"),
         },
         tested=True,
     ),
@@ -141,14 +142,16 @@ SECTIONS = (
     Section(
         "Other papers' conventions",
         "Only to stand beside the tables of those papers; comparable with nothing else, in particular not with the figures "
-        "above.",
+        "above. X2CT-GAN and PerX2CT: PSNR of whole numbers 0..2500 with MAX 4095; the SSIM of X2CT-GAN is SSIM 2D, X2CT, "
+        "that of PerX2CT 3D with a uniform window and data range 2 on [0, 1]. Diff2CT: on [-1, 1] with range 2; its paper does "
+        "not say which SSIM it has, this one is 3D with a Gaussian window.",
         {
-            "psnr_slices_x2ct_compat": Column("PSNR as X2CT (slices, 4095)", "dB", "up"),
+            "psnr_slices_x2ct_compat": Column("PSNR as X2CT, PerX2CT (slices, 4095)", "dB", "up"),
             "psnr_volume_x2ct_compat": Column("PSNR as X2CT (volume, 4095)", "dB", "up"),
-            "ssim_3d_perx2ct_compat": Column("SSIM as PerX2CT (range 2)", "", "up"),
+            "ssim_3d_perx2ct_compat": Column("SSIM as PerX2CT (3D uniform, range 2)", "", "up"),
             "mae_seed_compat": Column("MAE as Diff2CT [-1, 1]", "", "down"),
-            "psnr_seed_compat": Column("PSNR as Diff2CT", "dB", "up"),
-            "ssim_3d_seed_compat": Column("SSIM as Diff2CT [-1, 1]", "", "up"),
+            "psnr_seed_compat": Column("PSNR as Diff2CT [-1, 1]", "dB", "up"),
+            "ssim_3d_seed_compat": Column("SSIM as Diff2CT (3D Gaussian, [-1, 1])", "", "up"),
         },
     ),
     Section("Time", "Wall time of one reconstruction on this machine.", {"seconds": Column("Time", "s", "down")}),

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from diff2ct import __version__
-from diff2ct_training.evaluation.catalog import HEADLINES, Section, column_of
-from diff2ct_training.evaluation.dataset_report import ONE_SAMPLE, ORACLE, DatasetReport
+from diff2ct_training.evaluation.catalog import HEADLINES, SECTIONS, Section, column_of
+from diff2ct_training.evaluation.dataset_report import LEGACY_FID, ONE_SAMPLE, ORACLE, DatasetReport
 from diff2ct_training.evaluation.plots import ReportFigure
 from diff2ct_training.evaluation.statistics import sample_sd, values_of
 from diff2ct_training.evaluation.tables import Cell, Row, Table, format_number
@@ -113,7 +113,7 @@ def _table(section: Section, table: Table) -> str:
     lines = []
     for method in sorted(table.methods, key=lambda m: m.startswith(ORACLE)):  # oracles last, else as they came
         kind = "oracle" if method.startswith(ORACLE) else "reference" if method == table.reference else ""
-        cells = "".join(_cell(cell) for cell in table.cells[method])
+        cells = "".join(_cell(cell, table) for cell in table.cells[method])
         lines.append(f'<tr class="{kind}"><th scope=row>{escape(method)}</th>{cells}</tr>')
     width = " class=narrow" if len(table.columns) < 4 else ""
     return (
@@ -122,15 +122,14 @@ def _table(section: Section, table: Table) -> str:
     )
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: Cell | None, table: Table) -> str:
     if cell is None:
         return "<td class=none>&#8211;</td>"
     sd = f" <span class=sd>&#177; {_number(cell.sd, cell.mean)}</span>" if math.isfinite(cell.sd) else ""
-    interval = (
-        f"<small>{_number(cell.low, cell.mean)} to {_number(cell.high, cell.mean)}</small>" if math.isfinite(cell.low) else ""
-    )
+    interval = f"{_number(cell.low, cell.mean)} to {_number(cell.high, cell.mean)}" if math.isfinite(cell.low) else ""
+    below = "".join(f"<small>{line}</small>" for line in (interval, table.number_of(cell)) if line)
     star = "<sup>*</sup>" if cell.differs else ""
-    return f'<td class="{"best" if cell.best else ""}" title="n = {cell.n}">{_number(cell.mean)}{star}{sd}{interval}</td>'
+    return f'<td class="{"best" if cell.best else ""}" title="n = {cell.n}">{_number(cell.mean)}{star}{sd}{below}</td>'
 
 
 def _figure(figure: ReportFigure) -> str:
@@ -167,18 +166,19 @@ def _distribution(dataset: DatasetReport) -> str:
     if not dataset.distribution:
         return ""
     planes = list(dict.fromkeys(row["plane"] for row in dataset.distribution))
-    heads = "".join(f"<th>FID {p}</th><th>KID {p} <i>x 1000</i></th>" for p in planes)
+    heads = "".join(f"<th>FID {p}</th><th>KID {p} <i>x 1000</i></th>" for p in planes) + "<th>FID per case <i>legacy</i></th>"
     lines = []
     for method in dataset.methods:
         of_method = {row["plane"]: row for row in dataset.distribution if row["method"] == method}
         cells = "".join(
             f"<td>{of_method[p]['fid']:.1f}</td><td>{1000 * of_method[p]['kid']:.2f}</td>" for p in planes if p in of_method
         )
-        lines.append(f"<tr><th scope=row>{escape(method)}</th>{cells}</tr>")
+        legacy = f"<td>{of_method['mean']['fid_per_case_legacy']:.1f}</td>" if "mean" in of_method else ""
+        lines.append(f"<tr><th scope=row>{escape(method)}</th>{cells}{legacy}</tr>")
     one = dataset.distribution[0]
     about = (
         f"Features ({one['features']}) of the slices of all cases pooled, per plane ({one['slices']} axial slices), and their "
-        "mean. FID is biased upwards with few slices, KID is not; neither is comparable across papers."
+        f"mean. FID is biased upwards with few slices, KID is not; neither is comparable across papers. {LEGACY_FID}"
     )
     table = f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return f"<h3>Distribution of slices</h3><p class=about>{escape(about)}</p><div class=scroll>{table}</div>"
@@ -217,11 +217,13 @@ def _how_to_read() -> str:
     return f'<section id="read"><h2>How to read this</h2><ul>{items}</ul></section>'
 
 
+_TESTED = " and ".join(f"<i>{section.title}</i>" for section in SECTIONS if section.tested)
 _READING = (
     "<b>Tables:</b> mean &#177; SD over cases, those of one patient averaged before, below it the 95 % bootstrap interval of "
-    "the mean. Bold: best mean, oracles left out. <sup>*</sup> differs from the first method: paired Wilcoxon signed-rank "
-    "test, Holm-corrected within each table, p &lt; 0.05; a bias by how far it is from 0. Without a star there is no evidence "
-    "of a difference, which is not evidence of none.",
+    "the mean (too narrow with fewer than some 20 patients), and n where not all have a score. Bold: best mean, oracles left "
+    "out. <sup>*</sup> differs from the first method: paired Wilcoxon signed-rank test, p &lt; 0.05, Holm-corrected within "
+    f"each of the tables that are tested, {_TESTED}; a bias by how far it is from 0. Without a star there is no evidence of a "
+    "difference, which is not evidence of none.",
     "<b>Whole-volume scores flatter everyone.</b> Most of the cube is air, and the window is 5096 HU wide: "
     "<code>oracle-true-body-flat</code>, the true outline filled with 40 HU, has no anatomy at all. A method that does not "
     "clearly beat it there has shown nothing; look inside the body.",
@@ -232,6 +234,9 @@ _READING = (
     "detail; the row <i>one sample</i> is what a single run gives.",
     "<b>Screws and vertebrae</b> say more about use than any voxel score; where screws are not found at all, their errors are "
     "those of the few that were.",
+    "<b>The truth is the CT on the grid of the reconstructions.</b> What it lost in getting there, fine bone above all, is in "
+    "no score, so that <code>oracle-truth</code> is perfect by construction. Screws alone are known better than by voxels: "
+    "what the grid and the detector cost there, <code>oracle-truth</code> shows.",
     "<b>Phantoms are not patients.</b> Data sets are never averaged together.",
 )
 

@@ -28,7 +28,7 @@ from diff2ct_training.evaluation.dataset_report import (
     worst_case,
 )
 from diff2ct_training.evaluation.results import TRUTH, Results
-from diff2ct_training.evaluation.statistics import bootstrap_interval, correlation, values_of
+from diff2ct_training.evaluation.statistics import bootstrap_interval, correlation, patient_means, values_of
 from diff2ct_training.evaluation.tables import Row
 from diff2ct_training.figures import DIFFERENCE_HU, NOTICE, PLANES, bare
 from diff2ct_training.pictures import WINDOW_HU
@@ -223,14 +223,16 @@ def spacing_figure(path: Path, dataset: DatasetReport) -> ReportFigure | None:
             where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.03, top / height)}
             figure.legend(handles=dots, ncols=len(dots), frameon=False, fontsize=8.5, **where)
         _save(figure, path)
-    caption = "Does a score depend on how fine the scan was? Spearman's rank correlation over cases; lines by least squares."
+    caption = (
+        "Does a score depend on how fine the scan was? Dots: cases, those of one patient averaged. Spearman's rank "
+        "correlation, p as of a single test; lines by least squares."
+    )
     return ReportFigure(path, "Score against original pixel spacing", caption)
 
 
 def _scatter_with_trend(axes: Axes, rows: Sequence[Row], metric: str, color: str, line: int) -> None:
-    """A method's cases, a straight line through them, and its correlation as the `line`-th line of text below the chart."""
-    known = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
-    x, y = (np.array([row[name] for row in known]) for name in ("pixel_spacing_mm", metric))
+    """A method's patients, a straight line through them, and its correlation as the `line`-th line of text below the chart."""
+    x, y = patient_means(rows, "pixel_spacing_mm", metric)
     axes.scatter(x, y, s=16, color=color, alpha=0.75, linewidths=0)
     rho, p = correlation(x, y)
     if math.isfinite(rho):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diff2ct.atomic import replacing_file
-from diff2ct_training.evaluation.dataset_report import DatasetReport, report_dataset
+from diff2ct_training.evaluation.dataset_report import LEGACY_FID, DatasetReport, report_dataset
 from diff2ct_training.evaluation.html_report import html_report
 from diff2ct_training.evaluation.plots import write_figures
 from diff2ct_training.evaluation.results import Key, Results
-from diff2ct_training.evaluation.statistics import summarize
+from diff2ct_training.evaluation.statistics import MIN_PAIRS_FOR_A_TEST, summarize
 from diff2ct_training.evaluation.tables import Row, latex_table, markdown_table, write_rows
 
 
@@ -36,17 +36,32 @@ def markdown_summary(datasets: Sequence[DatasetReport], settings: Sequence[tuple
         lines.append(f"## {dataset.name}\n")
         lines += [markdown_table(table) for _, table in dataset.tables]
         if dataset.distribution:
-            lines += ["### Distribution of slices", "", "| method | FID | KID | slices |", "|---|---|---|---|"]
-            of_mean = [row for row in dataset.distribution if row["plane"] == "mean"]
-            lines += [f"| {r['method']} | {r['fid']:.2f} | {r['kid']:.4f} | {r['slices']} |" for r in of_mean] + [""]
-        lines.append(
-            f"*: differs from {dataset.reference} (paired Wilcoxon, Holm-corrected within each table, p < 0.05); tests.csv."
-            if dataset.tests
-            else "Too few cases for tests."
-        )
+            lines += _markdown_distances(dataset)
+        lines.append(_markdown_tests(dataset))
         lines.append("")
-    lines.append("mean +/- SD over cases [95 % bootstrap interval of the mean]. Windows, regions and kernels: diff2ct.metrics.")
+    lines.append(
+        "mean +/- SD over cases, those of one patient averaged before [95 % bootstrap interval of the mean]; n where some have "
+        "no score. Windows, regions and kernels: diff2ct.metrics."
+    )
     return "\n".join(lines) + "\n"
+
+
+def _markdown_distances(dataset: DatasetReport) -> list[str]:
+    heads = ["method", "FID", "KID", "slices", "FID per case (legacy)"]
+    lines = ["### Distribution of slices", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in dataset.distribution:
+        if row["plane"] == "mean":
+            distances = f"{row['fid']:.2f} | {row['kid']:.4f} | {row['slices']} | {row['fid_per_case_legacy']:.1f}"
+            lines.append(f"| {row['method']} | {distances} |")
+    return [*lines, "", LEGACY_FID, ""]
+
+
+def _markdown_tests(dataset: DatasetReport) -> str:
+    tested = " and ".join(f'"{section.title}"' for section, table in dataset.tables if table.is_tested)
+    if not tested:
+        return f"No tests: they need two methods and {MIN_PAIRS_FOR_A_TEST} patients."
+    how = f"paired Wilcoxon, p < 0.05, Holm-corrected within a table, in {tested} only"
+    return f"*: differs from {dataset.reference} ({how}); tests.csv."
 
 
 def _write(path: Path, text: str) -> None:

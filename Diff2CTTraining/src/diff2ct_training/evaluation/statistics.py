@@ -18,7 +18,7 @@ from diff2ct_training.evaluation.tables import FACTS, TEXTS, Row
 
 NUM_RESAMPLES = 2000
 MIN_PAIRS_FOR_A_TEST = 6
-"""With fewer pairs even the most extreme outcome of a two-sided Wilcoxon test is above p = 0.05."""
+"""With fewer pairs that differ even the most extreme outcome of a two-sided Wilcoxon test is above p = 0.05."""
 
 
 def metric_names(rows: Sequence[Row]) -> list[str]:
@@ -42,6 +42,12 @@ def values_of(rows: Sequence[Row], metric: str) -> np.ndarray:
 def score_of(row: Row, metric: str) -> float:
     """NaN if it has none."""
     return float(row[metric]) if _is_number(row.get(metric)) else math.nan
+
+
+def patient_means(rows: Sequence[Row], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both metrics (N,) of N patients, over the cases that have both. rows: of one method and dataset."""
+    known = [row for row in rows if math.isfinite(score_of(row, x)) and math.isfinite(score_of(row, y))]
+    return values_of(known, x), values_of(known, y)
 
 
 def _per_patient(scores: Iterable[tuple[str, float]]) -> np.ndarray:
@@ -86,8 +92,9 @@ def compare(rows: Sequence[Row], reference: str, metrics: Sequence[str]) -> list
     """Paired two-sided Wilcoxon signed-rank tests of `reference` against every other method, Holm-corrected over all of these
     tests of a dataset. What is best at 0, such as a bias, is compared by how far it is from there.
 
-    Returns one row per dataset, method and metric: the mean difference (reference - method), n patients, p and p_holm.
-    Comparisons with fewer than `MIN_PAIRS_FOR_A_TEST` pairs, or of equal scores only, are left out.
+    Returns one row per dataset, method and metric: the mean difference (reference - method), n patients who have both scores,
+    p and p_holm. As Wilcoxon did, pairs of equal scores are left out of the test, so that p is exact for up to 50 others
+    without ties, 13 with; comparisons with fewer than `MIN_PAIRS_FOR_A_TEST` others are left out altogether.
     """
     tests = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
@@ -122,9 +129,10 @@ def _paired_test(by_case: dict[tuple[str, str], Row], reference: str, method: st
     differences = _per_patient(
         (patient_of(ours), worth(score_of(ours, metric)) - worth(score_of(other, metric))) for ours, other in pairs
     )
-    if len(differences) < MIN_PAIRS_FOR_A_TEST or not differences.any():
+    other_than_0 = differences[differences != 0]
+    if len(other_than_0) < MIN_PAIRS_FOR_A_TEST:
         return None
-    p = float(stats.wilcoxon(differences).pvalue)
+    p = float(stats.wilcoxon(other_than_0).pvalue)
     return {"method": method, "metric": metric, "n": len(differences), "mean_difference": float(differences.mean()), "p": p}
 
 

@@ -53,7 +53,7 @@ def _checked(row: dict[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method's score: mean, sample SD, 95 % interval of the mean over n cases. best: no method of the table is better.
+    """One method's score: mean, sample SD, 95 % interval of the mean over n patients. best: no method of the table is better.
     differs: from the reference method, after Holm's correction (p < 0.05); None for not tested."""
 
     mean: float
@@ -87,19 +87,32 @@ class Table:
     reference: str
     num_patients: int | None = None
 
+    @property
+    def unit(self) -> str:
+        """What means, SD and tests are over."""
+        return "cases" if self.num_patients in (None, self.num_cases) else "patients"
+
+    @property
+    def is_tested(self) -> bool:
+        return any(cell is not None and cell.differs is not None for cells in self.cells.values() for cell in cells)
+
+    def number_of(self, cell: Cell) -> str:
+        """Of how many a score is the mean, where some have none."""
+        return "" if cell.n == (self.num_patients or self.num_cases) else f"n = {cell.n}"
+
 
 _MARKDOWN_ARROWS = {"up": " (higher)", "down": " (lower)", "zero": " (near 0)", "": ""}
 _LATEX_ARROWS = {"up": r" $\uparrow$", "down": r" $\downarrow$", "zero": r" $\rightarrow 0$", "": ""}
 
 
 def markdown_table(table: Table) -> str:
-    """A line per method, a column per metric: mean +/- SD over cases [95 % interval of the mean], best in bold, * where it
-    differs from the reference."""
+    """A line per method, a column per metric: mean +/- SD over patients [95 % interval of the mean], of how many where some
+    have no score, best in bold, * where it differs from the reference."""
     heads = [f"{c.label}{f' [{c.unit}]' if c.unit else ''}{_MARKDOWN_ARROWS[c.arrow]}" for c in table.columns]
     lines = [f"### {table.title} ({_cases(table)})", "", "| method | " + " | ".join(heads) + " |"]
     lines.append("|---" * (len(heads) + 1) + "|")
     for method in table.methods:
-        cells = [_markdown_cell(cell) for cell in table.cells[method]]
+        cells = [_markdown_cell(cell, table) for cell in table.cells[method]]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
@@ -107,8 +120,10 @@ def markdown_table(table: Table) -> str:
 def latex_table(table: Table) -> str:
     """The same for a paper; needs the package booktabs."""
     heads = [f"{_latex(c.label)}{f' [{_latex(c.unit)}]' if c.unit else ''}{_LATEX_ARROWS[c.arrow]}" for c in table.columns]
-    caption = f"{table.title}, {_cases(table)}: mean $\\pm$ SD over cases, 95\\,\\% bootstrap interval of the mean below. "
-    caption += f"Bold: best. *: differs from {_latex(table.reference)} (paired Wilcoxon, Holm, $p < 0.05$)."
+    caption = f"{table.title}, {_cases(table)}: mean $\\pm$ SD over {table.unit}, 95\\,\\% bootstrap interval of the mean "
+    caption += "below. Bold: best."
+    if table.is_tested:
+        caption += f" *: differs from {_latex(table.reference)} (paired Wilcoxon, Holm, $p < 0.05$)."
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -120,8 +135,9 @@ def latex_table(table: Table) -> str:
     for method in table.methods:
         cells = table.cells[method]
         lines.append(" & ".join([_latex(method), *(_latex_mean(cell) for cell in cells)]) + r" \\")
-        if any(cell is not None and math.isfinite(cell.low) for cell in cells):
-            lines.append(" & ".join(["", *(_latex_interval(cell) for cell in cells)]) + r" \\")
+        below = [_latex_below(cell, table) for cell in cells]
+        if any(below):
+            lines.append(" & ".join(["", *below]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
@@ -136,7 +152,7 @@ def format_number(value: float, like: float | None = None) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _markdown_cell(cell: Cell | None) -> str:
+def _markdown_cell(cell: Cell | None, table: Table) -> str:
     if cell is None:
         return "-"
     mean = f"**{format_number(cell.mean)}**" if cell.best else format_number(cell.mean)
@@ -144,7 +160,8 @@ def _markdown_cell(cell: Cell | None) -> str:
     interval = (
         f" [{format_number(cell.low, cell.mean)}, {format_number(cell.high, cell.mean)}]" if math.isfinite(cell.low) else ""
     )
-    return f"{mean}{'*' if cell.differs else ''}{spread}{interval}"
+    number = table.number_of(cell)
+    return f"{mean}{'*' if cell.differs else ''}{spread}{interval}{f' ({number})' if number else ''}"
 
 
 def _latex_mean(cell: Cell | None) -> str:
@@ -156,10 +173,14 @@ def _latex_mean(cell: Cell | None) -> str:
     )
 
 
-def _latex_interval(cell: Cell | None) -> str:
-    if cell is None or not math.isfinite(cell.low):
+def _latex_below(cell: Cell | None, table: Table) -> str:
+    """The interval, and of how many."""
+    if cell is None:
         return ""
-    return rf"{{\scriptsize [{format_number(cell.low, cell.mean)}, {format_number(cell.high, cell.mean)}]}}"
+    low, high = (format_number(end, cell.mean) for end in (cell.low, cell.high))
+    interval = f"[{low}, {high}]" if math.isfinite(cell.low) else ""
+    text = ", ".join(filter(None, (interval, table.number_of(cell))))
+    return rf"{{\scriptsize {text}}}" if text else ""
 
 
 def _latex(text: str) -> str:

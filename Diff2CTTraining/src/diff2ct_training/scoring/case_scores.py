@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from diff2ct.metrics import WIDE, evaluate_volume, region_masks
+from diff2ct.patient_figures import figures_of
 from diff2ct.reconstruct import reproject
 from diff2ct.volume import CtVolume
-from diff2ct_training.calibration_fit import figures_of
 from diff2ct_training.evaluation.cases import EvaluationCase, fingerprint
 from diff2ct_training.evaluation.labels import find_labels, read_vertebrae
 from diff2ct_training.evaluation.methods import Prediction
 from diff2ct_training.labels import TOTALSEGMENTATOR
-from diff2ct_training.scoring.compatibility import COMPATIBILITY
+from diff2ct_training.scoring.compatibility import COMPATIBILITY, COMPATIBILITY_VERSION
 from diff2ct_training.scoring.coverage import score_samples
 from diff2ct_training.scoring.lpips import Lpips
 from diff2ct_training.scoring.screw_scores import ScrewScorer
@@ -36,13 +36,13 @@ _fingerprint = cache(fingerprint)
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """What is scored beyond the voxelwise figures. compat: names of `COMPATIBILITY`. lpips: weights of AlexNet or VGG-16.
+    """What is scored beyond the voxelwise figures. compat: names of `COMPATIBILITY`. lpips: weights of AlexNet, VGG-16 or both.
     inception: the network whose features FID and KID compare, TorchScript.
     predicted_labels: by method, a folder with label maps of its reconstructions, CASE.nrrd or the like, in the numbers of
     label_scheme, one of `labels.SCHEMES`."""
 
     compat: tuple[str, ...] = ()
-    lpips: Path | None = None
+    lpips: tuple[Path, ...] = ()
     inception: Path | None = None
     predicted_labels: Mapping[str, Path] = field(default_factory=dict)
     label_scheme: str = TOTALSEGMENTATOR
@@ -50,9 +50,8 @@ class ScoringOptions:
 
     def identity(self, method: str, case_name: str) -> str:
         """All of it that decides the scores of one volume, as text; empty if there is nothing beyond the defaults."""
-        parts = [f"compat {name}" for name in self.compat]
-        if self.lpips is not None:
-            parts.append(f"LPIPS {_fingerprint(self.lpips)}")
+        parts = [f"compat {name} v{COMPATIBILITY_VERSION}" for name in self.compat]
+        parts += [f"LPIPS v0.1 {_fingerprint(trunk)}" for trunk in self.lpips]
         if self.inception is not None:
             parts.append(self.inception_identity)
         labels = self.labels_of(method, case_name)
@@ -72,7 +71,7 @@ class ScoringOptions:
 class CaseScorer:
     """Scores volumes of one case; what depends on the truth alone is worked out once, when it is first needed."""
 
-    def __init__(self, case: EvaluationCase, options: ScoringOptions, lpips: Lpips | None = None) -> None:
+    def __init__(self, case: EvaluationCase, options: ScoringOptions, lpips: Sequence[Lpips] = ()) -> None:
         self._case, self._options, self._lpips = case, options, lpips
         self._truth, self._mask = torch.from_numpy(case.truth.hu), torch.from_numpy(case.mask)
         self._screws = None if case.screws is None else ScrewScorer(case.screws, case.grid, case.mask, case.labels)
@@ -85,8 +84,8 @@ class CaseScorer:
         for name in self._options.compat:
             scores |= COMPATIBILITY[name](prediction, self._truth, self._mask)
         scores |= self._reprojection(volume)
-        if self._lpips is not None:
-            scores |= self._perceptual(prediction, self._lpips)
+        if self._lpips:
+            scores |= self._perceptual(prediction)
         own_labels = self._own_labels(method)
         if case.labels is not None:
             scores |= self._vertebrae(volume.hu, own_labels)
@@ -146,10 +145,14 @@ class CaseScorer:
     def _truth_slices(self) -> dict[str, torch.Tensor]:
         return plane_slices(self._truth, self._mask)
 
-    def _perceptual(self, prediction: torch.Tensor, distance: Lpips) -> Scores:
+    def _perceptual(self, prediction: torch.Tensor) -> Scores:
         planes = plane_slices(prediction, self._mask)
-        means = {f"lpips_{name}": float(distance(planes[name], truth).mean()) for name, truth in self._truth_slices.items()}
-        return {"lpips": float(np.mean(list(means.values()))), **means}
+        scores: Scores = {}
+        for distance in self._lpips:
+            name = f"lpips_{distance.name}"
+            means = {f"{name}_{plane}": float(distance(planes[plane], t).mean()) for plane, t in self._truth_slices.items()}
+            scores |= {name: float(np.mean(list(means.values()))), **means}
+        return scores
 
     def _own_labels(self, method: str) -> np.ndarray | None:
         path = self._options.labels_of(method, self._case.name)

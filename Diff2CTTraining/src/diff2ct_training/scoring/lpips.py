@@ -7,6 +7,7 @@ channel by the heads that were fitted to human judgement; mean over places, sum 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -101,6 +102,15 @@ class Lpips:
                 x = functional.relu(functional.conv2d(x, *self._convolutions[n], stage.stride, stage.padding))
             features.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
         return features
+
+
+def load_lpips(trunks: Sequence[Path], device: str = "cpu") -> tuple[Lpips, ...]:
+    """A distance for each file. Raises ValueError if two are of one trunk."""
+    distances = tuple(Lpips(trunk, device=device) for trunk in trunks)
+    names = [distance.name for distance in distances]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--lpips: got {' and '.join(names)}, accepted is one file for each of {', '.join(TRUNKS)}")
+    return distances
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

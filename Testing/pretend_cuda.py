@@ -7,7 +7,7 @@ torch, and knows no streams and no arithmetic of a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from diff2ct.projector import _cached_plan
 GPU = torch.device("cuda", 0)
 _OLD_GPU = (7, 5)  # computes in float32: the CPU below has no bfloat16 of CUDA's
 _MAY_COPY = ("copy_", "__setitem__")
+_TORCH_MODULE_TO = torch.nn.Module.to
 _NEVER_MIX = ("cat", "stack", "concatenate")  # elsewhere a number of the CPU, shape (), may meet the GPU
 
 
@@ -119,13 +120,23 @@ def _check(name: str, args: Any, given: list[torch.Tensor]) -> None:
 
 
 def put_on_gpu(network: torch.nn.Module) -> torch.nn.Module:
-    """`network` with its weights and buffers on the pretended GPU: `Module.to` would lose that they are."""
+    """`network` with its weights and buffers on the pretended GPU: torch's own `Module.to` would lose that they are."""
+    return _put(network, lambda tensor: tensor.detach().as_subclass(OnGpu))
+
+
+def _put(network: torch.nn.Module, move: Callable[[torch.Tensor], torch.Tensor]) -> torch.nn.Module:
     for module in network.modules():
         for kept in (module._parameters, module._buffers):
             for name, tensor in kept.items():
                 if tensor is not None:
-                    kept[name] = tensor.detach().as_subclass(OnGpu).requires_grad_(tensor.requires_grad)
+                    kept[name] = move(tensor).requires_grad_(tensor.requires_grad)
     return network
+
+
+def _module_to(network: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+    if not args or not isinstance(args[0], torch.device | str):
+        return _TORCH_MODULE_TO(network, *args, **kwargs)
+    return put_on_gpu(network) if torch.device(args[0]).type == "cuda" else _put(network, lambda tensor: tensor.detach().cpu())
 
 
 @contextmanager
@@ -137,6 +148,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)
     monkeypatch.setattr(torch, "Generator", _Generator)
+    monkeypatch.setattr(torch.nn.Module, "to", _module_to)
     try:
         with _TwoDevices():
             _forget()

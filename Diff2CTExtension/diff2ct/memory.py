@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from diff2ct.control_group import control_groups, memory_left
 from diff2ct.networks import Cnn3d, Psr, X2ct, X2NoiseNet
 from diff2ct.precision import fastest_dtype
 
@@ -93,34 +94,8 @@ def free_bytes(device: str) -> int | None:
         return None
     lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()
     free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    left = [_left_in_group(folder) for folder in _control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
+    left = [memory_left(folder) for folder in control_groups("memory")]
     return min([*free, *(value for value in left if value is not None)], default=None)
-
-
-def _control_groups(membership: Path, root: Path) -> list[Path]:
-    """Folders of this process's control group and of those that it is in (cgroup v2), the outermost first: a container's limit
-    is at its root, that of a batch system or of a service further inside."""
-    try:
-        lines = membership.read_text(errors="replace").splitlines()
-    except OSError:
-        return [root]
-    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
-    folders = [root]
-    for name in path.strip("/").split("/"):
-        if name in ("", ".."):  # a group outside of what this container sees
-            break
-        folders.append(folders[-1] / name)
-    return folders
-
-
-def _left_in_group(folder: Path) -> int | None:
-    """What a control group's limit leaves, cached files counted as free; None without a limit."""
-    try:
-        limit, used = (folder / "memory.max").read_text().strip(), int((folder / "memory.current").read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    return None if limit == "max" else int(limit) - used + int(stat.get("inactive_file", 0))
 
 
 def _available_on_windows() -> int | None:

@@ -1,9 +1,10 @@
-"""Compressed MetaImage files (.mha, .mhd) before ITK reads them: where their data cannot be unpacked ITK only prints so, and
-takes for voxels what was in its memory."""
+"""MetaImage files (.mha, .mhd) before ITK reads them: which files they are, and whether compressed ones are whole. Where their
+data cannot be unpacked ITK only prints so, and takes for voxels what was in its memory."""
 
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,25 @@ _ZLIB_OR_GZIP = 47
 def meta_header(path: Path) -> tuple[dict[str, str], int]:
     """(fields, bytes before what follows them)."""
     return text_header(path, "=:", "elementdatafile")
+
+
+def files_of(volume: Path) -> tuple[Path, ...]:
+    """A file, and those beside it with its voxels, which the header of a MetaImage names: one, a list, or all of a pattern."""
+    if volume.suffix.lower() != ".mhd":
+        return (volume,)
+    try:
+        fields, length = meta_header(volume)
+        named = fields.get("elementdatafile", "")
+        if named.startswith("LIST"):
+            lines = volume.read_bytes()[length:].decode("latin-1").splitlines()
+            files = [volume.parent / line.strip() for line in lines]
+        elif "%" in named:
+            files = sorted(volume.parent.glob(re.sub(r"%\d*d", "*", named.split()[0])))
+        else:
+            files = [volume.parent / named]
+        return (volume, *(file for file in files if file.is_file()))
+    except (OSError, ValueError, NotImplementedError):  # who reads it will say what is wrong
+        return (volume,)
 
 
 def check_meta_complete(path: Path) -> None:

@@ -1,15 +1,19 @@
-"""What a process of its own may set and ask of the operating system. The command line, the worker and the trainer call this
-once, at their start; nothing here runs on import, and Slicer's own process is left alone."""
+"""What a process of its own may set and ask of the operating system. Each calls `tune_allocator` once, at its start: command
+line, worker, service, those that share work (`diff2ct_training.parallel`) and benchmarks; the first three `limit_threads` too.
+Nothing here runs on import, and Slicer's own process is left alone."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import sys
 from functools import cache
 from pathlib import Path
 from typing import TextIO
+
+from diff2ct.control_group import control_groups, processors_allotted
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc, malloc.h
 _TOP_PAD_BYTES = 256 << 20
@@ -37,6 +41,26 @@ def tune_allocator() -> bool:
         return False
     done = [mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, 2**31 - 1), mallopt(_M_TOP_PAD, _TOP_PAD_BYTES)]
     return all(result == 1 for result in done)
+
+
+def limit_threads() -> None:
+    """No more threads of torch and ITK, unless the user set them, than processors that this process may keep busy: both start
+    one for each that it may run on, and of a quota all but some then wait. Call it before either is imported."""
+    usable = usable_processors()
+    if usable < _reachable_processors():
+        for name in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+            os.environ.setdefault(name, str(usable))
+
+
+def usable_processors() -> int:
+    """How many processors this process may keep busy: those that it may run on, or a quota of these (`docker run --cpus 1.5`),
+    rounded up."""
+    quotas = [processors_allotted(folder) for folder in control_groups("cpu")]
+    return max(1, min([_reachable_processors(), *(math.ceil(quota) for quota in quotas if quota is not None)]))
+
+
+def _reachable_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_torch() -> None:

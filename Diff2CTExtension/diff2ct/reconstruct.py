@@ -24,6 +24,7 @@ from diff2ct.maps import DEFAULT_LEVEL, check_maps
 from diff2ct.memory import samples_at_once
 from diff2ct.metrics import reprojection_error
 from diff2ct.networks import X2NoiseNet
+from diff2ct.patient_figures import PatientFigure, figures_with_intervals, in_sentences
 from diff2ct.precision import cast_once, fastest_arithmetic, fastest_dtype
 from diff2ct.process import is_out_of_memory
 from diff2ct.projector import nearest_mm, project
@@ -47,11 +48,13 @@ class Reconstruction:
 
     samples_hu: (K, D, H, W) float32, the samples themselves.
     error_hu: (D, H, W) root mean square error to be expected of each voxel, and calibration, which says so; both None for a
-    checkpoint without one. calibration_limits: sentences, why it may not hold here.
+    checkpoint without one. figures: of the patient, with their intervals, none without calibration. calibration_limits:
+    sentences, why it may not hold here.
     seconds: from radiographs to volume. reprojection: per view, frontal first, how well the volume explains the X-ray after
     fitting gain and offset: {"relative_l2", "ncc"}; reprojection_before: the same before data consistency (at each step: before
     that of the last one), None without it.
-    provenance: what to write beside the volume, all text; its "Geometry" is JSON, a list of two that `beam_from_dict` takes.
+    provenance: what to write beside the volume, all text; its "Geometry" is JSON, a list of two that `beam_from_dict` takes,
+    its "Figures", if there are any, are sentences joined by "; ".
     """
 
     volume: CtVolume
@@ -59,6 +62,7 @@ class Reconstruction:
     samples_hu: np.ndarray
     error_hu: np.ndarray | None
     calibration: Calibration | None
+    figures: tuple[PatientFigure, ...]
     calibration_limits: tuple[str, ...]
     seconds: float
     reprojection: tuple[dict[str, float], ...]
@@ -156,12 +160,14 @@ def reconstruct(
         hu, error = (torch.from_numpy(a).to(corrects_on) for a in (volume.hu, error_hu))
         volume = CtVolume(correct_volume(hu, error, grid, views, options)[0].cpu().numpy(), grid)
         samples_hu = (samples_hu + (volume.hu - before.hu)).clip(*HU_WINDOW)  # all samples move alike
+    figures = () if checkpoint.calibration is None else figures_with_intervals(volume, checkpoint.calibration.bounds)
     return Reconstruction(
         volume=volume,
         sd_hu=sd_hu,
         samples_hu=samples_hu,
         error_hu=error_hu,
         calibration=checkpoint.calibration,
+        figures=figures,
         calibration_limits=tuple(limits),
         seconds=time.perf_counter() - start,
         reprojection=tuple(reproject(volume, r, corrects_on) for r in pair),
@@ -177,6 +183,7 @@ def reconstruct(
             "Sources": ", ".join(r.source for r in pair),
             "Assumed": ", ".join(sorted({a for r in seen for a in r.assumed})) or "nothing",
             "Style": "as they are" if translator is None else f"real to DRR, translator {translator.sha256}",
+            **({"Figures": "; ".join(in_sentences(figures, limits))} if figures else {}),
             "Geometry": json.dumps([r.geometry.to_dict() for r in pair]),
         },
     )

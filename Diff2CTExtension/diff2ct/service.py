@@ -29,7 +29,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from diff2ct.geometry import beam_from_dict
-from diff2ct.process import best_device, check_torch, has_gpu, has_mps, in_words, private_stdout, tune_allocator
+from diff2ct.process import best_device, check_torch, has_gpu, has_mps, in_words, limit_threads, private_stdout, tune_allocator
 from diff2ct.volume import CtVolume, VolumeGrid
 
 HELD_VOXELS = 128**3
@@ -40,6 +40,7 @@ _held: dict[str, tuple[Any, VolumeGrid]] = {}
 def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout) -> int:
     """Serve until standard input ends."""
     tune_allocator()
+    limit_threads()
     for line in iter(stdin.readline, ""):
         stdout.write(json.dumps(answer(line)) + "\n")
         stdout.flush()

@@ -44,7 +44,8 @@ class Calibration:
     quantiles: (len(hu_knots), len(PROBABILITIES)) of error / expected error inside the body, not decreasing.
     prior_sd_hu: (PRIOR_CELLS,) * 3 root mean square spread of the truth about the mean patient in cells of the model grid:
         what one would know without X-rays.
-    bounds: by figure of a patient, such as "bone_ml", and by level, "0.8": half width of the conformal interval.
+    bounds: by name of `patient_figures.figures_of`, such as "bone_ml", and by level, "0.8": half width of the conformal
+        interval.
     num_cases, num_samples, num_steps: how it was measured. provenance: in words.
     """
 

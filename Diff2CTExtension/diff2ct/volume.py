@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,11 @@ class VolumeGrid:
     def lps_to_ijk(self) -> np.ndarray:
         """(4, 4) float64, the inverse of `ijk_to_lps`."""
         return np.linalg.inv(self.ijk_to_lps)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel [ml]."""
+        return math.prod(self.spacing_mm) / 1000
 
     @property
     def center_lps(self) -> np.ndarray:

@@ -5,16 +5,18 @@ from C goes to standard error. The worker stops between two steps when standard 
 appears, and leaves no output then. If a step hangs, the process ends `HARD_STOP_S` after its standard input did.
 
 Request: {"ap": FILE, "lateral": FILE, "output": FILE.nrrd} and optionally "geometry": {"ap": {...}, "lateral": {...}},
-"checkpoint", "steps", "samples", "seed", "device" ("auto" is the fastest), "cancel": FILE, "translator": FILE (X-rays are put
-into DRR style first), "overwrite": bool, "compress": bool (false writes the volumes faster), "consistency": bool or {...} with
-fields of `consistency.Consistency` (default: on where it helps). Beside the volume, each FILE.nrrd: "sd_output", SD of the
-samples; and of a calibrated checkpoint "error_output", the error to be expected of each voxel, "lower_output" and
-"upper_output", between which the truth lies in a share "level" (0.9) of body voxels, and "support_output", 0 to 1, what the
-X-rays settle. "maps_folder": an existing FOLDER for all of these that the reconstruction has, as sd.nrrd and so on.
+"checkpoint", "steps", "samples", "seed", "device" ("auto" is the fastest that has the memory), "cancel": FILE, "translator":
+FILE (X-rays are put into DRR style first), "overwrite": bool, "compress": bool (false writes the volumes faster),
+"consistency": bool or {...} with fields of `consistency.Consistency` (default: on where it helps). Beside the volume, each
+FILE.nrrd: "sd_output", SD of the samples; and of a calibrated checkpoint "error_output", the error to be expected of each
+voxel, "lower_output" and "upper_output", between which the truth lies in a share "level" (0.9) of body voxels, and
+"support_output", 0 to 1, what the X-rays settle. "maps_folder": an existing FOLDER for all of these that the
+reconstruction has, as sd.nrrd and so on.
 Events: {"event": "phase", "name"} with the names of `PHASES`; {"event": "progress", "step", "steps", "seconds"}; then one of
 {"event": "done", "output", "device", "seconds", "peak_memory_mb", "reprojection", "reprojection_before"
 (null without consistency), "maps" (name: FILE, of all that were written), "calibration_limits" (sentences, why the maps but
-for "sd" may not hold for this run), "warnings", "provenance"},
+for "sd" and the intervals of the figures may not hold for this run), "warnings", "provenance" (of a calibrated checkpoint with
+"Figures", sentences joined by "; ")},
 {"event": "cancelled"}, {"event": "error", "message"}, whose message is a sentence with the cause.
 """
 
@@ -28,10 +30,13 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from diff2ct.maps import DEFAULT_LEVEL, MAPS, available_maps, check_maps
-from diff2ct.process import best_device, check_device, in_words, peak_memory_mb, private_stdout, tune_allocator
+from diff2ct.process import best_device, check_device, in_words, limit_threads, peak_memory_mb, private_stdout, tune_allocator
+
+if TYPE_CHECKING:
+    from diff2ct.checkpoint import Checkpoint
 
 PHASES = ("starting", "reading", "sampling", "writing")
 HARD_STOP_S = 10.0
@@ -62,7 +67,8 @@ def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout, hard_stop_s: fl
         request = parse_request(stdin.readline())
         is_cancelled = _cancel_check(request, stdin, hard_stop_s)
         tune_allocator()
-        from diff2ct.diffusion import Cancelled  # imports torch, so after the allocator is set
+        limit_threads()
+        from diff2ct.diffusion import Cancelled  # imports torch, so after these are set
     except Exception as error:
         return _report(error, emit)
     try:
@@ -113,8 +119,8 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
 
     begin("reading")
     device = request.get("device", "cpu")
-    device = best_device() if device == "auto" else device
-    check_device(device)
+    if device != "auto":
+        check_device(device)
     geometry, overwrite = request.get("geometry") or {}, bool(request.get("overwrite", False))
     consistency = consistency_from(request.get("consistency"))
     maps = {name: Path(request[f"{name}_output"]) for name in MAPS if request.get(f"{name}_output")}
@@ -124,7 +130,10 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
     radiographs = [read_radiograph(request[key], geometry=geometry.get(key)) for key in ("ap", "lateral")]
     films = told(radiographs)
     warnings = films.warnings + check_pair(*radiographs) + films.doubts
-    checkpoint = load_checkpoint(request.get("checkpoint"), device=device)
+    checkpoint = load_checkpoint(request.get("checkpoint"), device="cpu" if device == "auto" else device)
+    if device == "auto":
+        device, not_the_fastest = _fastest_with_room(checkpoint)
+        warnings += not_the_fastest
     num_samples = 1 if checkpoint.in_one_pass else request.get("samples", 1)
     level, calibrated = request.get("level", DEFAULT_LEVEL), checkpoint.calibration is not None
     check_maps(maps, num_samples=num_samples, calibrated=calibrated, level=level)
@@ -171,6 +180,23 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
         warnings=warnings,
         provenance=result.provenance,
     )
+
+
+def _fastest_with_room(checkpoint: Checkpoint) -> tuple[str, list[str]]:
+    """(the fastest device that a reconstruction fits on, why it is not the fastest of all); the network is moved there."""
+    from diff2ct.memory import check_memory
+
+    device = best_device()
+    try:
+        check_device(device)
+        checkpoint.network.to(device)
+        check_memory(checkpoint.network, checkpoint.grid.size, 1, device)
+    except (ValueError, MemoryError, RuntimeError) as error:
+        if device == "cpu":
+            raise
+        checkpoint.network.to("cpu")
+        return "cpu", [f"Computed on the CPU, not on {device}: {in_words(error)}"]
+    return device, []
 
 
 def _report(error: Exception, emit: Callable[..., None]) -> int:

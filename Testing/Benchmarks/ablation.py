@@ -85,7 +85,6 @@ def write_plain(cases: Path, folder: Path) -> None:
 
 
 def train_variant(run: Run) -> None:
-    tune_allocator()
     recipe = VARIANTS[run.variant](replace(default().at_spacing(run.spacing_mm), num_steps=run.num_steps))
     train(recipe, run.cases, run.folder)
 

@@ -18,6 +18,7 @@ from typing import Annotated
 import torch
 import typer
 
+from diff2ct.process import tune_allocator
 from diff2ct_training.console import progress_bar
 from diff2ct_training.evaluate_command import EvaluationRequest, check_names, run_evaluation
 from diff2ct_training.parallel import Failed, run_all
@@ -111,6 +112,7 @@ def main(
     paper_steps: Annotated[int, typer.Option(help="Of DDIM, for the 1000 ancestral ones of the paper's model.")] = 25,
     inception: Annotated[Path | None, typer.Option(help="Inception-v3 for FID and KID, see `diff2ct evaluate`.")] = None,
 ) -> None:
+    tune_allocator()
     wanted = method or RECIPES
     check_names("--method", tuple(wanted), RECIPES)
     cases = prepare(output, workers)

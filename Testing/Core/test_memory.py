@@ -80,27 +80,6 @@ def test_too_small_a_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         memory.samples_at_once(load_checkpoint().network, CUBE, 4, "cuda")
 
 
-def test_limit_of_a_control_group(tmp_path: Path) -> None:
-    assert memory._left_in_group(tmp_path) is None
-    for name, text in (("memory.max", "max\n"), ("memory.current", "700\n"), ("memory.stat", "anon 500\ninactive_file 150\n")):
-        (tmp_path / name).write_text(text)
-    assert memory._left_in_group(tmp_path) is None
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert memory._left_in_group(tmp_path) == 450
-
-
-@pytest.mark.parametrize(
-    ("membership", "inside"),
-    [("0::/\n", []), ("0::/slurm/job_7/step_0\n", ["slurm", "job_7", "step_0"]), ("0::/../other\n", []), ("3:cpu:/x\n", [])],
-)
-def test_control_groups_from_the_root_on(membership: str, inside: list[str], tmp_path: Path) -> None:
-    """A container's limit is at the root, a batch system's further inside."""
-    file = tmp_path / "cgroup"
-    assert memory._control_groups(file, tmp_path) == [tmp_path]
-    file.write_text(membership)
-    assert memory._control_groups(file, tmp_path) == [tmp_path.joinpath(*inside[:n]) for n in range(len(inside) + 1)]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
 def test_the_tightest_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups = []
@@ -109,7 +88,7 @@ def test_the_tightest_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         groups[-1].mkdir()
         for file, text in (("memory.max", limit), ("memory.current", "700"), ("memory.stat", "inactive_file 0")):
             (groups[-1] / file).write_text(text)
-    monkeypatch.setattr(memory, "_control_groups", lambda membership, root: groups)
+    monkeypatch.setattr(memory, "control_groups", lambda controller: groups)
     assert memory.free_bytes("cpu") == 2300
 
 

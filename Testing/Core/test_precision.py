@@ -29,6 +29,19 @@ def test_the_faster_dtype_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     precision.fastest_dtype.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [((7, 0), torch.float32), ((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
+def test_a_gpu_that_emulates_bfloat16_computes_in_float32(
+    capability: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    precision.fastest_dtype.cache_clear()
+    assert precision.fastest_dtype("cuda") == dtype
+    precision.fastest_dtype.cache_clear()
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN has one kernel")
 def test_float32_is_asked_for_with_the_kernel_of_the_network_s_large_layers() -> None:
     layer, x = precision._probe(torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,17 @@ import pytest
 import torch
 
 from diff2ct import process
-from diff2ct.process import best_device, check_device, check_torch, has_gpu, in_words, peak_memory_mb, runs_network
+from diff2ct.process import (
+    best_device,
+    check_device,
+    check_torch,
+    has_gpu,
+    in_words,
+    limit_threads,
+    peak_memory_mb,
+    runs_network,
+    usable_processors,
+)
 
 
 def run(code: str) -> str:
@@ -51,6 +62,45 @@ print(full - resident_mb())
 """
     assert float(run(code.format(call=""))) > 350
     assert float(run(code.format(call="assert tune_allocator()"))) < 50
+
+
+@pytest.mark.parametrize(("quotas", "usable"), [([], 4), ([None, 1.5], 2), ([0.2, 3.0], 1), ([16.0], 4)])
+def test_processors_are_those_of_the_affinity_or_of_a_quota(
+    quotas: list[float | None], usable: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {8, 9, 10, 11}, raising=False)
+    monkeypatch.setattr(process, "control_groups", lambda controller: quotas)
+    monkeypatch.setattr(process, "processors_allotted", lambda quota: quota)
+    assert usable_processors() == usable
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "7"})
+    limit_threads()
+    of_itk = {} if usable == 4 else {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(usable)}
+    assert os.environ == {"OMP_NUM_THREADS": "7", **of_itk}, "what the user says counts"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "from diff2ct import worker; worker.main(io.StringIO(json.dumps(bad)), io.StringIO())",
+        "from diff2ct import service; service.main(io.StringIO(), io.StringIO())",
+        "from diff2ct_training import cli; cli._first()",
+    ],
+)
+def test_a_process_sets_the_allocator_once_and_no_more_threads_than_a_quota_feeds(start: str) -> None:
+    code = f"""
+import io, json, os
+bad = dict.fromkeys(("ap", "lateral", "output"), "nowhere")
+os.environ.pop("OMP_NUM_THREADS", None)
+os.sched_getaffinity = lambda process: set(range(64))
+from diff2ct import process
+process.control_groups = lambda controller: [0.5]
+process.processors_allotted = lambda quota: quota
+process.tune_allocator = lambda: print("tuned", end=" ")
+{start}
+import torch
+print(torch.get_num_threads())
+"""
+    assert run(code) == "tuned 1"
 
 
 def test_nothing_happens_on_import() -> None:

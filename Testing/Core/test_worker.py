@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from diff2ct import worker
 from diff2ct.checkpoint import save_checkpoint
@@ -19,6 +20,7 @@ from diff2ct.process import best_device
 from diff2ct.radiograph import write_radiograph
 from diff2ct.translator import save_translator
 from diff2ct.volume_io import read_ct, read_volume
+from pretend_cuda import pretended_gpu
 from tiny import GRID, tiny_body, tiny_calibration, tiny_checkpoint, tiny_radiographs, tiny_translator
 
 
@@ -160,6 +162,19 @@ def test_a_cancel_file_stops_it_without_output(request_values: dict, tmp_path: P
 def test_auto_is_a_device_that_torch_has(request_values: dict) -> None:
     code, events = run({**request_values, "steps": 1, "device": "auto"})
     assert code == 0 and events[-1]["device"] == best_device()
+
+
+def test_auto_takes_the_cpu_where_the_gpu_has_too_little_memory(request_values: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended_gpu(monkeypatch):
+        monkeypatch.setattr(worker, "best_device", lambda: "cuda")
+        assert worker._fastest_with_room(tiny_checkpoint()) == ("cuda", [])
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (10**8, 2 * 10**9))
+        code, events = run({**request_values, "steps": 1, "device": "auto"})
+        assert code == 0 and events[-1]["device"] == "cpu" and events[-1]["provenance"]["Arithmetic"].endswith("on cpu")
+        (why,) = (sentence for sentence in events[-1]["warnings"] if "GB" in sentence)
+        assert why.startswith("Computed on the CPU, not on cuda: Not enough memory") and "0.1 GB are free on cuda" in why
+        code, events = run({**request_values, "device": "cuda", "overwrite": True})
+        assert code == 2 and "0.1 GB are free on cuda" in events[-1]["message"], "who asks for the GPU is told"
 
 
 def test_a_translator_is_used_and_must_be_one(request_values: dict, tmp_path: Path) -> None:

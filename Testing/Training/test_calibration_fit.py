@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diff2ct.uncertainty import LEVELS, Calibration, expected_error, interval, quantile_volume, supported_by_xrays
-from diff2ct_training.calibration_fit import CalibrationFit, conformal_radius, figures_of
+from diff2ct_training.calibration_fit import CalibrationFit, conformal_radius
 
 SIZE = (32, 32, 32)
 BODY = torch.zeros(SIZE, dtype=torch.bool)
@@ -191,18 +191,6 @@ def test_conformal_radius_covers_a_new_case_as_often_as_it_says() -> None:
         assert level - 0.03 < np.mean(hits) < level + 0.08, "19 cases: rank 10, 16, 18 of 20 exactly"
     assert conformal_radius([1.0, -3.0, 2.0], 0.5) == 2.0
     assert conformal_radius([1.0, 2.0, 3.0], 0.9) == np.inf, "three cases cannot speak for nine in ten"
-
-
-def test_figures_count_millilitres() -> None:
-    hu = torch.where(BODY, 40.0, -1000.0)
-    hu[10:14, 10:14, 10:14] = 3000.0
-    hu[:, :2, :2] = 400.0  # a table
-    found = figures_of(hu, 0.008)
-    assert found["metal_ml"] == found["bone_ml"] == pytest.approx(64 * 0.008)
-    assert found["body_ml"] == pytest.approx(32 * 24 * 24 * 0.008)
-    assert found["body_mean_hu"] == pytest.approx((40 * (32 * 24 * 24 - 64) + 3000 * 64) / (32 * 24 * 24), rel=1e-4)
-    hu[20:24, 10:14, 10:16] = -800.0
-    assert found["gas_ml"] == 0.0 and figures_of(hu, 0.008)["gas_ml"] == pytest.approx(96 * 0.008)
 
 
 def test_bounds_exist_where_cases_suffice(calibration: Calibration) -> None:

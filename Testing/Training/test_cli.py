@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,8 @@ def test_json_is_the_only_thing_on_stdout(call, files: Path, tmp_path: Path) -> 
         "metrics",
         "reprojection",
         "reprojection_before",
+        "figures",
+        "calibration_limits",
         "warnings",
         "notes",
         "assumed",
@@ -94,6 +97,7 @@ def test_json_is_the_only_thing_on_stdout(call, files: Path, tmp_path: Path) -> 
     assert report["metrics"]["mae_hu_metal"] is None  # the truth has no metal, and NaN is no JSON
     assert len(report["reprojection"]) == 2
     assert (tmp_path / "out.png").stat().st_size > 10_000
+    assert report["figures"] == {}, "this checkpoint is not calibrated"
 
 
 def test_volume_is_hu_around_the_isocenter_and_says_what_it_is(call, small_grid: VolumeGrid, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -139,6 +143,25 @@ def test_maps_of_a_calibration_that_may_not_hold_come_with_the_reason(call, cali
     assert result.exit_code == 0
     assert "error, support: may not hold, the calibration is of 2 samples, this run had 3" in result.stderr
     assert "this run had 3" in sitk.ReadImage(str(tmp_path / "error.nrrd")).GetMetaData("CalibrationLimits")
+
+
+def test_figures_of_the_patient_come_with_their_intervals_and_why_these_may_not_hold(
+    call, tiny_checkpoint: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    calibration = replace(tiny_calibration(), bounds={"body_ml": {"0.8": 1e5, "0.9": 2e5}})
+    path = tmp_path / "bounds.safetensors"
+    store_calibration(calibration, load_checkpoint(tiny_checkpoint).sha256, tiny_checkpoint, path)
+    options = ("--checkpoint", path, "--no-consistency", "--samples", 3, "--overwrite")
+    text = call(*options).stdout
+    (of_patient,) = [line for line in text.splitlines() if line.startswith("of the patient  ")]
+    assert "body in the cube: " in of_patient and "ml, 80 % interval 0 to " in of_patient and "90 % interval 0 to" in of_patient
+    assert "its intervals   may not hold, the calibration is of 2 samples, this run had 3" in text
+
+    report = json.loads(call(*options, "--json").stdout)
+    figure = report["figures"]["body_ml"]
+    assert figure["intervals"]["0.8"] == [0.0, figure["value"] + 1e5] and figure["text"] in of_patient
+    assert report["calibration_limits"] == ["the calibration is of 2 samples, this run had 3"]
+    assert figure["text"] in sitk.ReadImage(str(tmp_path / "out.nrrd")).GetMetaData("Figures")
 
 
 def test_consistency_is_told_how(call, calibrated: Path) -> None:  # type: ignore[no-untyped-def]

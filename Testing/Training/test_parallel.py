@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from diff2ct import process
 from diff2ct_training import parallel
 from diff2ct_training.parallel import Failed, run_all
 
@@ -54,7 +55,7 @@ def test_threads_are_those_of_the_processors_allowed_here(
 ) -> None:
     """A batch system gives a job some of the machine's processors."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {8, 9, 10, 11}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(process, "control_groups", lambda controller: [])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if wanted is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", wanted)

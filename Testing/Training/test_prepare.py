@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from diff2ct.phantom import LABELS, make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct.volume_io import inside_grid, write_volume
+from diff2ct.volume_io import inside_grid, to_sitk, write_volume
 from diff2ct_training import case_origin, cli
 from diff2ct_training.acquisitions import Acquisition, acquire_views, acquisition_files, write_acquisition
 from diff2ct_training.cases import UNSCANNED, Case, filled, labels_file, list_cases, read_case, read_labels, write_case
@@ -212,6 +213,25 @@ def test_a_case_of_a_metaimage_that_an_earlier_version_prepared_is_the_same(tmp_
     described["record"] |= {"source_sha256": sha256_of(source / "scan.mhd"), "source_stamp": "of other files"}
     (cases / "ct_scan_000.json").write_text(json.dumps(described))
     assert prepared(cases, source).cases == ["ct_scan_000"]
+
+
+def test_voxels_of_label_maps_count_where_they_lie_beside_their_header(tmp_path: Path) -> None:
+    source, cases = ct_folder(tmp_path / "in", "scan.nii.gz"), tmp_path / "cases"
+    labels = np.zeros(trunk().grid.size, np.int16)
+    labels[8:12, 18:22, 16:20] = LABELS["L3"]
+    sitk.WriteImage(sitk.Cast(to_sitk(CtVolume(labels, trunk().grid)), sitk.sitkUInt8), str(source / "scan_seg.mhd"))
+    prepared(cases, source)
+    raw = (source / "scan_seg.raw").read_bytes()
+    (source / "scan_seg.raw").write_bytes(raw.replace(bytes([LABELS["L3"]]), bytes([LABELS["L4"]])))
+    with pytest.raises(ValueError, match="with other label maps"):
+        prepared(cases, source)
+
+    (source / "scan_seg.raw").write_bytes(raw)
+    described = json.loads((cases / "ct_scan_000.json").read_text())
+    header = f"{sha256_of(source / 'scan_seg.mhd')}  totalsegmentator\n"
+    described["record"] |= {"label_maps_sha256": hashlib.sha256(header.encode()).hexdigest(), "source_stamp": "of other files"}
+    (cases / "ct_scan_000.json").write_text(json.dumps(described))
+    assert prepared(cases, source).cases == ["ct_scan_000"], "an earlier version took the header alone"
 
 
 def test_another_scan_of_the_same_name_does_not_pass_for_it(tmp_path: Path) -> None:

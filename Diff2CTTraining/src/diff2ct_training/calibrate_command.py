@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from diff2ct.checkpoint import EMBEDDED, load_checkpoint, store_calibration
-from diff2ct.process import check_device, tune_allocator
+from diff2ct.process import check_device
 from diff2ct.reconstruct import reconstruct
 from diff2ct.uncertainty import LEVELS, Calibration
 from diff2ct.volume import VolumeGrid
@@ -58,7 +58,6 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
     check_output(request.output, (".safetensors",), overwrite=request.overwrite)
     if request.num_samples < 2:
         raise ValueError(f"--samples: got {request.num_samples}, accepted is 2 or more: one sample has no spread")
-    tune_allocator()
     check_device(request.device)
     checkpoint = load_checkpoint(source, device=request.device)
     if checkpoint.in_one_pass:
@@ -94,11 +93,10 @@ def run_calibration(request: CalibrationRequest, on_progress: Callable[[int, int
             seed=request.seed,
             device=request.device,
         )
-        voxel_ml = float(np.prod(case.grid.spacing_mm)) / 1000
         samples, truth, inside = (torch.from_numpy(a) for a in (result.samples_hu, case.truth.hu, case.mask))
         used.append(planned)
         kinds.append("phantoms" if _is_phantom(planned) else "CTs")
-        fit.add(samples, truth, inside, voxel_ml, weight=1.0 if _is_phantom(planned) else weight_of_ct)
+        fit.add(samples, truth, inside, case.grid.voxel_ml, weight=1.0 if _is_phantom(planned) else weight_of_ct)
         on_progress(done, len(cases), planned.name)
 
     num_prepared = kinds.count("phantoms") - len(seeds)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diff2ct.metrics import BONE_DICE_HU, METAL_HU, SKIN_HU, body_mask
+from diff2ct.metrics import body_mask
+from diff2ct.patient_figures import figures_of
 from diff2ct.smooth import smooth_volume
 from diff2ct.uncertainty import LEVELS, PRIOR_CELLS, PROBABILITIES, SD_SMOOTHING_VOXELS, Calibration, error_at
 from diff2ct.units import HU_WINDOW
@@ -22,19 +23,6 @@ HU_KNOTS = (-1000.0, -800.0, -500.0, -250.0, -120.0, -40.0, 20.0, 70.0, 150.0, 3
 SD_KNOTS = (0.0, 8.0, 15.0, 22.0, 30.0, 45.0, 70.0, 110.0, 200.0)
 _EMPTY_BIN = 500.0  # voxels: a bin with fewer takes most of its error from all bins of the same HU
 _VOXELS_PER_CASE = 150_000
-
-
-def figures_of(hu: Tensor, voxel_ml: float) -> dict[str, float]:
-    """What one may want to read off a volume: amounts of bone, metal and body [ml], mean of the body and of its bone [HU]."""
-    body = body_mask(hu)
-    bone = (hu > BONE_DICE_HU) & body
-    return {
-        "body_ml": float(body.sum()) * voxel_ml,
-        "bone_ml": float(bone.sum()) * voxel_ml,
-        "metal_ml": float((hu > METAL_HU).sum()) * voxel_ml,
-        "gas_ml": float((body & (hu < SKIN_HU)).sum()) * voxel_ml,
-        "body_mean_hu": float(hu[body].mean()),
-    }
 
 
 def conformal_radius(errors: Sequence[float], level: float) -> float:

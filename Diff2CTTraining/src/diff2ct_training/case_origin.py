@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from diff2ct.metaimage import files_of
 from diff2ct_training.acquisitions import acquisition_files
 from diff2ct_training.cases import describe_case, remove_case
 from diff2ct_training.checksums import sha256_of, sha256_of_files
@@ -26,7 +27,8 @@ class Source:
     def stamp(self) -> str:
         """Changes with path, size and time of any file and with what the labels mean: files of the same stamp are not read."""
         meaning = [f"{label.path.name}\0{label.scheme}\0{label.structure}" for label in self.labels]
-        facts = [(file, file.stat()) for file in (*self.files, *(label.path for label in self.labels))]
+        of_labels = [file for label in self.labels for file in files_of(label.path)]
+        facts = [(file, file.stat()) for file in (*self.files, *of_labels)]
         lines = [f"{file.resolve()}\0{there.st_size}\0{there.st_mtime_ns}" for file, there in facts]
         return hashlib.sha256("\n".join(sorted(lines + meaning)).encode()).hexdigest()[:16]
 
@@ -42,7 +44,15 @@ class Source:
     @cached_property
     def labels_sha256(self) -> str:
         """Of all label maps and what they mean; empty without any."""
-        lines = sorted(f"{sha256_of(label.path)}  {label.scheme or label.structure}\n" for label in self.labels)
+        return self._sha256_of_labels(lambda map_file: sha256_of_files(files_of(map_file)))
+
+    @cached_property
+    def label_headers_sha256(self) -> str:
+        """What earlier versions took for it: the header alone of a MetaImage."""
+        return self._sha256_of_labels(sha256_of)
+
+    def _sha256_of_labels(self, digest: Callable[[Path], str]) -> str:
+        lines = sorted(f"{digest(label.path)}  {label.scheme or label.structure}\n" for label in self.labels)
         return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else ""
 
     def record(self) -> dict[str, str]:
@@ -99,7 +109,8 @@ def _difference(there: Mapping[str, Any], wanted: WantedCase) -> str:
     if known != source.sha256 and known != source.header_sha256:  # the other files are not read twice
         return f"from another scan of that name, {there['source']}"
     if "label_maps_sha256" in record:
-        relabelled = record["label_maps_sha256"] != source.labels_sha256
+        known = record["label_maps_sha256"]
+        relabelled = known != source.labels_sha256 and known != source.label_headers_sha256
     else:
         relabelled = not record.get("variant") and bool(source.labels) != ("labels_sha256" in record)
     return "with other label maps, or other meanings of their numbers" if relabelled else ""

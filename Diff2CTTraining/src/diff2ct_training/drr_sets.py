@@ -22,7 +22,6 @@ import torch
 
 from diff2ct.atomic import replacing_file
 from diff2ct.geometry import Beam
-from diff2ct.process import tune_allocator
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.reconstruct import grid_around_isocenter
@@ -113,7 +112,6 @@ def render_set(
 
     on_progress: as `console.Progress`. Returns a line that says what there is, and what could not be rendered and why.
     """
-    tune_allocator()
     sources, rejected = find_sources(source, split)
     tasks = []
     for one in sources:

@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from diff2ct.process import in_words, tune_allocator
+from diff2ct.process import in_words, tune_allocator, usable_processors
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -61,9 +61,8 @@ def run_all(
 
 
 def usable_threads(processes: int = 1) -> int:
-    """For each of so many processes its share of the processors that this one may use, fewer if OMP_NUM_THREADS says so."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = max(1, allowed // processes)
+    """For each of so many processes its share of the `usable_processors`, fewer if OMP_NUM_THREADS says so."""
+    share = max(1, usable_processors() // processes)
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return min(share, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else share
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diff2ct.process import tune_allocator
 from diff2ct_training.cases import describe_case, list_cases
 from diff2ct_training.cyclegan import CycleGanRecipe
 from diff2ct_training.film_style import FilmStyle
@@ -57,7 +56,6 @@ class Outcome:
 def run_preparation(request: PrepareRequest, on_progress: Callable[..., None]) -> Outcome:
     """Prepare what is asked for, then render X-rays of all that is there. on_progress: as `console.Progress`. ValueError if
     nothing could be prepared."""
-    tune_allocator()
     split, recipe = SplitRule.parse(request.split), recipe_named(request.recipe)
     if request.num_xrays and not isinstance(recipe, VolumeRecipe | CycleGanRecipe):
         raise ValueError(f"--recipe: {request.recipe!r} has no X-rays to render")

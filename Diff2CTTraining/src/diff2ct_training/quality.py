@@ -63,7 +63,7 @@ def measure(scan: CtVolume, whole: CtVolume, body: BodyOutline, contrast_agent: 
         "hu_p99": round(float(high), 1),
         "hu_max": round(highest, 1),
         "clipped_voxels": clipped if clipped >= _CLIP_VOXELS else 0,
-        "metal_ml": round(float((hu > METAL_HU).sum()) * float(np.prod(grid.spacing_mm)) / 1e3, 2),
+        "metal_ml": round(float((hu > METAL_HU).sum()) * grid.voxel_ml, 2),
         "cut_sides": ", ".join(_cut_sides(whole, body)),
         "height_share_of_cube": round(height / CUBE_MM, 2),
         "table_ml": round(body.table_ml, 1),

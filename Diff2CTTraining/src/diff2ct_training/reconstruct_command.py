@@ -13,7 +13,7 @@ from diff2ct.checkpoint import load_checkpoint
 from diff2ct.compare import compare_volumes
 from diff2ct.consistency import Consistency
 from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
-from diff2ct.process import check_device, peak_memory_mb, tune_allocator
+from diff2ct.process import check_device, peak_memory_mb
 from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_pair import check_pair
 from diff2ct.reconstruct import reconstruct
@@ -78,13 +78,13 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     """Read, reconstruct, compare, write; nothing is written before the reconstruction is there.
 
     Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None without truth), reprojection (per view),
-    reprojection_before (None without data consistency), warnings, notes (what is assumed without harm to the result), assumed
-    (per view, by its name: the facts that nobody measured, with their values), provenance.
+    reprojection_before (None without data consistency), figures (of the patient, by name: value and intervals by level; none
+    without calibration), calibration_limits (why these may not hold), warnings, notes (what is assumed without harm to the
+    result), assumed (per view, by its name: the facts that nobody measured, with their values), provenance.
     """
     _check_outputs(request)
     # what can be told without the checkpoint
     check_maps(request.maps, num_samples=request.num_samples, calibrated=True, level=request.level)
-    tune_allocator()
     check_device(request.device)
     with warnings.catch_warnings(record=True) as python_warnings:
         warnings.simplefilter("always", UserWarning)
@@ -136,6 +136,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         "metrics": metrics,
         "reprojection": [_finite(view) for view in result.reprojection],
         "reprojection_before": before and [_finite(view) for view in before],
+        "figures": {f.name: {"value": f.value, "intervals": f.intervals, "text": str(f)} for f in result.figures},
+        "calibration_limits": list(result.calibration_limits),
         "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
         "notes": films.notes,
         "assumed": {name: assumed_values(r) for name, r in zip(NAMES_OF_VIEWS, radiographs, strict=True)},
@@ -186,6 +188,8 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
             lines.append(f"re-projection   {when}{name}: {values}")
     for name, label, unit in SHOWN_METRICS if report["metrics"] else ():
         lines.append(f"{label:<34}{_shown(report['metrics'][name], unit)}")
+    lines += [f"of the patient  {figure['text']}" for figure in report["figures"].values()]
+    lines += [f"its intervals   may not hold, {sentence}" for sentence in report["calibration_limits"] if report["figures"]]
     return [*lines, report["provenance"]["Notice"]]
 
 

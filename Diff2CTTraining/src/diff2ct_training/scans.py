@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diff2ct.image_file import suffix_of
-from diff2ct.metaimage import meta_header
+from diff2ct.metaimage import files_of
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import VOLUME_SUFFIXES, read_ct
 from diff2ct_training.labels import CTPELVIC1K, CTSPINE1K, NUMBERS, TOTALSEGMENTATOR, VERSE, LabelFile
@@ -216,31 +216,12 @@ def _volume_scans(
                 name=slug(key),
                 patient=patient,
                 dataset=layout.name,
-                files=_files_of(file),
+                files=files_of(file),
                 labels=tuple(labels.get(key, ())),
                 official_split=official.get(patient, official.get(file.name, _verse_split(path))),
             )
         )
     return scans, rejected
-
-
-def _files_of(volume: Path) -> tuple[Path, ...]:
-    """A file, and those beside it with its voxels, which the header of a MetaImage names: one, a list, or all of a pattern."""
-    if suffix_of(volume) != ".mhd":
-        return (volume,)
-    try:
-        fields, length = meta_header(volume)
-        named = fields.get("elementdatafile", "")
-        if named.startswith("LIST"):
-            lines = volume.read_bytes()[length:].decode("latin-1").splitlines()
-            files = [volume.parent / line.strip() for line in lines]
-        elif "%" in named:
-            files = sorted(volume.parent.glob(re.sub(r"%\d*d", "*", named.split()[0])))
-        else:
-            files = [volume.parent / named]
-        return (volume, *(file for file in files if file.is_file()))
-    except (OSError, ValueError, NotImplementedError):  # who reads it will say what is wrong
-        return (volume,)
 
 
 def _label_file(layout: Layout, file: Path, match: re.Match[str], label_scheme: str | None) -> LabelFile | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diff2ct.process import best_device, check_device, has_gpu, tune_allocator
+from diff2ct.process import best_device, check_device, has_gpu
 from diff2ct_training.one_writer import one_writer
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class TrainingRequest:
 
 def run_training(request: TrainingRequest, on_step: Callable[[int, int, float], None] | None = None) -> Path:
     """Train, or go on with the run that `output` holds; returns `output`."""
-    tune_allocator()
     request = replace(request, accelerator=usable(request.accelerator))
     from diff2ct_training.distillation import DistillationRecipe, taught_by
     from diff2ct_training.loop import train

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
 from diff2ct.image_file import suffix_of
-from diff2ct.process import check_device, tune_allocator
+from diff2ct.process import check_device
 from diff2ct.radiograph import Radiograph, read_radiograph, write_radiograph
 from diff2ct.told import told
 from diff2ct.translator import load_translator, translate
@@ -50,7 +50,6 @@ def translate_files(request: TranslationRequest, on_xray: Callable[[], None] | N
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"xrays: {names.count(name)} files would be written as {name}; translate them one by one")
-    tune_allocator()
     check_device(request.device)
     translator = load_translator(request.checkpoint, device=request.device)
     folder = output_folder(request.output, names, overwrite=request.overwrite)

@@ -261,7 +261,7 @@ def describe_grid(grid: VolumeGrid) -> str:
 
 
 def fingerprint(path: Path, files: Sequence[Path] = ()) -> str:
-    """First 16 hex digits of the SHA-256 of a file, of a MetaImage with its voxels, or of all files in a folder with their names.
+    """First 16 hex digits of the SHA-256 of a file (a MetaImage: with its voxels) or of all files in a folder with names.
     files: these alone, in the folder or beside the file."""
     files = files or (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else files_of(path))
     digest = hashlib.sha256()

@@ -20,7 +20,7 @@ from diff2ct.condition import (
 )
 from diff2ct.geometry import Beam, ConeBeam, FanBeam, ParallelBeam, View, as_kind
 from diff2ct.projector import project
-from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, look_up
+from diff2ct.views import PLANE_PIXELS, PLANE_SPACING_MM, RectifiedViews, look_up, plane_to_lps
 from diff2ct.volume import VolumeGrid
 
 GRID = VolumeGrid.centered((8, 10, 12), 5.0)
@@ -246,3 +246,85 @@ def test_planes_are_dark_where_nothing_is_seen_and_need_a_cube() -> None:
     assert planes[0, 0, 0, 0] == -1 and planes[0, 0, 16, 16] > -1
     with pytest.raises(ValueError, match="cube"):
         facing_planes([image], [everywhere(image)], [beam], GRID)
+
+
+def test_the_middle_of_the_plane_is_the_isocentre_and_its_pixels_know_where_they_are() -> None:
+    beam = ConeBeam(primary_angle_deg=80, isocenter_lps=(5, -6, 7), **CONE)
+    middle = (PLANE_PIXELS - 1) / 2
+    np.testing.assert_allclose(plane_to_lps(beam) @ [middle, middle, 1], [5, -6, 7, 1])
+    image = torch.rand(CONE["detector_size"])
+    across, down = rectified_views([image], [everywhere(image)], [beam], GRID).images[0, 4:]
+    centers = torch.linspace(-1 + 1 / PLANE_PIXELS, 1 - 1 / PLANE_PIXELS, PLANE_PIXELS)  # -1 and 1 are the plane's borders
+    torch.testing.assert_close(across, centers.expand_as(across))
+    torch.testing.assert_close(down, centers[:, None].expand_as(down))
+
+
+def test_detail_at_the_detector_is_taken_at_its_size_in_the_patient() -> None:
+    """4 mm pixels magnified 1.25 times are 3.2 mm at the isocentre."""
+    beam, image = ConeBeam.from_view(View.AP, **CONE), torch.rand(CONE["detector_size"])
+    condition = geometric_condition([image], [everywhere(image)], [beam], GRID)
+    torch.testing.assert_close(condition[:3], lift(image_and_bands(image, everywhere(image), 3.2), beam, GRID))
+
+
+def test_detail_ends_at_the_collimator_as_at_the_detectors_edge() -> None:
+    image, valid = torch.rand(60, 50), torch.zeros(60, 50, dtype=torch.bool)
+    valid[8:40, 5:45] = True
+    cut = image[8:40, 5:45]
+    for band, of_cut in zip(image_and_bands(image, valid, 3.0), image_and_bands(cut, everywhere(cut), 3.0), strict=True):
+        torch.testing.assert_close(band[8:40, 5:45], of_cut, rtol=1e-3, atol=1e-3)
+        assert not band[~valid].any()
+
+
+@pytest.mark.parametrize("condition", ["views", "geometric", "added", "planes"])
+def test_what_is_not_valid_does_not_matter(condition: str) -> None:
+    beam, cube = ConeBeam.from_view(View.AP, roll_deg=3, **CONE), VolumeGrid.centered(12, 8.0)
+    image, chance = torch.rand(2, *CONE["detector_size"], generator=torch.Generator().manual_seed(6))
+    valid = chance > 0.1
+    seen, other = (CONDITIONS[condition]([x], [valid], [beam], cube) for x in (image, torch.where(valid, image, 1e4)))
+    if isinstance(seen, RectifiedViews):
+        seen, other = seen.images, other.images
+    torch.testing.assert_close(seen, other)
+
+
+def test_scale_to_unit_goes_by_what_is_valid() -> None:
+    image = torch.tensor([[-50.0, 2.0, 4.0], [6.0, 3.0, 900.0]])
+    valid = (image > 0) & (image < 900)
+    assert scale_to_unit(image, valid).tolist() == [[-1.0, -1.0, 0.0], [1.0, -0.5, -1.0]]
+
+
+def test_the_papers_condition_does_not_diverge_though_the_beam_does() -> None:
+    beam, image = ConeBeam.from_view(View.AP, **CONE), torch.rand(CONE["detector_size"])
+    condition = added_condition([image], [everywhere(image)], [beam], GRID)[0]
+    torch.testing.assert_close(condition, condition[:, :1].expand_as(condition), rtol=1e-4, atol=1e-4)
+    in_plane = replace(GRID, size=(8, 1, 12), origin_lps=(GRID.origin_lps[0], 0.0, GRID.origin_lps[2]))
+    seen = lift([scale_to_unit(image, everywhere(image))], beam, in_plane)[0]
+    torch.testing.assert_close(condition[:, :1], seen, rtol=1e-4, atol=1e-4)
+
+
+def test_depth_and_planes_start_at_the_isocentre_wherever_the_cube_is() -> None:
+    cube, image = VolumeGrid.centered(12, 8.0), torch.rand(CONE["detector_size"])
+    beam = ConeBeam.from_view(View.AP, isocenter_lps=(0.0, -30.0, 0.0), **CONE)
+    depth = geometric_condition([image], [everywhere(image)], [beam], cube)[4]
+    y = cube.origin_lps[1] + 8.0 * torch.arange(12.0)
+    torch.testing.assert_close(depth, ((y + 30.0) / 128.0)[:, None].expand_as(depth))
+    cone, parallel = (facing_planes([image], [everywhere(image)], [b], cube) for b in (beam, as_kind(beam, "parallel")))
+    torch.testing.assert_close(cone, parallel, rtol=1e-4, atol=1e-4)
+
+
+def test_a_voxel_whose_ray_meets_the_collimators_edge_is_not_seen() -> None:
+    """The first row that is valid lies at -5 mm. Slice 2 lies at -7.5 mm; slice 3, at -2.5 mm, is hidden by a quarter."""
+    beam = ParallelBeam.from_view(View.AP, detector_spacing_mm=(10.0, 10.0), detector_size=(40, 40))
+    image, valid = torch.rand(40, 40), torch.ones(40, 40, dtype=torch.bool)
+    valid[:20] = False
+    seen = geometric_condition([image], [valid], [beam], GRID)[3]
+    assert seen[:3].all() and not seen[3:].any()
+
+
+def test_a_block_of_voxels_looks_up_from_its_middle() -> None:
+    """On a ramp that is the mean of what its voxels look up."""
+    beam = ParallelBeam.from_view(View.LL, detector_spacing_mm=(3.0, 3.0), detector_size=(40, 40))
+    ramp = (torch.arange(40.0)[:, None] + 0.3 * torch.arange(40.0))[None, None]
+    matrix = torch.from_numpy(beam.lps_to_pixel @ GRID.ijk_to_lps).float()[None]
+    voxels = look_up(ramp, matrix, GRID.size, frame=beam.detector_size)
+    blocks = look_up(ramp, matrix, (4, 5, 6), frame=beam.detector_size, stride=2)
+    torch.testing.assert_close(blocks, torch.nn.functional.avg_pool3d(voxels, 2))

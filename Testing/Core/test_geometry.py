@@ -200,3 +200,15 @@ def test_angle_between_views() -> None:
     assert angle_between_deg(ap, lateral) == pytest.approx(90)
     assert angle_between_deg(ap, ConeBeam.from_view(View.PA, **CONE)) == pytest.approx(0)
     assert angle_between_deg(ap, ConeBeam(primary_angle_deg=100, **CONE)) == pytest.approx(80)
+
+
+def test_a_beam_and_itself_are_no_degrees_apart() -> None:
+    for angle in range(0, 360, 5):
+        oblique = ConeBeam(primary_angle_deg=angle, secondary_angle_deg=11, **CONE)  # some squares of these add up to 1 + 2e-16
+        assert angle_between_deg(oblique, oblique) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_field_that_is_given_counts_more_than_the_views_own() -> None:
+    oblique = ConeBeam.from_view(View.AP, primary_angle_deg=170, mirrored=False, **CONE)
+    assert (oblique.primary_angle_deg, oblique.mirrored) == (170, False)
+    assert beam_from_dict({"view": "AP", "primary_angle_deg": 170, "mirrored": False, **CONE}) == oblique

@@ -17,6 +17,7 @@ from diff2ct.metrics import (
     Window,
     _components,
     body_mask,
+    cosine,
     dice,
     evaluate_volume,
     hu_errors,
@@ -409,3 +410,51 @@ def test_an_empty_reprojection_has_all_the_contrast_as_error():
     assert reprojection_error(measured, measured, torch.zeros_like(valid))[0].isnan().all()
     with pytest.raises(ValueError, match="three equal shapes"):
         reprojection_error(measured, measured[:1], valid)
+
+
+def test_cosine_is_of_the_angle_to_zero_not_to_the_mean():
+    a, b = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    assert cosine(a, b) == pytest.approx(math.sqrt(0.5))
+    assert cosine(a, 7 * a) == pytest.approx(1.0)
+    assert cosine(a, 1 - a) == 0
+
+
+@pytest.mark.parametrize(("ssim", "taps"), [(ssim_3d, 11), (ssim_3d_uniform, 7)])
+def test_ssim_of_a_mask_averages_the_windows_centred_in_it(ssim, taps):
+    prediction, truth = smooth_pair((taps + 2, taps, taps))  # three windows
+    mask = torch.rand(truth.shape, generator=torch.Generator().manual_seed(4)) > 0.3
+    middle = taps // 2
+    mask[middle : middle + 3, middle, middle] = torch.tensor([True, False, True])
+    windows = [ssim(*(v[k : k + taps] for v in (prediction, truth, mask))) for k in (0, 2)]
+    assert float(ssim(prediction, truth, mask)) == pytest.approx(float(torch.stack(windows).mean()), abs=1e-6)
+
+
+def test_ssim_2d_of_a_mask_is_the_mean_of_slice_means_of_windows_that_see_covered_voxels():
+    prediction, truth = smooth_pair((8, 9, 10))
+    mask = torch.rand(truth.shape, generator=torch.Generator().manual_seed(5)) > 0.4
+    mask[2] = False
+    planes = []
+    for axis in range(3):
+        p, t, m = (v.movedim(axis, 0).double().numpy() for v in (prediction, truth, mask))
+        slices = []
+        for p_slice, t_slice, m_slice in zip(p, t, m.astype(bool), strict=True):
+            height, width = m_slice.shape
+            corners = [(r, c) for r in range(height - 6) for c in range(width - 6) if m_slice[r + 3, c + 3]]
+            scores = []
+            for r, c in corners:
+                window = np.s_[r : r + 7, c : c + 7]
+                a, b = p_slice[window][m_slice[window]], t_slice[window][m_slice[window]]
+                (aa, ab), (_, bb) = np.cov(a, b)  # N - 1 of the N voxels that are covered
+                means = (2 * a.mean() * b.mean() + 1e-4) / (a.mean() ** 2 + b.mean() ** 2 + 1e-4)
+                scores.append(means * (2 * ab + 9e-4) / (aa + bb + 9e-4))
+            slices += [np.mean(scores)] if scores else []
+        planes.append(np.mean(slices))
+    assert float(ssim_2d(prediction, truth, mask)) == pytest.approx(float(np.mean(planes)), abs=1e-5)
+
+
+def test_the_edge_of_metal_ends_where_the_mask_does():
+    truth = body_phantom()
+    mask = torch.ones_like(truth, dtype=torch.bool)
+    mask[12:] = False  # the screw's last slice is 11
+    metal = region_masks(truth, mask)["metal"]
+    assert not metal[12:].any() and int(metal.sum()) == 3 * 3 * 4

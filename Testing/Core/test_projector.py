@@ -4,7 +4,7 @@ import torch
 
 import phantoms
 from diff2ct.geometry import Beam, ConeBeam, FanBeam, ParallelBeam, View
-from diff2ct.projector import backproject, project
+from diff2ct.projector import _cached_plan, backproject, project
 from diff2ct.volume import VolumeGrid
 
 CONE = {
@@ -184,3 +184,71 @@ def test_bad_input_is_refused_by_name() -> None:
         project(torch.zeros(GRID.size), GRID, ConeBeam.from_view(View.AP, **{**CONE, "source_to_isocenter_mm": 50.0}))
     with pytest.raises(ValueError, match="pose"):
         project(torch.zeros(GRID.size), GRID, BEAMS["cone AP"], pose=torch.eye(3))
+
+
+@pytest.mark.parametrize("name", ["cone AP", "cone oblique"])
+def test_gradient_to_the_image_is_the_projection(name: str) -> None:
+    y = torch.rand(BEAMS[name].detector_size, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(GRID.size, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((backproject(y, GRID, BEAMS[name]) * weight).sum(), y)
+    torch.testing.assert_close(gradient, project(weight, GRID, BEAMS[name]))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_turning_the_patient_equals_turning_the_grid(axis: int) -> None:
+    """A quarter turn and a little more: other index planes than before then face the beam."""
+    degrees = [97.0 if n == axis else 0.0 for n in range(3)]
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = phantoms.rotation_from_angles(*degrees), (4, -3, 6)
+    matrix = pose @ GRID.ijk_to_lps
+    direction = matrix[:3, :3] / GRID.spacing_mm
+    turned = VolumeGrid(GRID.size, GRID.spacing_mm, tuple(matrix[:3, 3]), tuple(map(tuple, direction)))
+    volume = torch.rand(GRID.size, dtype=torch.float64)
+    for name in ("cone AP", "fan RL", "parallel oblique"):
+        image = project(volume, GRID, BEAMS[name], pose=torch.from_numpy(pose))
+        torch.testing.assert_close(image, project(volume, turned, BEAMS[name]), rtol=1e-6, atol=1e-6)
+
+
+def test_thick_slices_do_not_draw_the_planes_to_themselves() -> None:
+    """The beam rises by 15 degrees: it crosses columns every 2.5 mm and slices of 20 mm every 77 mm only."""
+    beam = ConeBeam.from_view(View.PA, secondary_angle_deg=15, **CONE)
+    grid = VolumeGrid((10, 70, 70), (2.5, 2.5, 20.0), (-86.25, -86.25, -90.0))
+    ball = [phantoms.sphere((0, 0, 0), 60, 0.02)]
+    expected, got = exact(ball, beam), project(torch.from_numpy(phantoms.voxelise(ball, grid, 2)), grid, beam).numpy()
+    assert np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2)) < 0.1
+
+
+@pytest.mark.parametrize("view", list(View))
+def test_a_beam_along_the_axes_takes_the_fast_path(view: View) -> None:
+    """The volume lies beside the axis of the beam, where a column of pixels is not a column of the detector's middle."""
+    beside = VolumeGrid((8, 9, 10), (5.0, 6.0, 5.5), (40.0, 50.0, 60.0))
+    for kind, values in ((ConeBeam, CONE), (FanBeam, CONE), (ParallelBeam, PARALLEL)):
+        plan = _cached_plan(beside, kind.from_view(view, **values), None, True, torch.float32, torch.device("cpu"))
+        assert plan.separable, kind.KIND
+
+
+def test_the_volume_begins_where_its_outermost_voxels_do() -> None:
+    grid = VolumeGrid.centered(16, 10.0)  # to 80 mm, the last centres are at 75 mm
+    outside, inside = (ConeBeam.from_view(View.AP, **{**CONE, "source_to_isocenter_mm": mm}) for mm in (81.0, 79.0))
+    project(torch.zeros(grid.size), grid, outside)
+    with pytest.raises(ValueError, match="1 mm behind the source"):
+        project(torch.zeros(grid.size), grid, inside)
+
+
+def test_a_detector_that_is_hardly_turned_is_not_taken_for_a_straight_one() -> None:
+    beam = ConeBeam.from_view(View.AP, roll_deg=0.2, **CONE)  # a tenth of a voxel from the first row to the last
+    x = torch.rand(GRID.size, dtype=torch.float64)
+    torch.testing.assert_close(project(x, GRID, beam), project(x, GRID, beam, separable=False))
+
+
+def test_gradient_to_a_turn_knows_that_the_way_through_a_slab_becomes_longer() -> None:
+    """36 mm at right angles, 36 mm / cos(angle) aslant."""
+    grid = VolumeGrid.centered((40, 9, 40), 4.0)
+    beam = ParallelBeam.from_view(View.AP, detector_spacing_mm=(4, 4), detector_size=(3, 3))
+    angle = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[0, 0], pose[0, 1], pose[1, 0], pose[1, 1] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
+    middle = project(torch.ones(grid.size, dtype=torch.float64), grid, beam, pose=pose)[1, 1]
+    (gradient,) = torch.autograd.grad(middle, angle)
+    assert middle.item() == pytest.approx(36 / np.cos(0.2))
+    assert float(gradient) == pytest.approx(36 * np.sin(0.2) / np.cos(0.2) ** 2)

@@ -269,3 +269,66 @@ def test_bad_images_are_refused_by_name():
         acquire(torch.zeros(4, 4), PIXEL_MM, IDEAL, generator())
     with pytest.raises(ValueError, match="pixel_mm"):
         acquire(torch.zeros(1, 4, 4), 0.0, IDEAL, generator())
+
+
+# Lengths, borders and limits --------------------------------------------------------------------------------------------
+
+
+def test_scatter_spreads_by_its_sigma_in_mm():
+    line_integral = torch.zeros(1, 20, 81)
+    line_integral[..., 40] = 2.0
+    model = DetectorModel(scatter_fraction=0.5, scatter_sigma_mm=6.0)
+    scatter = (shoot(line_integral, model) - torch.exp(-line_integral))[0, 10]
+    position = (torch.arange(81) - 40) * PIXEL_MM
+    assert float(((scatter * position**2).sum() / scatter.sum()).sqrt()) == pytest.approx(6.0, rel=0.02)
+
+
+def test_twice_the_pixel_and_twice_all_lengths_give_the_same_picture():
+    model = DetectorModel(
+        tone="film", scatter_fraction=0.4, scatter_sigma_mm=20.0, focal_blur_mm=2.0, detector_blur_mm=1.0,
+        local_contrast=0.6, local_contrast_sigma_mm=9.0, photons_per_pixel=1e4,
+    )  # fmt: skip
+    doubled = replace(model, scatter_sigma_mm=40.0, focal_blur_mm=4.0, detector_blur_mm=2.0, local_contrast_sigma_mm=18.0)
+    small, _ = acquire(line_integrals(), PIXEL_MM, model, generator())
+    large, _ = acquire(line_integrals(), 2 * PIXEL_MM, doubled, generator())
+    assert torch.allclose(small, large, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("local_contrast", [0.0, 0.6])
+def test_a_film_is_processed_as_if_nothing_were_behind_the_collimator(local_contrast):
+    line_integral = line_integrals()
+    film = DetectorModel(tone="film", local_contrast=local_contrast, local_contrast_sigma_mm=15.0)
+    pixel_value, _ = acquire(line_integral, PIXEL_MM, replace(film, collimation=(0.25, 0.125, 0.1, 0.2)), generator())
+    cut = (slice(None), slice(12, 42), slice(4, 32))
+    assert torch.allclose(pixel_value[cut], shoot(line_integral[cut], film), atol=1e-4)
+
+
+@pytest.mark.parametrize("center", [0.35, 0.6])
+def test_a_film_runs_from_the_1st_to_the_99th_percentile_and_is_steepest_at_its_center(center):
+    ramp = torch.linspace(1.0, 9.0, 1001, dtype=torch.float64).reshape(1, 7, 143)
+    film = shoot(ramp, DetectorModel(tone="film", bright_is_dense=True, film_contrast=6.0, film_center=center)).flatten()
+    assert film[:11].abs().max() < 1e-9 < 1e-4 < film[11]
+    assert (1 - film[990:]).abs().max() < 1e-9 < 1e-4 < 1 - film[989]
+    assert int(film.diff().argmax()) == pytest.approx(10 + center * 980, abs=2)
+
+
+def test_the_full_well_holds_what_the_blur_leaves():
+    line_integral = torch.zeros(1, 20, 80)
+    line_integral[..., 40:] = 20.0
+    edge = shoot(line_integral, DetectorModel(saturation=0.3, detector_blur_mm=4.5))[0, 10]
+    share = torch.special.ndtr((39.5 - torch.arange(80)) / 3.0)  # of a sharp edge, sigma 3 pixels
+    assert torch.allclose(edge, share.clamp(max=0.3), atol=5e-3)
+
+
+def test_line_integrals_below_zero_are_air():
+    model = DetectorModel(scatter_fraction=0.4, beam_hardening=0.05)
+    assert torch.equal(shoot(torch.full((1, 20, 20), -0.7), model), torch.ones(1, 20, 20))
+
+
+def test_all_that_spoils_a_picture_shrinks_with_the_strength_and_films_become_rare():
+    weak = [random_detector(generator(seed), 0.2) for seed in range(60)]
+    for field, full in (("beam_hardening", 0.05), ("focal_blur_mm", 1.0), ("detector_blur_mm", 0.5)):
+        values = [getattr(model, field) for model in weak]
+        assert 0.1 * full < max(values) <= 0.2 * full, field
+    assert 0.02 < max(max(model.collimation) for model in weak) <= 0.2 * 0.2
+    assert 0 < sum(model.tone == "film" for model in weak) < 15

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diff2ct.simulate import DetectorModel, acquire
-from diff2ct.standardize import STANDARD_LIMIT, standardize
+from diff2ct.standardize import STANDARD_LIMIT, location_and_scale, quantiles, standardize
 from tiny import line_integrals
 
 
@@ -74,3 +74,38 @@ def test_standardize_has_the_gradient_of_an_invariant_function():
 def test_bad_images_are_refused_by_name():
     with pytest.raises(ValueError, match="image, valid"):
         standardize(torch.zeros(2, 4, 4), torch.ones(4, 4, dtype=torch.bool))
+
+
+def test_two_levels_become_minus_one_and_one():
+    image = torch.tensor([[2.0, 6.0, 2.0], [6.0, 6.0, 2.0]])
+    assert torch.allclose(standardize(image, torch.ones(2, 3, dtype=torch.bool)), (image - 4) / 2, atol=1e-6)
+    valid = torch.tensor([[True, True, True], [True, False, False]])
+    assert torch.allclose(standardize(image, valid), torch.where(valid, (image - 4) / 2, 0.0), atol=1e-6)
+
+
+def test_a_dead_pixel_is_as_harmless_dark_as_bright():
+    image, valid = line_integrals(), torch.ones(2, 48, 40, dtype=torch.bool)
+    bright, dark = image.clone(), image.clone()
+    bright[:, 20, 20], dark[:, 20, 20] = 1e6, -1e6
+    expected, seen_dark, seen_bright = (standardize(x, valid) for x in (image, dark, bright))
+    assert (seen_bright[:, 20, 20] == STANDARD_LIMIT).all() and (seen_dark[:, 20, 20] == -STANDARD_LIMIT).all()
+    for seen in (seen_dark, seen_bright):
+        seen[:, 20, 20] = expected[:, 20, 20]
+        assert torch.allclose(seen, expected, atol=0.01)
+
+
+def test_half_a_percent_at_either_end_does_not_count():
+    """Of 1001 values 5 lie beyond the 0.5 and 5 beyond the 99.5 percentile; they count as the next one."""
+    image = torch.linspace(-1.0, 1.0, 1001)
+    expected = image.clamp(image[5], image[995])
+    shuffled = image[torch.randperm(1001, generator=generator())][None]
+    mean, sd = location_and_scale(shuffled, torch.ones(1, 1001, dtype=torch.bool))
+    assert float(mean) == pytest.approx(0, abs=1e-6)
+    assert float(sd) == pytest.approx(float(expected.square().mean().sqrt()), rel=1e-5)
+
+
+def test_quantiles_are_the_nearest_of_the_valid_values():
+    image = torch.tensor([[50.0, -1.0, 20.0, 40.0], [99.0, 30.0, 10.0, 99.0]])
+    valid = (image > 0) & (image < 99)
+    shares = (0.0, 0.1, 0.2, 0.4, 0.5, 0.995, 1.0)
+    assert [float(q) for q in quantiles(image, valid, shares)] == [10.0, 10.0, 20.0, 30.0, 30.0, 50.0, 50.0]

@@ -1,11 +1,20 @@
 """A calibration by hand: what is told of a voxel is what its tables say there."""
 
+import math
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 
-from diff2ct.uncertainty import Calibration, expected_error, interval, quantile_volume, supported_by_xrays
+from diff2ct.uncertainty import (
+    SD_SMOOTHING_VOXELS,
+    Calibration,
+    expected_error,
+    interval,
+    quantile_volume,
+    supported_by_xrays,
+)
 
 SIZE = (16, 16, 16)
 CALIBRATION = Calibration(
@@ -65,3 +74,37 @@ def test_bad_tables_are_refused_by_name() -> None:
         replace(CALIBRATION, single_error_hu=(0.0,) * 3)
     with pytest.raises(ValueError, match="quantiles"):
         Calibration(**{**asdict(CALIBRATION), "quantiles": tuple(row[::-1] for row in CALIBRATION.quantiles)})
+
+
+def test_the_widest_interval_is_that_of_nine_in_ten() -> None:
+    lower, upper = interval(volume(0.0), volume(50.0), 0.9, CALIBRATION)
+    assert torch.allclose(lower, volume(-100.0)) and torch.allclose(upper, volume(100.0))
+
+
+def test_no_quantile_leaves_the_window_of_the_network() -> None:
+    assert torch.equal(quantile_volume(volume(4000.0), volume(500.0), 0.95, CALIBRATION), volume(4096.0))
+    assert torch.equal(quantile_volume(volume(-950.0), volume(500.0), 0.05, CALIBRATION), volume(-1000.0))
+
+
+def test_the_spread_of_a_voxel_is_that_of_its_neighbourhood() -> None:
+    sd = volume(0.0)
+    sd[8, 8, 8] = 100.0
+    in_the_middle = 100.0 / (math.sqrt(2 * math.pi) * SD_SMOOTHING_VOXELS) ** 3  # of a Gaussian in three dimensions
+    error = expected_error(volume(0.0), sd, CALIBRATION)
+    assert float(error[8, 8, 8]) == pytest.approx(40.0 + 0.4 * in_the_middle, abs=0.01)
+    assert 40.0 < float(error[8, 8, 6]) < float(error[8, 8, 8])
+
+
+def test_the_prior_is_interpolated_between_the_middles_of_its_cells() -> None:
+    """Cells of 2 x 1 x 3 voxels; the prior grows by 100 HU per cell along one axis and stays what it is beyond the last."""
+    for axis, voxels in enumerate((2, 1, 3)):
+        cells = np.moveaxis(np.broadcast_to(200.0 + 100.0 * np.arange(8), (8, 8, 8)), 2, axis)
+        cell = (torch.arange(8.0 * voxels) + 0.5) / voxels - 0.5
+        prior = (200.0 + 100.0 * cell.clamp(0, 7)).reshape([-1 if n == axis else 1 for n in range(3)]).expand(16, 8, 24)
+        support = supported_by_xrays(torch.full((16, 8, 24), 150.0), replace(CALIBRATION, prior_sd_hu=cells))
+        assert torch.allclose(support, 1 - (150.0 / prior).square(), atol=1e-5)
+
+
+def test_where_patients_hardly_differ_100_hu_are_taken_for_their_difference() -> None:
+    alike = replace(CALIBRATION, prior_sd_hu=np.full((8, 8, 8), 10.0))
+    assert torch.allclose(supported_by_xrays(volume(50.0), alike), volume(0.75))

@@ -46,3 +46,24 @@ def test_bad_maps_are_refused() -> None:
         HuMap("log")
     with pytest.raises(ValueError, match="knee_hu"):
         HuMap("asinh", knee_hu=0)
+
+
+def test_water_attenuates_at_70_kev_as_the_tables_say() -> None:
+    """NIST: 0.2059 cm2/g at 60 keV and 0.1837 at 80 keV; straight between them on logarithmic axes."""
+    per_cm = np.exp(np.interp(np.log(70), np.log([60, 80]), np.log([0.2059, 0.1837])))
+    assert pytest.approx(per_cm / 10, rel=1e-3) == MU_WATER_PER_MM
+
+
+@pytest.mark.parametrize("knee_hu", [100.0, 250.0, 1000.0])
+def test_a_map_with_any_knee_leads_back(knee_hu: float) -> None:
+    hu, hu_map = np.linspace(*HU_WINDOW, 101), HuMap("asinh", knee_hu)
+    np.testing.assert_allclose(hu_map.to_hu(hu_map.to_x(hu)), hu, atol=1e-8)
+    low, zero, high = np.arcsinh(np.array([HU_WINDOW[0], 0.0, HU_WINDOW[1]]) / knee_hu)
+    assert float(hu_map.to_x(np.zeros(1))[0]) == pytest.approx((2 * zero - low - high) / (high - low))
+
+
+@pytest.mark.parametrize("kind", ["linear", "asinh"])
+@pytest.mark.parametrize("hu", [np.zeros(2, np.float32), torch.zeros(2), torch.zeros(2, dtype=torch.float64)], ids=str)
+def test_no_conversion_changes_the_precision(kind: str, hu) -> None:
+    hu_map = HuMap(kind)
+    assert hu_map.to_x(hu).dtype == hu_map.to_hu(hu).dtype == hu_to_mu(hu).dtype == mu_to_hu(hu).dtype == hu.dtype

@@ -47,3 +47,22 @@ def test_ct_refuses_wrong_shape_and_nan() -> None:
 def test_grids_compare_by_value() -> None:
     assert VolumeGrid.centered(8, 2.0) == VolumeGrid.centered((8, 8, 8), 2.0)
     assert VolumeGrid.centered(8, 2.0) != VolumeGrid.centered(8, 2.5)
+
+
+def test_a_grid_lies_about_the_point_that_is_named() -> None:
+    """10 voxels along x, 6 along y and 4 along z; the first centre is half of the rest of the way from the middle."""
+    grid = VolumeGrid.centered((4, 6, 10), 3.0, (5.0, -6.0, 7.0))
+    np.testing.assert_allclose(grid.origin_lps, [5 - 4.5 * 3, -6 - 2.5 * 3, 7 - 1.5 * 3])
+    np.testing.assert_allclose(grid.center_lps, [5, -6, 7])
+
+
+def test_ct_keeps_single_precision_and_no_infinity() -> None:
+    grid = VolumeGrid.centered(4, 1.0)
+    assert CtVolume(np.zeros((4, 4, 4), dtype=np.int16), grid).hu.dtype == np.float32
+    with pytest.raises(ValueError, match="64 voxels"):
+        CtVolume(np.full((4, 4, 4), -np.inf), grid)
+
+
+def test_axes_of_unit_length_that_are_sheared_are_refused() -> None:
+    with pytest.raises(ValueError, match="no shear"):
+        VolumeGrid((4, 4, 4), (1, 1, 1), (0, 0, 0), ((1, 0.6, 0), (0, 0.8, 0), (0, 0, 1)))

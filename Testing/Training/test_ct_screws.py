@@ -9,10 +9,22 @@ import pytest
 import torch
 
 from diff2ct.phantom import LABELS, LumbarPhantom, PhantomImage, make_phantom
+from diff2ct.phantom.canvas import Pose
 from diff2ct.phantom.vertebra import pedicle_axis
 from diff2ct.volume import CtVolume, VolumeGrid
-from diff2ct_training.ct_screws import best_comb, find_levels, insert_screws, neighbours, sample
-from diff2ct_training.ct_spine import best_path, bone_density, find_spine, longest_run, smooth
+from diff2ct_training import ct_screws
+from diff2ct_training.ct_screws import (
+    _screw,
+    _trajectories,
+    _Trajectory,
+    best_comb,
+    draw_screws,
+    find_levels,
+    insert_screws,
+    neighbours,
+    sample,
+)
+from diff2ct_training.ct_spine import CANAL_BEHIND_MM, Spine, best_path, bone_density, find_spine, longest_run, smooth
 
 SEEDS = (1, 3, 10004)
 SIDES = {"left": 1.0, "right": -1.0}
@@ -145,3 +157,76 @@ def test_smoothing_keeps_constants_and_spreads_points() -> None:
     spread = smooth(volume, 0, 1.0)
     assert spread[4, 2, 2] == pytest.approx(0.399, abs=0.01) and spread.sum() == pytest.approx(1.0, abs=1e-5)
     torch.testing.assert_close(smooth(torch.ones(9, 5, 5), 1, 2.0), torch.ones(9, 5, 5))
+
+
+def test_density_is_sampled_where_the_point_is_and_is_none_outside() -> None:
+    grid = VolumeGrid((7, 9, 12), (2.0, 3.0, 4.0), (-10.0, 5.0, 20.0))
+    k, j, i = np.indices(grid.size)
+    x, y, z = (o + s * n for o, s, n in zip(grid.origin_lps, grid.spacing_mm, (i, j, k), strict=True))
+    density = torch.from_numpy(0.1 * x + 0.02 * y + 0.003 * z).float()
+    points = np.array([[[-10.0, 5.0, 20.0], [12.0, 29.0, 44.0]], [[0.7, 17.2, 30.9], [-9.1, 6.4, 43.0]]])
+    np.testing.assert_allclose(sample(density, grid, points), points @ [0.1, 0.02, 0.003], rtol=1e-4, atol=1e-5)
+    assert sample(density, grid, np.array([[-13.0, 5.0, 20.0], [0.0, 0.0, 50.0]])).tolist() == [0, 0]
+
+
+def test_best_comb_widens_with_the_vertebrae() -> None:
+    """Levels lie 24, 26, 28 ... mm apart from foot to head."""
+    steps = 24.0 + 2.0 * np.arange(8)
+    levels = np.concatenate([[10.0], 10.0 + np.cumsum(steps)])
+    heights = np.arange(0.0, levels[-1] + 10.0, 2.0)
+    gain = np.exp(-(((heights[:, None] - levels) / 4) ** 2)).sum(axis=1) - 0.3
+    step_there = np.interp(heights, levels[1:], steps)
+    assert heights[best_comb(gain, heights, step_there)].tolist() == pytest.approx(levels.tolist(), abs=2)
+
+
+def straight_spine() -> Spine:
+    """Upright, from -100 to 100 mm, of mean size, the middle of its canal at x = y = 0."""
+    z = np.arange(-100.0, 101.0, 2.0)
+    canal = np.column_stack([0 * z, 0 * z, z])
+    return Spine(canal - [0, CANAL_BEHIND_MM, 0], canal, np.ones(101), np.ones(101))
+
+
+def test_levels_have_bone_on_both_sides_and_room_for_the_rod_above_and_below() -> None:
+    """Pedicles are 36 mm apart; between them there is bone on the left only, and more of it."""
+    grid = VolumeGrid.centered((101, 20, 30), 2.0)
+    x, z = 2.0 * (np.arange(30) - 14.5), 2.0 * (np.arange(101) - 50.0)
+    pedicles, lone = (np.exp(-(((z[:, None] - at) / 5) ** 2) / 2).sum(axis=1) for at in (np.arange(-90, 91, 36), [-36, 0, 36]))
+    density = torch.from_numpy(pedicles[:, None] + 2 * lone[:, None] * (x > 0)).float()
+    found = find_levels(density[:, None].expand(101, 20, 30).contiguous(), grid, straight_spine())
+    assert found == pytest.approx([-54, -18, 18, 54], abs=1)
+
+
+def test_a_level_with_wings_as_the_sacrum_has_gets_no_screws(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = VolumeGrid.centered((51, 25, 31), 4.0)
+    x, z = np.abs(4.0 * (np.arange(31) - 15.0)), 4.0 * (np.arange(51)[:, None, None] - 25.0)
+    hu = 250.0 * sum(np.exp(-(((z - at) / 5) ** 2) / 2) for at in (-54, -18, 18, 54)) * (x < 26)
+    wings = 250.0 * (np.abs(z + 54) < 10) * (x > 26)
+    monkeypatch.setattr(ct_screws, "find_spine", lambda ct: straight_spine())
+    ct = CtVolume(np.broadcast_to(hu + wings, grid.size), grid)
+    heads = [screw.head_lps[2] for seed in range(5) for screw in draw_screws(ct, np.random.default_rng(seed))]
+    assert min(heads) == pytest.approx(-18, abs=10)
+
+
+def test_where_bone_does_not_tell_screws_converge_as_usual() -> None:
+    grid = VolumeGrid.centered((60, 70, 60), 2.0)
+    left, right = _trajectories(torch.ones(grid.size), grid, straight_spine(), 4.0)
+    turn = np.radians(10.0 + 6.0 * 0.15 / 0.25)  # of scale 1, between 10 degrees at 0.85 and 16 at 1.1
+    np.testing.assert_allclose(left.pedicle, [14, -9, 0], atol=1e-9)
+    np.testing.assert_allclose(left.axis, [-np.sin(turn), -np.cos(turn), 0], atol=1e-9)
+    np.testing.assert_allclose([right.pedicle, right.axis], np.array([left.pedicle, left.axis]) * [-1, 1, 1])
+
+
+@pytest.mark.parametrize(("scale", "diameter"), [(0.6, 5.5), (0.93, 6.5), (1.0, 7.0), (1.2, 7.5)])
+def test_a_small_vertebra_gets_a_thin_screw(scale: float, diameter: float) -> None:
+    ahead = _Trajectory(Pose(np.eye(3), np.zeros(3)), scale, np.zeros(3), np.array([0.0, -1.0, 0.0]), 0.5, 0.0)
+    assert _screw(np.random.default_rng(0), ahead, 7.5, "1", "left").diameter_mm == diameter
+
+
+@pytest.mark.parametrize("degrees", [0.0, 30.0])
+def test_a_screw_is_as_long_as_the_body_is_deep_on_its_way(degrees: float) -> None:
+    """15.1 mm to the pedicle on average, and from there 80 % of the way to the front wall, which is 26.8 mm ahead."""
+    turn = np.radians(degrees)
+    axis = np.array([-np.sin(turn), -np.cos(turn), 0.0])
+    aslant = _Trajectory(Pose(np.eye(3), np.zeros(3)), 0.8, np.zeros(3), axis, 0.5, 0.0)
+    lengths = [_screw(np.random.default_rng(seed), aslant, 6.0, "1", "left").length_mm for seed in range(300)]
+    assert np.mean(lengths) == pytest.approx(15.1 + 0.8 * 26.8 / np.cos(turn), abs=0.5)

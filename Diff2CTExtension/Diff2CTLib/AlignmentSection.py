@@ -176,21 +176,21 @@ class AlignmentSection:
         if not any(nodes.values()):
             state, text = _("waiting for X-rays"), _("Load X-rays first.")
         elif ct is None:
-            state = _("shared axis checked") if all(nodes.values()) else _("waiting for the second X-ray")
-            text = _("Choose a CT to lay its DRR over the X-rays.")
+            state = _("heights compared") if all(nodes.values()) else _("waiting for the second X-ray")
+            text = _("Choose a CT, if there is one, to compare it with the X-rays.")
         elif not canProject:
-            state, text = _("PyTorch is missing"), _("DRRs need PyTorch, see the section Reconstruction.")
+            state, text = _("PyTorch is missing"), _("The comparison needs PyTorch: install it in the section Reconstruction.")
         elif preview.message:
-            state, text = _("no DRR"), preview.message
+            state, text = _("no comparison"), preview.message
         else:
             agreements = [
                 f"{words[slot]} {AlignmentPreview.agreementInWords(preview.agreement(slot))}"
                 for slot in SLOTS
                 if nodes[slot] is not None and preview.hasDrr(slot)
             ]
-            state = _("agreement {values}").format(values=", ".join(agreements)) if agreements else _("computing the DRR")
+            state = _("agreement {values}").format(values=", ".join(agreements)) if agreements else _("comparing the CT")
             text = _("Agreement of edges (1 is perfect): {values}").format(values=", ".join(agreements) or "...")
             if any(preview.hasDrr(slot) and math.isnan(preview.agreement(slot)) for slot in SLOTS):
-                text += ". " + _("Centre on isocentre, under Move the CT, brings it there.")
+                text += ". " + _("Centre on X-rays, under Move the CT, brings it there.")
         self.ui.agreementLabel.text = text
         self.ui.alignmentSection.text = _("Alignment preview: {state}").format(state=state)

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from Diff2CTLib import CompareKey, CompareViews, Dependencies, ExportDialog, Layout, SceneBridge
 from Diff2CTLib.ParameterNode import Overlay
 from Diff2CTLib.Reconstruction import mapReference, xraysOf
+from Diff2CTLib.SyntheticNotice import SyntheticNotice
 
 _MAPS = {Overlay.UNCERTAINTY: "sd", Overlay.ERROR: "error", Overlay.SUPPORT: "support"}
 _STILL_MS = 400
@@ -22,6 +23,7 @@ class CompareSection:
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
         self.views = CompareViews.CompareViews()
+        self.notice = SyntheticNotice()
         self._stillTimer = qt.QTimer()  # figures take the service a while: not for each step of a CT that is being moved
         self._stillTimer.setSingleShot(True)
         self._stillTimer.setInterval(_STILL_MS)
@@ -119,6 +121,7 @@ class CompareSection:
         self.views.setWindow([reconstruction, truth], parameterNode.huPreset)
         self._bone.show(reconstruction if parameterNode.boneIn3D else None)
         self._fillViews(parameterNode)
+        self.notice.update()
         self._fillTable(parameterNode)
         has = reconstruction is not None
         for name in ("compareLayoutButton", "exportButton", "boneCheckBox", "overlayComboBox", "overlaySlider"):
@@ -130,7 +133,7 @@ class CompareSection:
         self.ui.overlayLabel.visible = bool(self.ui.overlayLabel.text)
         state = _("no reconstruction yet")
         if has:
-            state = _("with {name}").format(name=truth.GetName()) if truth is not None else _("no ground truth chosen")
+            state = _("with {name}").format(name=truth.GetName()) if truth is not None else _("no real CT chosen")
         if has and self._comparison is not None and self._comparison.doubts():
             state = _("does not explain its X-rays")
         self.ui.compareSection.text = _("Compare: {state}").format(state=state)
@@ -165,7 +168,7 @@ class CompareSection:
             limits = _calibrationLimits(parameterNode.reconstructionNode) if overlay in (Overlay.ERROR, Overlay.SUPPORT) else ""
             words = {
                 Overlay.DIFFERENCE: _("Blue: below the CT, red: above it, by 40 to 600 HU."),
-                Overlay.UNCERTAINTY: _("Yellow to red: the samples differ by 40 to 400 HU (standard deviation)."),
+                Overlay.UNCERTAINTY: _("Yellow to red: the samples (volumes) differ by 40 to 400 HU, as standard deviation."),
                 Overlay.ERROR: _("Yellow to red: expected errors of 80 to 800 HU (root mean square)."),
                 Overlay.SUPPORT: _(
                     "Green: determined by your two X-rays. Elsewhere: filled in from typical anatomy - do not rely on it."
@@ -174,13 +177,13 @@ class CompareSection:
             return _("{words} This may not hold here: {limits}.").format(words=words, limits=limits) if limits else words
         if overlay is Overlay.DIFFERENCE:
             if parameterNode.truthNode is None:
-                return _("Choose a ground truth first.")
+                return _("Choose a real CT first.")
             if Dependencies.missing():
                 return _("The difference needs PyTorch, see the section Reconstruction.")
             return _("Computing the difference...") if self._isComputing() else _("The difference could not be computed.")
         if overlay is Overlay.UNCERTAINTY:
-            return _("A standard deviation needs two samples or more.")
-        return _("The checkpoint of this reconstruction is not calibrated.")
+            return _("A standard deviation needs two samples or more: see Advanced in the section Reconstruction.")
+        return _("The model (checkpoint) of this reconstruction is not calibrated, so it does not tell.")
 
     def _askForFigures(self, parameterNode):
         """Compute what is not known yet of what is chosen, as it is now, in the background."""
@@ -260,10 +263,7 @@ class CompareSection:
 
 def _canBeTruth(node):
     """Of all that Diff2CT has made, the CT of the sample data only."""
-    if SceneBridge.isXray(node):
-        return False
-    isMade = node.GetAttribute(SceneBridge.SYNTHETIC_ATTRIBUTE) is not None
-    return not isMade or SceneBridge.provenanceOf(node).get("Source") == "diff2ct.phantom"
+    return not SceneBridge.isXray(node) and not SceneBridge.isFromXrays(node)
 
 
 def _meaningsOfColumns():
@@ -276,7 +276,8 @@ def _meaningsOfColumns():
             "PSNR: how small the differences are, higher is better.\n"
             "SSIM: likeness of the structures, 1 is identical.\n"
             "Dice: overlap of the bone or metal of both, 1 is identical.\n"
-            "X-ray: how well the volume reproduces it; error 0 % and correlation (corr.) 1 are perfect."
+            "X-ray: how far the X-rays computed from the volume differ from yours (re-projection error), 0 % is identical;\n"
+            "how alike they look (correlation, corr.), 1 is identical, 0.5 or more is usual."
         ),
     )
 

@@ -117,25 +117,24 @@ def alignmentXml():
 
 def compareXml():
     """Three planes of the reconstruction above the same of the ground truth."""
-    return _split("vertical", [_planes(RECONSTRUCTION_VIEWS, _("CT synth.")), _planes(TRUTH_VIEWS, _("CT"))])
+    above, below = _reconstructionPlanes(), _planes(TRUTH_VIEWS, _("CT, {plane}"))
+    return _split("vertical", [_split("horizontal", above), _split("horizontal", below)])
 
 
 def reviewXml():
     """Three planes of the reconstruction and the 3D view, for cases without a ground truth."""
-    axial, coronal, sagittal = (
-        _slice(
-            RECONSTRUCTION_VIEWS[plane], plane, _("CT synth. {plane}").format(plane=plane[0]), _COLORS[plane], _COMPARE_GROUP
-        )
-        for plane in PLANES
-    )
+    axial, coronal, sagittal = _reconstructionPlanes()
     return _split("vertical", [_split("horizontal", [axial, _threeD("1", "1")]), _split("horizontal", [coronal, sagittal])])
 
 
+def _reconstructionPlanes():
+    return _planes(RECONSTRUCTION_VIEWS, _("Synthetic CT, {plane}"))
+
+
 def _planes(views, label):
-    return _split(
-        "horizontal",
-        [_slice(views[plane], plane, f"{label} {plane[0]}", _COLORS[plane], _COMPARE_GROUP) for plane in PLANES],
-    )
+    """A view of each plane, whose name goes into the label."""
+    names = {"Axial": _("axial"), "Coronal": _("coronal"), "Sagittal": _("sagittal")}
+    return [_slice(views[plane], plane, label.format(plane=names[plane]), _COLORS[plane], _COMPARE_GROUP) for plane in PLANES]
 
 
 def _split(direction, contents, sizes=None):
@@ -167,5 +166,5 @@ def _threeD(name, label):
 def _plot():
     return (
         '<view class="vtkMRMLPlotViewNode" singletontag="Diff2CTProfiles">'
-        '<property name="viewlabel" action="default">P</property></view>'
+        f'<property name="viewlabel" action="default">{_("Profiles")}</property></view>'
     )

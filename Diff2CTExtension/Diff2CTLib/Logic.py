@@ -110,7 +110,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         for path, xray in stated:
             slot = _slotOf(xray.geometry.view.value)
             if slot in nodes:
-                raise ValueError(_("Both X-rays are of the same kind: {view}.").format(view=xray.geometry.view.value))
+                words = _("Both files are of the same kind, {view}. Load a frontal and a lateral X-ray.")
+                raise ValueError(words.format(view=xray.geometry.view.value))
             nodes[slot] = (path, xray)
         unnamed = []
         for path in unstated:
@@ -122,11 +123,11 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         free = [slot for slot in ("ap", "lateral") if slot not in nodes and slot not in occupied]
         for path in unnamed:
             if not free:
-                raise ValueError(
-                    _("{path} does not state its view, and both places are taken. Set one of the lists to none first.").format(
-                        path=path
-                    )
+                words = _(
+                    "{path} does not state its view, and both places are taken. Set the list AP or Lateral to "
+                    '"Choose or load", then load it again.'
                 )
+                raise ValueError(words.format(path=path))
             slot = free.pop(0)
             nodes[slot] = (path, Xray.readXray(path, fallbackView=FALLBACK_VIEWS[slot]))
         return [

@@ -17,9 +17,9 @@ def sentence(ap, lateral):
 
     lag, correlation = shared_axis_lag(ap, lateral)
     if math.isnan(lag):
-        return _("Shared axis: the views have too little of the body in common.")
+        return _("Along the body, the views have too little in common to compare their heights.")
     where = _("level with") if abs(lag) < 0.5 else _("higher than") if lag > 0 else _("lower than")
-    return _("Shared axis: the lateral lies {lag}{where} the AP, correlation {correlation:.2f}.").format(
+    return _("Along the body, the lateral lies {lag}{where} the AP, correlation {correlation:.2f}.").format(
         lag="" if abs(lag) < 0.5 else f"{abs(lag):.1f} mm ", where=where, correlation=correlation
     )
 
@@ -54,7 +54,7 @@ def _chart(table, names):
         return chart
     chart.SetTitle(_("Attenuation along the body"))
     chart.SetXAxisTitle(_("height, toward the head [mm]"))
-    chart.SetYAxisTitle(_("row mean, normalised"))
+    chart.SetYAxisTitle(_("attenuation of a row, relative"))
     for name, color in ((names[1], Colors.AP_COLOR), (names[2], Colors.LATERAL_COLOR)):
         series, _isNew = HiddenNode.findOrAdd("vtkMRMLPlotSeriesNode", f"Diff2CT {name}")
         series.SetName(name)

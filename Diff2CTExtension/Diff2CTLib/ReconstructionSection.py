@@ -6,7 +6,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import Dependencies, SceneBridge, Timing
+from Diff2CTLib import Dependencies, SceneBridge, Timing, XrayChecks
 from Diff2CTLib.FileChoice import FileChoice
 from Diff2CTLib.ParameterNode import Device
 from Diff2CTLib.Reconstruction import xraysOf
@@ -14,7 +14,7 @@ from Diff2CTLib.Xray import SIZES
 
 _PHASES = {
     "starting": lambda: _("Starting PyTorch"),
-    "reading": lambda: _("Reading the X-rays and the checkpoint"),
+    "reading": lambda: _("Reading the X-rays and the model"),
     "sampling": lambda: _("Reconstructing"),
     "writing": lambda: _("Writing the volume"),
 }
@@ -28,7 +28,7 @@ class ReconstructionSection:
         self._devices = None  # answer of the service, {} while it is asked
         self._translators = []  # paths of all that were used, so that a run with and one without are a click apart
         self._facts = {}  # (task, path) -> answer of the service, None while it is asked
-        self._checkpointChoice = FileChoice(self.ui.checkpointComboBox, _("Embedded"), self.onCheckpoint)
+        self._checkpointChoice = FileChoice(self.ui.checkpointComboBox, _("Built in"), self.onCheckpoint)
         self._translatorChoice = FileChoice(self.ui.translatorComboBox, _("None"), self.onTranslator)
         self.ui.reconstructButton.connect("clicked(bool)", self.onReconstruct)
         self.ui.checkpointFileButton.connect("clicked(bool)", self.onCheckpointFile)
@@ -136,31 +136,35 @@ class ReconstructionSection:
         return not xrays or any(xray in (parameterNode.apNode, parameterNode.lateralNode) for xray in xrays)
 
     def _tellDetails(self, outcome):
-        """Into the log: the warnings, the style of the X-rays, how well the volume explains each, and what data consistency
-        changed."""
+        """Into the log: warnings, the style of the X-rays, how well the volume explains each, what data consistency changed,
+        and figures of the patient."""
         for sentence in outcome.warnings:
-            self.ui.logTextEdit.appendPlainText(sentence)
+            self.ui.logTextEdit.appendPlainText(XrayChecks.inWords(sentence))
         if "Style" in outcome.provenance:
             self.ui.logTextEdit.appendPlainText(_("X-rays: {style}").format(style=outcome.provenance["Style"]))
         before = outcome.reprojectionBefore or [None] * len(outcome.reprojection)
         for name, after, old in zip((_("AP"), _("lateral")), outcome.reprojection, before, strict=True):
-            line = _("X-ray {name}: re-projection error {error:.1f} %").format(name=name, error=100 * after["relative_l2"])
+            words = _("X-ray {name}: the one computed from the volume differs from yours by {error:.1f} %")
+            line = words.format(name=name, error=100 * after["relative_l2"])
             if old is not None:
-                line += _(", {error:.1f} % before data consistency").format(error=100 * old["relative_l2"])
-            self.ui.logTextEdit.appendPlainText(line)
+                line += _(", before the fit to the X-rays by {error:.1f} %").format(error=100 * old["relative_l2"])
+            self.ui.logTextEdit.appendPlainText(line + _(" (re-projection error, 0 % is identical)"))
+        if "Figures" in outcome.provenance:
+            limits = f"CalibrationLimits: {outcome.provenance['CalibrationLimits']}"
+            self.ui.logTextEdit.appendPlainText("\n".join([*outcome.provenance["Figures"].split("; "), limits]))
 
     def onCheckpoint(self, path):
         self._panel.parameterNode.checkpoint = path
 
     def onCheckpointFile(self):
         path = qt.QFileDialog.getOpenFileName(
-            self._panel.parent, _("Choose a checkpoint"), "", _("Checkpoints (*.safetensors)")
+            self._panel.parent, _("Choose a model (checkpoint)"), "", _("Models (*.safetensors)")
         )
         if path:
             self._panel.parameterNode.checkpoint = path
 
     def onCheckpointFolder(self):
-        folder = qt.QFileDialog.getExistingDirectory(self._panel.parent, _("Folder with your checkpoints"))
+        folder = qt.QFileDialog.getExistingDirectory(self._panel.parent, _("Folder with your models (checkpoints)"))
         if folder:
             self._panel.parameterNode.checkpointFolder = folder
 
@@ -200,7 +204,8 @@ class ReconstructionSection:
         self.ui.translatorFactsLabel.text = _translatorWords(style)
         self.ui.translatorFactsLabel.visible = bool(self.ui.translatorFactsLabel.text)
         isRunning = self.logic.run is not None
-        reason = "" if isRunning else self._whyNot(parameterNode, missing)
+        trouble = _troubleWithFiles(facts, style)
+        reason = "" if isRunning else self._whyNot(parameterNode, missing, trouble)
         button = self.ui.reconstructButton
         button.text = _("Cancel") if isRunning else _("Reconstruct")
         button.enabled = not reason and not (isRunning and self.logic.run.isStopping)
@@ -208,15 +213,16 @@ class ReconstructionSection:
         self.ui.missingFrame.visible = bool(missing)
         for name in ("installButton", "installFolderButton"):
             getattr(self.ui, name).enabled = not Dependencies.isInstalling()
-        self.ui.missingLabel.text = _("{names} must be installed first.").format(names=Dependencies.inWords(missing))
+        words = _("{names} must be installed first: click Install...")
+        self.ui.missingLabel.text = words.format(names=Dependencies.inWords(missing))
         self.ui.deviceLabel.text = self._deviceWords(parameterNode, missing)
         if not isRunning:
-            told = facts.get("error") or style.get("error") or self._message or reason
-            self.ui.statusLabel.text = told or self._deviceErrorWords() or _("Ready.")
+            told = trouble or self._message or reason or self._deviceErrorWords()
+            self.ui.statusLabel.text = told or _("Ready: click Reconstruct.")
         state = _("PyTorch is missing") if missing else _("not ready") if reason else _("ready")
         state = _("PyTorch does not start") if self._deviceError() and not missing else state
-        state = _("needs another style translator") if "error" in style else state
-        state = _("needs another checkpoint") if "error" in facts else state
+        state = _("choose another style translator") if "error" in style else state
+        state = _("choose another model") if "error" in facts else state
         state = _("running") if isRunning else state
         self.ui.reconstructionSection.text = _("Reconstruction: {state}").format(state=state)
         files = ("checkpointComboBox", "checkpointFileButton", "checkpointFolderButton")
@@ -227,30 +233,29 @@ class ReconstructionSection:
             getattr(self.ui, name).enabled = isDrawn and not isRunning
         self.ui.consistencyComboBox.enabled = facts.get("calibrated", True) and not isRunning
 
-    def _whyNot(self, parameterNode, missing):
-        """Why a reconstruction cannot be started, "" if it can."""
+    def _whyNot(self, parameterNode, missing, trouble):
+        """Why a reconstruction cannot be started and what to do about it, "" if it can."""
         if Dependencies.isInstalling():
             return _("Packages are being installed; the Python console shows the progress.")
         if missing:
-            return _("PyTorch must be installed first.")
+            return _("PyTorch must be installed first: click Install...")
         nodes = (parameterNode.apNode, parameterNode.lateralNode)
         if not all(SceneBridge.isXray(node) for node in nodes):
-            return _("Choose an AP and a lateral X-ray first.")
+            return _("Load an AP and a lateral X-ray first, in the section X-rays.")
         views = [SceneBridge.geometryOf(node).view for node in nodes]
         if sum(view.is_lateral for view in views) != 1:
-            return _("One X-ray must be frontal (AP or PA) and the other lateral (LL or RL).")
-        for facts in (self._checkpointFacts(parameterNode.checkpoint), self._translatorFacts(parameterNode.translator)):
-            if "error" in facts:
-                return facts["error"]
+            return _("One X-ray must be frontal (AP or PA) and the other lateral (LL or RL): set View under Geometry.")
+        if trouble:
+            return trouble
         device = parameterNode.device
         if self._deviceNames() and device is not Device.AUTO and device.value not in self._deviceNames():
-            return _("{device} is not available on this computer.").format(device=device.label())
+            return _("{device} is not available on this computer: set Device to Automatic.").format(device=device.label())
         return ""
 
     def _fillCheckpoints(self, parameterNode):
         folder, chosen = parameterNode.checkpointFolder, parameterNode.checkpoint
         paths = sorted(str(path) for path in Path(folder).glob("*.safetensors")) if folder else []
-        self._checkpointChoice.show(paths, chosen, _("The checkpoint that comes with Diff2CT"))
+        self._checkpointChoice.show(paths, chosen, _("The model (checkpoint) that comes with Diff2CT"))
 
     def _fillTranslators(self, parameterNode):
         chosen = parameterNode.translator
@@ -316,9 +321,9 @@ class ReconstructionSection:
 
     def _tell(self, sentence):
         """The one message about a failure: in the panel, and in a window so that it is not missed."""
-        self._message = sentence
+        self._message = XrayChecks.inWords(sentence)
         self._panel.updateSoon()
-        slicer.util.errorDisplay(sentence, windowTitle=_("Diff2CT"))
+        slicer.util.errorDisplay(self._message, windowTitle=_("Diff2CT"))
 
     def _install(self, install):
         self._message = ""
@@ -349,8 +354,17 @@ def _doubts(outcome):
 
     doubts = [_("Warning: {sentence}").format(sentence=sentence) for sentence in unexplained(outcome.reprojection)]
     if {*SIZES} & {*outcome.provenance.get("Assumed", "").split(", ")}:
-        doubts.append(_("Made with assumed distances: sizes and positions may be wrong."))
+        doubts.append(_("Made with assumed distances: sizes and positions may be wrong. Enter the real ones under Geometry."))
     return doubts
+
+
+def _troubleWithFiles(facts, style):
+    """What is wrong with the model or the style translator and what to do about it, "" if nothing is."""
+    if "error" in facts:
+        return _("{error}. Choose another model under Advanced.").format(error=facts["error"])
+    if "error" in style:
+        return _("{error}. Choose another style translator under Advanced, or None.").format(error=style["error"])
+    return ""
 
 
 def _checkpointWords(facts):
@@ -367,7 +381,8 @@ def _translatorWords(facts):
     """What a style translator does, "" if that is not known."""
     if not facts or "error" in facts:
         return ""
-    return _("Puts the X-rays into the style of DRRs first, at {size} pixels; edges may move.").format(size=facts["size"])
+    words = _("Puts the X-rays into the style of computed ones first, at {size} pixels; edges may move.")
+    return words.format(size=facts["size"])
 
 
 def _seconds(seconds):

@@ -202,7 +202,7 @@ def _pathOf(facts):
 def _facts(node):
     if not isXray(node):
         name = node.GetName() if node is not None else _("no node")
-        raise ValueError(_("{name} is not an X-ray read by Diff2CT.").format(name=name))
+        raise ValueError(_("{name} is not an X-ray read by Diff2CT; load it with Load files...").format(name=name))
     return json.loads(node.GetAttribute(XRAY_ATTRIBUTE))
 
 
@@ -260,7 +260,7 @@ def requireImage(node):
     slices = node.GetImageData().GetDimensions()[2] if node.GetImageData() is not None else 0
     if slices != 1:
         raise ValueError(
-            _("{name} has {count} slices, accepted is one image. Files with several frames: use Load files.").format(
+            _("{name} has {count} slices, accepted is one image. For a file with several frames, use Load files...").format(
                 name=node.GetName(), count=slices
             )
         )
@@ -366,7 +366,8 @@ def worldFromNode(node):
     if parent is None:
         return np.eye(4)
     if not parent.IsTransformToWorldLinear():
-        raise ValueError(_("{name} is under a transform that is not linear; harden it first.").format(name=node.GetName()))
+        words = _("{name} is under a transform that is not linear; harden it first, in the module Transforms.")
+        raise ValueError(words.format(name=node.GetName()))
     matrix = vtk.vtkMatrix4x4()
     parent.GetMatrixTransformToWorld(matrix)
     return fromVtkMatrix(matrix)
@@ -390,7 +391,7 @@ def voxels(node):
         raise ValueError(_("{name} holds no volume with one value per voxel.").format(name=node.GetName()))
     array = slicer.util.arrayFromVolume(node)
     if min(array.shape) < 2:
-        raise ValueError(_("{name} is an image, not a volume.").format(name=node.GetName()))
+        raise ValueError(_("{name} is an image, not a volume; choose a CT.").format(name=node.GetName()))
     return array
 
 
@@ -429,6 +430,12 @@ def provenanceOf(node):
 def isMade(node):
     """Whether Diff2CT has made this CT."""
     return node.GetAttribute(PROVENANCE_ATTRIBUTE) is not None
+
+
+def isFromXrays(node):
+    """Whether Diff2CT has made this volume from X-rays: a reconstruction or what belongs to it, not the sample CT."""
+    isSynthetic = node.GetAttribute(SYNTHETIC_ATTRIBUTE) is not None
+    return isSynthetic and provenanceOf(node).get("Source") != "diff2ct.phantom"
 
 
 def ctFromNode(node):

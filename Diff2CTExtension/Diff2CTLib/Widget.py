@@ -63,6 +63,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         self._updateTimer.stop()
         self.compareSection.views.release()
+        self.compareSection.notice.release()
         self.logic.dispose()
 
     def enter(self):

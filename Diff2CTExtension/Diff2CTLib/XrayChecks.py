@@ -13,10 +13,10 @@ def _words():
     return {
         "view": _("view"),
         "source_to_detector_mm": _("source to detector"),
-        "source_to_isocenter_mm": _("source to isocentre"),
-        "detector_spacing_mm": _("pixel spacing"),
+        "source_to_isocenter_mm": _("source to mid-body"),
+        "detector_spacing_mm": _("pixel height and width"),
         "principal_point": _("where the central ray meets the image"),
-        "isocenter_lps": _("where the patient's coordinates begin"),
+        "isocenter_lps": _("where the body lies in the coordinates of a CT"),
         "mirrored": _("whether the image is mirrored"),
         "polarity": _("whether bone is bright"),
         "intensity": _("how grey values follow the X-ray intensity"),
@@ -27,10 +27,22 @@ def _words():
     }
 
 
-def assumedWords(xray):
-    """The names, in words, of what nobody measured about this X-ray."""
+def inWords(sentence):
+    """The same with the words of facts instead of their names in the code."""
+    for fact, words in _words().items():
+        if "_" in fact:
+            sentence = sentence.replace(fact, words)
+    return sentence
+
+
+def assumedWords(xrays):
+    """Sentences about what nobody measured, one for both X-rays if it is the same. xrays: {word for its place: X-ray}."""
     words = _words()
-    return [words.get(fact, fact) for fact in xray.radiograph.assumed]
+    facts = {slot: ", ".join(words.get(fact, fact) for fact in xray.radiograph.assumed) for slot, xray in xrays.items()}
+    if len(facts) == 2 and len({*facts.values()}) == 1:
+        facts = {_("Both X-rays"): next(iter(facts.values()))}
+    sentence = _("{slot}: not in the file, so typical values are assumed: {facts}. Correct under Geometry what you know.")
+    return [sentence.format(slot=slot, facts=found) for slot, found in facts.items() if found]
 
 
 def overtypedWords(beam, xray):
@@ -86,9 +98,6 @@ def checkOne(xray, slot, beam):
                 slot=slot, frame=xray.frame + 1, frames=xray.frames
             )
         )
-    assumed = assumedWords(xray)
-    if assumed:
-        found.append(_("{slot}: assumed, not measured: {facts}.").format(slot=slot, facts=", ".join(assumed)))
     return found
 
 

@@ -164,13 +164,15 @@ class XraySection:
             found += XrayChecks.checkOne(xrays[slot], words[slot], beams[slot])
         if len(present) == 2:
             found += XrayChecks.checkPair(*(xrays[slot].radiograph for slot in SLOTS), tuple(beams.values()))
+        found += XrayChecks.assumedWords({words[slot]: xrays[slot] for slot in present})
         lines = [self._errors[slot] for slot in ("", *SLOTS) if slot in self._errors] + found
+        lines = [XrayChecks.inWords(line) for line in lines]
         remarks = len(lines)
         if not lines:
             fit = _("No contradiction found between the two X-rays.")
-            lines = [fit if len(present) == 2 else _("Load an AP and a lateral X-ray.")]
+            lines = [fit if len(present) == 2 else _("Load an AP and a lateral X-ray, or try it out with Sample data.")]
         self.ui.checksTextEdit.plainText = "\n".join(f"- {line}" if len(lines) > 1 else line for line in lines)
-        self.ui.checksTextEdit.setFixedHeight(_SHORT_HEIGHT if len(lines) == 1 else _LONG_HEIGHT)
+        self.ui.checksTextEdit.setFixedHeight(_LONG_HEIGHT if remarks else _SHORT_HEIGHT)
         assumed = sum(len(xrays[slot].radiograph.assumed) for slot in present)
         state = {
             0: _("none yet"),
@@ -196,7 +198,7 @@ class XraySection:
         view, beam, polarity = (self._widget(slot, name) for name in ("View", "Beam", "Polarity"))
         view.addItems(list(VIEWS[slot]))
         beam.addItems([_("Cone"), _("Fan (EOS)")])
-        polarity.addItems([_("As stated"), _("Bone bright"), _("Bone dark")])
+        polarity.addItems([_("As in the file"), _("Bone bright"), _("Bone dark")])
         for name, (field, index) in NUMBERS.items():
             self._widget(slot, name).connect("valueChanged(double)", self._onNumber(slot, field, index))
             self._widget(slot, name).connect("editingFinished()", self._onFinished(slot, name, field, index))
@@ -303,7 +305,7 @@ class XraySection:
         kind.enabled = beam.KIND in BEAMS
         kind.currentIndex = BEAMS.index(beam.KIND) if kind.enabled else -1
         polarity = self._widget(slot, "Polarity")
-        polarity.setItemText(0, _("Automatic *") if "polarity" in assumed else _("As stated"))
+        polarity.setItemText(0, _("Automatic *") if "polarity" in assumed else _("As in the file"))
         polarity.currentIndex = POLARITIES.index(xray.polarity)
         polarity.enabled = bool(xray.path) and not xray.radiograph.scale_known
         frame = self._widget(slot, "Frame")

@@ -61,7 +61,9 @@ def worker(mode):
     hu = np.linspace(-1000, 1500, SIZE**3, dtype="<f4").reshape(SIZE, SIZE, SIZE)
     style = f"real to DRR, translator {request['translator']}" if "translator" in request else "as they are"
     assumed = "detector_spacing_mm, view" if mode == "guessed" else "principal_point"
-    write_nrrd(Path(request["output"]), b"not a volume" if mode == "garbage" else hu, Style=style, Assumed=assumed)
+    figures = "bone: 512 ml, 80 % interval 377 to 647 ml; gas: 80 ml, 80 % interval 20 to 140 ml"
+    told = {"Style": style, "Assumed": assumed, "Figures": figures, "CalibrationLimits": "none known"}
+    write_nrrd(Path(request["output"]), b"not a volume" if mode == "garbage" else hu, **told)
     maps = {} if request.get("samples", 1) < 2 else {"sd": str(Path(request["maps_folder"]) / "sd.nrrd")}
     for path in maps.values():
         write_nrrd(Path(path), np.full_like(hu, 30.0))
@@ -74,7 +76,10 @@ def worker(mode):
         reprojection=[{"relative_l2": 0.1, "ncc": 0.9}, {"relative_l2": 0.1, "ncc": -0.35 if mode == "doubtful" else 0.9}],
         reprojection_before=[{"relative_l2": 0.2, "ncc": 0.8}] * 2,
         maps=maps,
-        warnings=["The volume does not explain the lateral X-ray"] if mode == "doubtful" else [],
+        warnings={
+            "doubtful": ["The volume does not explain the lateral X-ray"],
+            "guessed": ['both X-rays: assumed "source_to_detector_mm": 1150'],
+        }.get(mode, []),
         provenance={},
     )
     return 0

@@ -246,7 +246,7 @@ def test_a_ct_from_afar_is_told_and_can_be_centred_and_moved_from_there(panel, x
     ct = add_ct(center_ras=(0.0, 30.0, -900.0))
     choose(panel, ct)
     wait_until(lambda: "lies outside" in panel.ui.agreementLabel.text)
-    assert "Centre on isocentre" in panel.ui.agreementLabel.text
+    assert "Centre on X-rays" in panel.ui.agreementLabel.text
     click(panel.ui.centerPoseButton)
     settle(panel)
     assert np.allclose(middle(), 0.0, atol=1e-6)
@@ -488,5 +488,5 @@ def test_lengths_in_the_xray_views_are_what_the_tooltip_says(panel, xrays, kind)
     node.GetIJKToRASMatrix(matrix)
     ends = [matrix.MultiplyPoint((column, row, 0, 1))[:3] for row, column in beam.project_points([[-50.0, 0, 0], [50.0, 0, 0]])]
     length = np.linalg.norm(np.subtract(*ends))
-    assert "divide them by source to detector over source to isocentre" in panel.ui.alignmentLayoutButton.toolTip
+    assert "divide them by source to detector over source to mid-body" in panel.ui.alignmentLayoutButton.toolTip
     assert length == pytest.approx(100.0 if kind == "fan" else 100.0 * beam.source_to_detector_mm / beam.source_to_isocenter_mm)

@@ -106,7 +106,7 @@ def test_without_a_truth_three_planes_and_3d(panel, pair):
     settle(panel)
     click(panel.ui.compareLayoutButton)
     assert slicer.app.layoutManager().layout == Layout.REVIEW_LAYOUT
-    assert "no ground truth" in panel.ui.compareSection.text
+    assert "no real CT" in panel.ui.compareSection.text
 
 
 def test_a_result_without_a_truth_comes_up_with_what_is_settled(panel, pair):
@@ -143,6 +143,46 @@ def test_the_views_tell_left_from_right_until_that_is_switched_off(panel, pair):
     nodes[0].SetOrientationMarkerType(nodes[0].OrientationMarkerTypeNone)
     click(panel.ui.compareLayoutButton)
     assert nodes[0].GetOrientationMarkerType() == nodes[0].OrientationMarkerTypeNone
+
+
+def notices():
+    """{name of a view: what stands at its upper edge}, of the slice views with something there."""
+    import slicer
+    from Diff2CTLib import SyntheticNotice
+
+    manager = slicer.app.layoutManager()
+    texts = {name: manager.sliceWidget(name).sliceView().cornerAnnotation() for name in manager.sliceViewNames()}
+    return {name: text.GetText(SyntheticNotice.PLACE) for name, text in texts.items() if text.GetText(SyntheticNotice.PLACE)}
+
+
+def test_views_say_that_a_reconstruction_is_synthetic_as_long_as_they_show_it(panel, pair):
+    import slicer
+    from Diff2CTLib import Layout
+
+    click(panel.ui.compareLayoutButton)
+    settle(panel)
+    words = "Synthetic - not for diagnosis"
+    ours = dict.fromkeys(Layout.RECONSTRUCTION_VIEWS.values(), words)
+    assert notices() == ours
+    panel.exit()  # another module shows the reconstruction in one of Slicer's own views, and the CT in one of ours
+    red, axial = (Layout.sliceLogic(name).GetSliceCompositeNode() for name in ("Red", Layout.RECONSTRUCTION_VIEWS["Axial"]))
+    red.SetBackgroundVolumeID(pair[1].GetID())
+    red.SetForegroundVolumeID(pair[0].GetID())
+    axial.SetBackgroundVolumeID(pair[1].GetID())
+    assert notices() == {"Red": words, **{name: text for name, text in ours.items() if "Axial" not in name}}
+    slicer.mrmlScene.Clear(False)
+    assert notices() == {}
+
+
+def test_views_of_a_plane_are_called_by_their_words(panel, pair):
+    from Diff2CTLib import Layout
+
+    click(panel.ui.compareLayoutButton)
+    labels = {plane: [logic.GetSliceNode().GetLayoutLabel() for logic in views] for plane, views in logics().items()}
+    assert labels["Axial"] == ["Synthetic CT, axial", "CT, axial"]
+    assert labels["Sagittal"] == ["Synthetic CT, sagittal", "CT, sagittal"]
+    Layout.show(Layout.REVIEW_LAYOUT)
+    assert logics()["Coronal"][0].GetSliceNode().GetLayoutLabel() == "Synthetic CT, coronal"
 
 
 @pytest.mark.parametrize(("index", "window", "level"), [(0, 1500, 300), (1, 400, 40), (2, 1400, -500), (3, 5096, 1548)])
@@ -473,7 +513,7 @@ def test_a_difference_that_was_deleted_comes_back_when_it_is_asked_for(panel, pa
     wait_until(lambda: "Blue: below the CT" in panel.ui.overlayLabel.text)
     panel.ui.truthSelector.setCurrentNode(None)
     settle(panel)
-    assert panel.ui.overlayLabel.text == "Choose a ground truth first."
+    assert panel.ui.overlayLabel.text == "Choose a real CT first."
 
 
 def test_figures_of_an_older_scene_are_computed_anew(panel, pair, asked):

@@ -112,7 +112,7 @@ def test_a_torch_too_old_for_the_numpy_of_slicer_counts_as_missing(panel, tmp_pa
     settle(panel)
     assert panel.ui.missingFrame.isHidden() == isEnough
     if not isEnough:
-        assert panel.ui.missingLabel.text == "torch 2.3 or newer must be installed first."
+        assert panel.ui.missingLabel.text == "torch 2.3 or newer must be installed first: click Install..."
 
 
 @pytest.mark.parametrize(("system", "version"), [("win32", ">=2.3,<2.13"), ("linux", ">=2.3"), ("darwin", ">=2.3")])

@@ -70,7 +70,7 @@ class LogicTest(unittest.TestCase):
         self.assertLess(bounds[1], -200)  # R axis: the patient's left is negative
 
     def test_twoFrontalXraysAreRefused(self):
-        with self.assertRaisesRegex(ValueError, "same kind: PA"):
+        with self.assertRaisesRegex(ValueError, "same kind, PA"):
             self.logic.loadXrays([self.writeXray("a.dcm", "AP"), self.writeXray("b.dcm", "PA")])
 
     def test_aMissingFileIsNamed(self):

@@ -391,7 +391,7 @@ def test_checkpoints_of_a_folder_can_be_chosen(panel, xrays, tmp_path, monkeypat
     click(panel.ui.checkpointFolderButton)
     settle(panel)
     combo = panel.ui.checkpointComboBox
-    assert [combo.itemText(n) for n in range(combo.count)] == ["Embedded", "a.safetensors", "b.safetensors"]
+    assert [combo.itemText(n) for n in range(combo.count)] == ["Built in", "a.safetensors", "b.safetensors"]
     combo.currentIndex = 2
     assert panel.parameterNode.checkpoint == str(tmp_path / "b.safetensors")
     other = tmp_path / "else" / "mine.safetensors"
@@ -413,8 +413,9 @@ def test_the_panel_says_what_a_checkpoint_is_before_it_is_used(panel, xrays, tmp
 
     panel.parameterNode.checkpoint = str(tmp_path / "broken.safetensors")
     settle(panel)
-    wait_until(lambda: "is corrupt" in panel.ui.statusLabel.text)
+    wait_until(lambda: "is corrupt. Choose another model under Advanced." in panel.ui.statusLabel.text)
     assert not panel.ui.reconstructButton.enabled
+    assert panel.ui.reconstructionSection.text == "Reconstruction: choose another model"
 
     panel.parameterNode.checkpoint = ""
     settle(panel)
@@ -435,7 +436,7 @@ def test_a_style_translator_reaches_the_worker_and_can_be_left_out_again(panel, 
     click(panel.ui.translatorFileButton)
     settle(panel)
     assert combo.currentText == "real_to_drr.safetensors" and combo.toolTip == panel.parameterNode.translator == path
-    wait_until(lambda: "style of DRRs first, at 256 pixels" in facts.text)
+    wait_until(lambda: "style of computed ones first, at 256 pixels" in facts.text)
     start(panel, "done")
     assert not combo.enabled and not panel.ui.translatorFileButton.enabled
     finish(panel)
@@ -457,9 +458,9 @@ def test_a_style_translator_reaches_the_worker_and_can_be_left_out_again(panel, 
 def test_the_panel_says_why_a_file_is_no_style_translator_before_it_is_used(panel, xrays):
     panel.parameterNode.translator = "films.safetensors"
     settle(panel)
-    wait_until(lambda: panel.ui.statusLabel.text == "translator: films.safetensors translates drr_to_real")
+    wait_until(lambda: panel.ui.statusLabel.text.startswith("translator: films.safetensors translates drr_to_real. Choose"))
     assert not panel.ui.reconstructButton.enabled and panel.ui.translatorFactsLabel.isHidden()
-    assert panel.ui.reconstructionSection.text == "Reconstruction: needs another style translator"
+    assert panel.ui.reconstructionSection.text == "Reconstruction: choose another style translator"
     panel.ui.translatorComboBox.currentIndex = 0
     settle(panel)
     assert panel.ui.reconstructButton.enabled and panel.ui.reconstructionSection.text == "Reconstruction: ready"
@@ -484,14 +485,36 @@ def test_a_service_that_fails_does_not_lock_the_reconstruction(panel, xrays, tmp
 def test_the_log_tells_what_data_consistency_changed(panel, xrays):
     start(panel, "done")
     finish(panel)
-    assert "X-ray AP: re-projection error 10.0 %, 20.0 % before data consistency" in panel.ui.logTextEdit.plainText
+    words = "computed from the volume differs from yours by 10.0 %, before the fit to the X-rays by 20.0 % (re-projection error"
+    assert words in panel.ui.logTextEdit.plainText
+
+
+def test_the_log_tells_figures_of_the_patient_with_their_intervals(panel, xrays):
+    start(panel, "done")
+    finish(panel)
+    *_others, bone, gas, limits = panel.ui.logTextEdit.plainText.splitlines()
+    assert (bone, gas) == ("bone: 512 ml, 80 % interval 377 to 647 ml", "gas: 80 ml, 80 % interval 20 to 140 ml")
+    assert limits == "CalibrationLimits: none known"
+
+
+def test_a_run_says_how_its_refusal_is_mended(panel, xrays):
+    panel.parameterNode.device = type(panel.parameterNode.device).CUDA
+    settle(panel)
+    wait_until(lambda: panel.ui.statusLabel.text.endswith("not available on this computer: set Device to Automatic."))
+    panel.logic.editXray(xrays[0], view="LL")
+    settle(panel)
+    assert panel.ui.statusLabel.text.endswith("set View under Geometry.")
+    panel.reconstructionSection._tell("AP.png: source_to_isocenter_mm is 90")
+    settle(panel)
+    assert panel.messages == ["AP.png: source to mid-body is 90"]
 
 
 def test_assumed_distances_are_told_with_the_result(panel, xrays):
-    words = "Made with assumed distances: sizes and positions may be wrong."
+    words = "Made with assumed distances: sizes and positions may be wrong. Enter the real ones under Geometry."
     start(panel, "guessed")
     finish(panel)
     assert panel.ui.statusLabel.text.endswith(f"\n{words}")
+    assert 'both X-rays: assumed "source to detector": 1150' in panel.ui.logTextEdit.plainText
     start(panel, "done")
     finish(panel)
     assert words not in panel.ui.statusLabel.text
@@ -510,7 +533,7 @@ def test_nothing_is_said_any_more_of_a_case_that_was_left(panel, xrays, leave):
     else:
         panel.parameterNode.apNode = add_xrays()[0]
     settle(panel)
-    assert panel.ui.statusLabel.text == ("Ready." if leave == "load" else "Choose an AP and a lateral X-ray first.")
+    assert panel.ui.statusLabel.text.startswith("Ready" if leave == "load" else "Load an AP and a lateral X-ray first")
     assert panel.ui.logTextEdit.plainText == ""
 
 

@@ -121,7 +121,7 @@ def test_a_geometry_that_cannot_follow_the_place_is_told(panel, tmp_path):
     panel.logic.editXray(panel.parameterNode.apNode, source_to_detector_mm=300.0)
     click(panel.ui.swapButton)
     settle(panel)
-    assert "accepted is 0 < source_to_isocenter_mm < source_to_detector_mm" in panel.ui.checksTextEdit.plainText
+    assert "accepted is 0 < source to mid-body < source to detector" in panel.ui.checksTextEdit.plainText
     assert "internal error" not in panel.ui.xraySection.text
 
 

@@ -93,7 +93,7 @@ def test_what_is_typed_over_the_file_is_told_and_can_be_taken_back(panel, tmp_pa
     settle(panel)
     said = ui.checksTextEdit.plainText
     assert "AP: source to detector 1500 mm, the file says 1000 mm." in said
-    assert "AP: pixel spacing 4 x 4 mm, the file says 4 x 4.5 mm." in said
+    assert "AP: pixel height and width 4 x 4 mm, the file says 4 x 4.5 mm." in said
     assert ui.apSourceToDetector.toolTip == f"{meaning}\nFile: 1000.0 mm"
     assert "File: 4.5000 mm" in ui.apPixelWidth.toolTip and "File:" not in ui.apPixelHeight.toolTip
     assert ui.apAsInFile.enabled and not ui.lateralAsInFile.enabled
@@ -134,7 +134,7 @@ def test_view_beam_and_central_ray_are_as_in_the_file_again_and_flips_and_what_i
     said = panel.ui.checksTextEdit.plainText
     assert "AP: view PA, the file says AP." in said and "AP: shape of the beam fan, the file says cone." in said
     assert "AP: where the central ray meets the image 1, 2 px, the file says 49.5, 44.5 px." in said
-    assert "pixel spacing" not in said  # sizes go with the kind of beam
+    assert "pixel height" not in said  # sizes go with the kind of beam
     assert "File: AP" in panel.ui.apView.toolTip and "File: cone" in panel.ui.apBeam.toolTip
     click(panel.ui.apAsInFile)
     settle(panel)
@@ -339,7 +339,8 @@ def test_what_a_picture_does_not_tell_is_flagged_until_it_is_stated(panel, tmp_p
     assert ui.xraySection.text == "X-rays: AP only" and "values assumed" in ui.geometrySection.text
     assert ui.apView.currentText == "AP *"
     assert ui.apSourceToDetector.suffix == " mm *" and ui.apPixelHeight.suffix == " mm *"
-    assert "source to detector" in ui.checksTextEdit.plainText
+    assert "AP: not in the file, so typical values are assumed: view, " in ui.checksTextEdit.plainText
+    assert "source to detector" in ui.checksTextEdit.plainText and ui.checksTextEdit.minimumHeight == 120
     ui.apSourceToDetector.value = 1234.0
     settle(panel)
     assert ui.apSourceToDetector.suffix == " mm" and ui.apSourceToDetector.value == 1234
@@ -374,9 +375,9 @@ def test_enter_confirms_what_was_assumed_and_neither_leaving_nor_an_impossible_v
     QTest.keyClicks(refused._qt, "5000")
     QTest.keyClick(refused._qt, Qt.Key.Key_Return)
     settle(panel)
-    assert "source_to_isocenter_mm < source_to_detector_mm" in panel.ui.checksTextEdit.plainText
-    assert "source to isocentre" in panel.ui.checksTextEdit.plainText  # which nobody has confirmed
-    assert "source to detector" not in panel.ui.checksTextEdit.plainText
+    refusal, *_others, assumed = panel.ui.checksTextEdit.plainText.splitlines()
+    assert "source to mid-body < source to detector" in refusal
+    assert "source to mid-body" in assumed and "source to detector" not in assumed  # nobody has confirmed the former
 
 
 def write_into(field, text):
@@ -550,10 +551,15 @@ def test_a_second_file_without_a_view_goes_to_the_free_place(panel, tmp_path, an
         click(panel.ui.loadButton)
         settle(panel)
     assert (panel.parameterNode.apNode.GetName(), panel.parameterNode.lateralNode.GetName()) == ("one.png", "two.png")
+    said = [line for line in panel.ui.checksTextEdit.plainText.splitlines() if "assumed" in line]
+    assert len(said) == 1 and said[0].startswith("- Both X-rays: not in the file, so typical values are assumed: view, ")
+    assert said[0].endswith("Correct under Geometry what you know.")
     answer_dialog("getOpenFileNames", (plain_picture(tmp_path, "three.png"),))
     click(panel.ui.loadButton)
     settle(panel)
-    assert "three.png does not state its view, and both places are taken" in panel.ui.checksTextEdit.plainText
+    said = panel.ui.checksTextEdit.plainText
+    assert "three.png does not state its view, and both places are taken. Set the list AP or Lateral to" in said
+    assert f'"{panel.ui.apSelector.noneDisplay}"' in said
 
 
 def test_an_edit_moves_the_detector_exactly(panel, xrays):
@@ -631,7 +637,7 @@ def test_the_central_ray_is_that_of_the_console(panel, xrays):
 def test_an_impossible_distance_is_refused_and_taken_back(panel, xrays):
     panel.ui.apSourceToIsocenter.value = 1500.0
     settle(panel)
-    assert "source_to_isocenter_mm < source_to_detector_mm" in panel.ui.checksTextEdit.plainText
+    assert "source to mid-body < source to detector" in panel.ui.checksTextEdit.plainText
     assert panel.ui.apSourceToIsocenter.value == 800
 
 

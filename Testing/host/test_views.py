@@ -175,6 +175,19 @@ def test_slice_picture_has_the_patient_the_right_way_round(layout_manager: Any, 
 
 
 @pytest.mark.usefixtures("opengl")
+def test_a_text_at_the_upper_edge_is_drawn_there(layout_manager: Any, tmp_path: Path) -> None:
+    import vtk
+
+    view = layout_manager.sliceWidget("ACoronal").sliceView()
+    view.cornerAnnotation().SetText(vtk.vtkCornerAnnotation.UpperEdge, "Notice")
+    host.screenshot(view, tmp_path / "text.png", 300, 300)
+    view.cornerAnnotation().ClearAllTexts()
+    rows, columns = np.nonzero(pixels(tmp_path / "text.png").min(axis=2) > 200)
+    assert 0 < rows.max() < 40
+    assert abs(columns.mean() - 150) < 15
+
+
+@pytest.mark.usefixtures("opengl")
 def test_3d_picture(layout_manager: Any, tmp_path: Path) -> None:
     import slicer
     import vtk

@@ -116,9 +116,14 @@ class qMRMLSliceView(_View):
         self._logic = logic
         self._observers = Observers(self)
         self._observers.add(logic, vtk.vtkCommand.ModifiedEvent, self.update)
+        self._annotation = vtk.vtkCornerAnnotation()
+        self._annotation.SetMaximumFontSize(14)  # as Slicer's module DataProbe sets it
+        self._annotation.GetTextProperty().ShadowOn()
 
     def make_picture(self) -> Picture:
-        return SlicePicture(self._logic)
+        picture = SlicePicture(self._logic)
+        picture.renderer.AddViewProp(self._annotation)
+        return picture
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         self._logic.ResizeSliceNode(self.width(), self.height())
@@ -126,6 +131,10 @@ class qMRMLSliceView(_View):
     @invokable("mrmlSliceNode()")
     def mrmlSliceNode(self) -> slicer.vtkMRMLSliceNode:
         return self._logic.GetSliceNode()
+
+    @invokable("cornerAnnotation()")
+    def cornerAnnotation(self) -> vtk.vtkCornerAnnotation:
+        return self._annotation
 
 
 class _ViewWidget(qMRMLWidget):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -156,6 +157,7 @@ def test_figures_of_the_patient_come_with_their_intervals_and_why_these_may_not_
     (of_patient,) = [line for line in text.splitlines() if line.startswith("of the patient  ")]
     assert "body in the cube: " in of_patient and "ml, 80 % interval 0 to " in of_patient and "90 % interval 0 to" in of_patient
     assert "its intervals   may not hold, the calibration is of 2 samples, this run had 3" in text
+    assert re.search(r"re-projection   lateral: error \d+\.\d %, correlation -?\d\.\d{3}\n", text)
 
     report = json.loads(call(*options, "--json").stdout)
     figure = report["figures"]["body_ml"]

@@ -184,8 +184,9 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     lines.append(f"peak memory     {report['peak_memory_mb']:.0f} MB")
     for when, key in (("before data consistency, ", "reprojection_before"), ("", "reprojection")):
         for name, view in zip(NAMES_OF_VIEWS, report[key] or (), strict=False):
-            values = ", ".join(f"{what} {_shown(value, '')}" for what, value in view.items())
-            lines.append(f"re-projection   {when}{name}: {values}")
+            error, correlation = view["relative_l2"], view["ncc"]
+            percent = None if error is None else 100 * error
+            lines.append(f"re-projection   {when}{name}: error {_shown(percent, ' %')}, correlation {_shown(correlation, '')}")
     for name, label, unit in SHOWN_METRICS if report["metrics"] else ():
         lines.append(f"{label:<34}{_shown(report['metrics'][name], unit)}")
     lines += [f"of the patient  {figure['text']}" for figure in report["figures"].values()]

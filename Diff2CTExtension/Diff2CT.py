@@ -26,10 +26,11 @@ class Diff2CT(ScriptedLoadableModule):
 
 
 def register():
-    from Diff2CTLib import Layout, SampleCase
+    from Diff2CTLib import Layout, SampleCase, SyntheticNotice
 
     SampleCase.register()
     Layout.register()
+    SyntheticNotice.notice.register()
 
 
 class Diff2CTLogic(Logic):

@@ -7,10 +7,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from Diff2CTLib import CompareKey, CompareViews, Dependencies, ExportDialog, Layout, SceneBridge
+from Diff2CTLib import CompareKey, CompareViews, Dependencies, ExportDialog, Layout, SceneBridge, XrayChecks
 from Diff2CTLib.ParameterNode import Overlay
 from Diff2CTLib.Reconstruction import mapReference, xraysOf
-from Diff2CTLib.SyntheticNotice import SyntheticNotice
 
 _MAPS = {Overlay.UNCERTAINTY: "sd", Overlay.ERROR: "error", Overlay.SUPPORT: "support"}
 _STILL_MS = 400
@@ -23,7 +22,6 @@ class CompareSection:
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
         self.views = CompareViews.CompareViews()
-        self.notice = SyntheticNotice()
         self._stillTimer = qt.QTimer()  # figures take the service a while: not for each step of a CT that is being moved
         self._stillTimer.setSingleShot(True)
         self._stillTimer.setInterval(_STILL_MS)
@@ -121,7 +119,6 @@ class CompareSection:
         self.views.setWindow([reconstruction, truth], parameterNode.huPreset)
         self._bone.show(reconstruction if parameterNode.boneIn3D else None)
         self._fillViews(parameterNode)
-        self.notice.update()
         self._fillTable(parameterNode)
         has = reconstruction is not None
         for name in ("compareLayoutButton", "exportButton", "boneCheckBox", "overlayComboBox", "overlaySlider"):
@@ -290,4 +287,4 @@ def _mapNode(reconstruction, overlay):
 def _calibrationLimits(node):
     """Why the calibration may not hold for a reconstruction, "" if nothing speaks against it."""
     limits = SceneBridge.provenanceOf(node).get("CalibrationLimits", "")
-    return "" if limits in ("none known", "not calibrated") else limits
+    return "" if limits in ("none known", "not calibrated") else XrayChecks.inWords(limits)

@@ -128,7 +128,7 @@ def reviewXml():
 
 
 def _reconstructionPlanes():
-    return _planes(RECONSTRUCTION_VIEWS, _("Synthetic CT, {plane}"))
+    return _planes(RECONSTRUCTION_VIEWS, _("Synthetic, {plane}"))
 
 
 def _planes(views, label):

@@ -150,8 +150,9 @@ class ReconstructionSection:
                 line += _(", before the fit to the X-rays by {error:.1f} %").format(error=100 * old["relative_l2"])
             self.ui.logTextEdit.appendPlainText(line + _(" (re-projection error, 0 % is identical)"))
         if "Figures" in outcome.provenance:
-            limits = f"CalibrationLimits: {outcome.provenance['CalibrationLimits']}"
-            self.ui.logTextEdit.appendPlainText("\n".join([*outcome.provenance["Figures"].split("; "), limits]))
+            limits = _("CalibrationLimits: {limits}").format(limits=outcome.provenance.get("CalibrationLimits", _("not told")))
+            lines = [*outcome.provenance["Figures"].split("; "), XrayChecks.inWords(limits)]
+            self.ui.logTextEdit.appendPlainText("\n".join(lines))
 
     def onCheckpoint(self, path):
         self._panel.parameterNode.checkpoint = path

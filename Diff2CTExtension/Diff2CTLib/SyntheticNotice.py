@@ -1,4 +1,5 @@
-"""The words "synthetic, not for diagnosis" in every slice view that shows what was made from X-rays, of any module's layout."""
+"""The words "synthetic, not for diagnosis" in every slice view that shows what was made from X-rays: of any module's layout,
+and whether the panel, a script or a scene that was opened has brought it."""
 
 import slicer
 import vtk
@@ -12,38 +13,49 @@ PLACE = vtk.vtkCornerAnnotation.UpperEdge
 
 
 class SyntheticNotice(VTKObservationMixin):
-    def __init__(self):
-        super().__init__()
-        self._views = {}  # ID of a composite node -> the view that it fills
+    """Keeps no views: they come and go, and when Slicer ends they go before the modules do."""
 
-    def update(self):
-        """Take on the views that have been made since."""
-        manager = slicer.app.layoutManager()
-        if manager is None:
+    def register(self):
+        """From now on, if there is a main window; a second call changes nothing."""
+        scene, manager = slicer.mrmlScene, slicer.app.layoutManager()
+        if manager is None or self.hasObserver(scene, scene.EndBatchProcessEvent, self.update):
             return
-        for viewName in manager.sliceViewNames():
-            widget = manager.sliceWidget(viewName)
-            composite = widget.sliceLogic().GetSliceCompositeNode()
-            self._views[composite.GetID()] = widget.sliceView()
-            if not self.hasObserver(composite, vtk.vtkCommand.ModifiedEvent, self._write):
-                self.addObserver(composite, vtk.vtkCommand.ModifiedEvent, self._write)
-            self._write(composite)
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.update)  # a scene was opened or closed
+        manager.connect("layoutChanged(int)", self._onLayoutChanged)  # which may have made views
+        self.update()
 
-    def release(self):
-        """Let the views be."""
+    def unregister(self):
         self.removeObservers()
-        for view in self._views.values():
-            _setText(view, "")
-        self._views = {}
+        manager = slicer.app.layoutManager()
+        if manager is not None:
+            manager.disconnect("layoutChanged(int)", self._onLayoutChanged)
 
-    def _write(self, composite, _event=None):
-        layers = (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID())
-        nodes = [slicer.mrmlScene.GetNodeByID(layer) for layer in layers if layer]
-        isSynthetic = any(node is not None and SceneBridge.isFromXrays(node) for node in nodes)
-        _setText(self._views[composite.GetID()], _("Synthetic - not for diagnosis") if isSynthetic else "")
+    def _onLayoutChanged(self, _layout):
+        self.update()
+
+    def update(self, _caller=None, _event=None):
+        manager = slicer.app.layoutManager()
+        for viewName in manager.sliceViewNames() if manager is not None else ():
+            widget = manager.sliceWidget(viewName)
+            composite = widget.sliceLogic().GetSliceCompositeNode() if widget is not None else None
+            if composite is None:  # while a scene is closed
+                continue
+            if not self.hasObserver(composite, vtk.vtkCommand.ModifiedEvent, self.update):
+                self.addObserver(composite, vtk.vtkCommand.ModifiedEvent, self.update)
+            _setText(widget.sliceView(), _("Synthetic - not for diagnosis") if _showsSynthetic(composite) else "")
+
+
+notice = SyntheticNotice()
+
+
+def _showsSynthetic(composite):
+    """Whether a layer that can be seen was made from X-rays."""
+    layers = range(composite.Layer_Last + composite.GetNumberOfAdditionalLayers())
+    nodes = [composite.GetNthLayerVolume(layer) for layer in layers if composite.GetNthLayerOpacity(layer) > 0]
+    return any(node is not None and SceneBridge.isFromXrays(node) for node in nodes)
 
 
 def _setText(view, text):
-    if view.cornerAnnotation().GetText(PLACE) != text:
+    if (view.cornerAnnotation().GetText(PLACE) or "") != text:
         view.cornerAnnotation().SetText(PLACE, text)
         view.scheduleRender()

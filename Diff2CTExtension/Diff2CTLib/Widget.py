@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from Diff2CTLib import SyntheticNotice
 from Diff2CTLib.AlignmentPreview import AlignmentPreview
 from Diff2CTLib.AlignmentSection import AlignmentSection
 from Diff2CTLib.CompareSection import CompareSection
@@ -51,6 +52,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.alignmentSection = AlignmentSection(self)
         self.reconstructionSection = ReconstructionSection(self)
         self.compareSection = CompareSection(self)
+        SyntheticNotice.notice.register()  # after a reload, or if the module came after the start of Slicer
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
@@ -63,7 +65,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         self._updateTimer.stop()
         self.compareSection.views.release()
-        self.compareSection.notice.release()
+        SyntheticNotice.notice.unregister()
         self.logic.dispose()
 
     def enter(self):

@@ -1,5 +1,7 @@
 """What is not right with two X-rays, in sentences for the person who took them."""
 
+import re
+
 import numpy as np
 from slicer.i18n import tr as _
 
@@ -28,11 +30,9 @@ def _words():
 
 
 def inWords(sentence):
-    """The same with the words of facts instead of their names in the code."""
-    for fact, words in _words().items():
-        if "_" in fact:
-            sentence = sentence.replace(fact, words)
-    return sentence
+    """The same with the words of facts instead of their names in the code; names of files stay."""
+    words = {fact: told for fact, told in _words().items() if "_" in fact}
+    return re.sub(rf"(?<![\w./\\-])({'|'.join(words)})(?![\w/\\-]|\.\w)", lambda found: words[found[0]], sentence)
 
 
 def assumedWords(xrays):

@@ -198,7 +198,7 @@ class XraySection:
         view, beam, polarity = (self._widget(slot, name) for name in ("View", "Beam", "Polarity"))
         view.addItems(list(VIEWS[slot]))
         beam.addItems([_("Cone"), _("Fan (EOS)")])
-        polarity.addItems([_("As in the file"), _("Bone bright"), _("Bone dark")])
+        polarity.addItems([_("From the file"), _("Bone bright"), _("Bone dark")])
         for name, (field, index) in NUMBERS.items():
             self._widget(slot, name).connect("valueChanged(double)", self._onNumber(slot, field, index))
             self._widget(slot, name).connect("editingFinished()", self._onFinished(slot, name, field, index))
@@ -305,8 +305,9 @@ class XraySection:
         kind.enabled = beam.KIND in BEAMS
         kind.currentIndex = BEAMS.index(beam.KIND) if kind.enabled else -1
         polarity = self._widget(slot, "Polarity")
-        polarity.setItemText(0, _("Automatic *") if "polarity" in assumed else _("As in the file"))
         polarity.currentIndex = POLARITIES.index(xray.polarity)
+        automatic = _("Automatic") if polarity.currentIndex else _("From the file")  # where it may not be
+        polarity.setItemText(0, _("Automatic *") if "polarity" in assumed else automatic)
         polarity.enabled = bool(xray.path) and not xray.radiograph.scale_known
         frame = self._widget(slot, "Frame")
         frame.enabled = xray.frames > 1

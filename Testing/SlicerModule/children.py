@@ -63,6 +63,10 @@ def worker(mode):
     assumed = "detector_spacing_mm, view" if mode == "guessed" else "principal_point"
     figures = "bone: 512 ml, 80 % interval 377 to 647 ml; gas: 80 ml, 80 % interval 20 to 140 ml"
     told = {"Style": style, "Assumed": assumed, "Figures": figures, "CalibrationLimits": "none known"}
+    if mode == "guessed":
+        told["CalibrationLimits"] = f"of these X-rays the following is assumed: {assumed}"
+    if mode == "doubtful":
+        del told["CalibrationLimits"]
     write_nrrd(Path(request["output"]), b"not a volume" if mode == "garbage" else hu, **told)
     maps = {} if request.get("samples", 1) < 2 else {"sd": str(Path(request["maps_folder"]) / "sd.nrrd")}
     for path in maps.values():

@@ -124,7 +124,14 @@ def test_a_result_without_a_truth_comes_up_with_what_is_settled(panel, pair):
     assert panel.parameterNode.overlay is Overlay.ERROR
 
 
-@pytest.mark.parametrize(("limits", "said"), [("none known", False), ("the calibration is of 4 steps, this run had 1", True)])
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ("none known", None),
+        ("the calibration is of 4 steps, this run had 1", "the calibration is of 4 steps, this run had 1"),
+        ("the following is assumed: source_to_isocenter_mm", "the following is assumed: source to mid-body"),
+    ],
+)
 def test_what_speaks_against_a_calibration_stands_beside_its_maps(panel, pair, limits, said):
     from Diff2CTLib.ParameterNode import Overlay
 
@@ -133,7 +140,8 @@ def test_what_speaks_against_a_calibration_stands_beside_its_maps(panel, pair, l
     panel.parameterNode.overlay = Overlay.SUPPORT
     settle(panel)
     assert panel.ui.overlayLabel.text.startswith("Green: determined by your two X-rays")
-    assert (limits in panel.ui.overlayLabel.text) == said
+    told = panel.ui.overlayLabel.text.partition("This may not hold here: ")[2]
+    assert told == (f"{said}." if said else "")
 
 
 def test_the_views_tell_left_from_right_until_that_is_switched_off(panel, pair):
@@ -143,6 +151,15 @@ def test_the_views_tell_left_from_right_until_that_is_switched_off(panel, pair):
     nodes[0].SetOrientationMarkerType(nodes[0].OrientationMarkerTypeNone)
     click(panel.ui.compareLayoutButton)
     assert nodes[0].GetOrientationMarkerType() == nodes[0].OrientationMarkerTypeNone
+
+
+def test_a_narrow_panel_hides_no_row_of_the_table(panel, pair):
+    table = panel.ui.metricsTable._qt
+    table.setMinimumWidth(0)
+    table.resize(250, table.height())
+    table.doItemsLayout()
+    rows = sum(table.rowHeight(row) for row in range(table.rowCount()))
+    assert rows > 0 and table.viewport().height() >= rows
 
 
 def notices():
@@ -169,9 +186,65 @@ def test_views_say_that_a_reconstruction_is_synthetic_as_long_as_they_show_it(pa
     red.SetBackgroundVolumeID(pair[1].GetID())
     red.SetForegroundVolumeID(pair[0].GetID())
     axial.SetBackgroundVolumeID(pair[1].GetID())
-    assert notices() == {"Red": words, **{name: text for name, text in ours.items() if "Axial" not in name}}
+    others = {name: text for name, text in ours.items() if "Axial" not in name}
+    assert notices() == others  # the reconstruction is over the CT in Red, but cannot be seen yet
+    red.SetForegroundOpacity(0.5)
+    assert notices() == {"Red": words, **others}
+    red.SetForegroundOpacity(0.0)
+    red.SetNthLayerVolumeID(red.Layer_Last, pair[0].GetID())
+    assert notices() == {"Red": words, **others}
+    slicer.mrmlScene.RemoveNode(pair[0])
+    assert notices() == {}
+
+
+def test_a_closed_scene_leaves_no_notice(panel, pair):
+    import slicer
+
+    click(panel.ui.compareLayoutButton)
+    assert len(notices()) == 3
     slicer.mrmlScene.Clear(False)
     assert notices() == {}
+
+
+@pytest.fixture
+def view():
+    """Shows a slice view that was not there before; gives its composite node. In the end both are taken away again."""
+    import slicer
+    from Diff2CTLib import Layout
+
+    manager, nodes = slicer.app.layoutManager(), []
+
+    def show(name):
+        xml = f'<layout><item><view class="vtkMRMLSliceNode" singletontag="{name}"/></item></layout>'
+        manager.layoutLogic().GetLayoutNode().AddLayoutDescription(24999, xml)
+        manager.setLayout(24999)
+        nodes.extend([Layout.sliceLogic(name).GetSliceNode(), Layout.sliceLogic(name).GetSliceCompositeNode()])
+        return nodes[-1]
+
+    yield show
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    for node in nodes:
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def test_a_view_that_another_module_makes_says_it_too(panel, pair, view):
+    panel.exit()
+    view("Another").SetBackgroundVolumeID(pair[0].GetID())
+    assert notices()["Another"] == "Synthetic - not for diagnosis"
+
+
+def test_the_notice_needs_no_panel(panel, view):
+    """A script makes a reconstruction, or a scene with one is opened, and nobody has opened the module."""
+    import slicer
+    from Diff2CTLib import Layout, SyntheticNotice
+
+    from host.pythonqt import alive
+
+    panel.exit()
+    SyntheticNotice.notice.unregister()  # as after the start of Slicer
+    alive(slicer.app).startupCompleted.emit()
+    Layout.sliceLogic("Red").GetSliceCompositeNode().SetBackgroundVolumeID(add_reconstruction().GetID())
+    assert notices() == {"Red": "Synthetic - not for diagnosis"}
 
 
 def test_views_of_a_plane_are_called_by_their_words(panel, pair):
@@ -179,10 +252,10 @@ def test_views_of_a_plane_are_called_by_their_words(panel, pair):
 
     click(panel.ui.compareLayoutButton)
     labels = {plane: [logic.GetSliceNode().GetLayoutLabel() for logic in views] for plane, views in logics().items()}
-    assert labels["Axial"] == ["Synthetic CT, axial", "CT, axial"]
-    assert labels["Sagittal"] == ["Synthetic CT, sagittal", "CT, sagittal"]
+    assert labels["Axial"] == ["Synthetic, axial", "CT, axial"]
+    assert labels["Sagittal"] == ["Synthetic, sagittal", "CT, sagittal"]
     Layout.show(Layout.REVIEW_LAYOUT)
-    assert logics()["Coronal"][0].GetSliceNode().GetLayoutLabel() == "Synthetic CT, coronal"
+    assert logics()["Coronal"][0].GetSliceNode().GetLayoutLabel() == "Synthetic, coronal"
 
 
 @pytest.mark.parametrize(("index", "window", "level"), [(0, 1500, 300), (1, 400, 40), (2, 1400, -500), (3, 5096, 1548)])

@@ -489,12 +489,37 @@ def test_the_log_tells_what_data_consistency_changed(panel, xrays):
     assert words in panel.ui.logTextEdit.plainText
 
 
-def test_the_log_tells_figures_of_the_patient_with_their_intervals(panel, xrays):
-    start(panel, "done")
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("done", "none known"),
+        ("guessed", "of these X-rays the following is assumed: pixel height and width, view"),
+        ("doubtful", "not told"),
+    ],
+)
+def test_the_log_tells_figures_of_the_patient_with_their_intervals(panel, xrays, mode, said):
+    start(panel, mode)
     finish(panel)
     *_others, bone, gas, limits = panel.ui.logTextEdit.plainText.splitlines()
     assert (bone, gas) == ("bone: 512 ml, 80 % interval 377 to 647 ml", "gas: 80 ml, 80 % interval 20 to 140 ml")
-    assert limits == "CalibrationLimits: none known"
+    assert limits == f"CalibrationLimits: {said}"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("AP: roll_deg, isocenter_lps.", "AP: roll, where the body lies in the coordinates of a CT."),
+        ('assumed "roll_deg": 0', 'assumed "roll": 0'),
+        ("roll_deg.png: not found", None),
+        ("/data/roll_deg/ap.dcm: not found", None),
+        ("C:\\data\\roll_deg: not found", None),
+        ("ap_roll_deg_2.png: not found", None),
+    ],
+)
+def test_words_for_facts_leave_names_of_files_alone(panel, sentence, words):
+    from Diff2CTLib import XrayChecks
+
+    assert XrayChecks.inWords(sentence) == (words or sentence)
 
 
 def test_a_run_says_how_its_refusal_is_mended(panel, xrays):

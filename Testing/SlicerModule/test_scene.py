@@ -193,6 +193,7 @@ def test_a_scene_is_shown_when_all_of_it_is_there(panel, xrays, tmp_path):
 
 def test_reload_gives_a_working_panel(module, panel, xrays):
     import slicer
+    from Diff2CTLib import SyntheticNotice as OldNotice
 
     import host
 
@@ -203,10 +204,12 @@ def test_reload_gives_a_working_panel(module, panel, xrays):
     settle(new)
     assert new.parameterNode.apNode.GetID() == xrays[0].GetID()
     assert new.ui.reconstructButton.enabled
+    from Diff2CTLib import SyntheticNotice
     from Diff2CTLib.CompareSection import CompareViews
     from Diff2CTLib.ParameterNode import Overlay
 
     assert CompareViews.Overlay is Overlay  # no module of before is left among the new ones
+    assert not OldNotice.notice.Observations and SyntheticNotice.notice.Observations
     assert host.errors == []
     new.logic.close()
     slicer.mrmlScene.Clear(False)

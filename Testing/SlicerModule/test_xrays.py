@@ -72,6 +72,7 @@ def test_two_files_of_any_order_find_their_places(panel, tmp_path, answer_dialog
     assert panel.ui.apView.currentText == "AP" and panel.ui.lateralView.currentText == "LL"
     assert "assumed" not in panel.ui.geometrySection.text
     assert panel.ui.apFrame.enabled is False and panel.ui.apPolarity.enabled is False
+    assert panel.ui.apPolarity.currentText == "From the file"  # not the words of the button below
 
 
 def load_pair(panel, tmp_path, **changes):
@@ -662,8 +663,10 @@ def test_bone_can_be_declared_dark(panel, tmp_path, answer_dialog):
     click(panel.ui.loadButton)
     settle(panel)
     before = SceneBridge.xrayFromNode(panel.parameterNode.apNode).radiograph.line_integral
+    assert panel.ui.apPolarity.currentText == "Automatic *"
     panel.ui.apPolarity.currentIndex = 2
     settle(panel)
+    assert panel.ui.apPolarity.itemText(0) == "Automatic"  # the picture does not tell
     after = SceneBridge.xrayFromNode(panel.parameterNode.apNode)
     assert np.allclose(after.radiograph.line_integral, 1 - before, atol=1e-6)
     assert "polarity" not in after.radiograph.assumed and "view" in after.radiograph.assumed

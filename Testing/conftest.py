@@ -7,9 +7,21 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-_SIDE_BY_SIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _USEFUL_THREADS = 4  # on small tensors more only wait
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, min(_USEFUL_THREADS, os.cpu_count() or 1) // _SIDE_BY_SIDE)))
+_SET_BY_USER = "OMP_NUM_THREADS" in os.environ
+
+
+def _share_processors(processes: int) -> None:
+    if not _SET_BY_USER:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, min(_USEFUL_THREADS, (os.cpu_count() or 1) // processes)))
+
+
+_share_processors(1)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist: the processes that it starts after this have this environment
+def pytest_xdist_setupnodes(specs: list[object]) -> None:
+    _share_processors(len(specs))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ def control_groups(controller: str, membership: Path = _MEMBERSHIP, root: Path =
     except OSError:
         lines = []
     of_v1, of_v2 = [], _from_root_on(root, "/")
-    for _, controllers, path in (line.split(":", 2) for line in lines):
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
         if controller in controllers.split(","):
             of_v1 = _from_root_on(root / controller, path)
         elif controllers == "":

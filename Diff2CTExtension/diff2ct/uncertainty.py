@@ -11,6 +11,7 @@ All volumes are (D, H, W) on one grid, HU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +89,12 @@ class Calibration:
                 raise ValueError(f"{name}: got {np.min(getattr(self, name))}, accepted are numbers above 0 [HU]")
         if np.any(np.diff(self.quantiles, axis=1) < 0):
             raise ValueError("quantiles: got decreasing ones, accepted are rows that do not decrease")
+        try:
+            are_widths = all(0 <= width < math.inf for by_level in self.bounds.values() for width in by_level.values())
+        except (AttributeError, TypeError):  # no mappings, or no numbers in them
+            are_widths = False
+        if not are_widths:
+            raise ValueError(f"bounds: got {self.bounds}, accepted are finite numbers of 0 or more by figure and level")
 
 
 def expected_error(mean_hu: Tensor, sd_hu: Tensor | None, calibration: Calibration) -> Tensor:

@@ -119,8 +119,7 @@ def serve(request: dict[str, Any], emit: Callable[..., None], is_cancelled: Call
 
     begin("reading")
     device = request.get("device", "cpu")
-    if device != "auto":
-        check_device(device)
+    check_device("cpu" if device == "auto" else device)
     geometry, overwrite = request.get("geometry") or {}, bool(request.get("overwrite", False))
     consistency = consistency_from(request.get("consistency"))
     maps = {name: Path(request[f"{name}_output"]) for name in MAPS if request.get(f"{name}_output")}

@@ -38,7 +38,14 @@ def test_processors_by_quota(texts: dict[str, str], allotted: float | None, tmp_
 
 @pytest.mark.parametrize(
     ("membership", "inside"),
-    [("0::/\n", []), ("0::/slurm/job_7/step_0\n", ["slurm", "job_7", "step_0"]), ("0::/../other\n", []), ("3:pids:/x\n", [])],
+    [
+        ("0::/\n", []),
+        ("0::/slurm/job_7/step_0\n", ["slurm", "job_7", "step_0"]),
+        ("0::/a:b\n", ["a:b"]),
+        ("0::/../other\n", []),
+        ("3:pids:/x\n", []),
+        ("no list of groups\n\n", []),
+    ],
 )
 def test_control_groups_from_the_root_on(membership: str, inside: list[str], tmp_path: Path) -> None:
     """A container's limit is at the root, a batch system's further inside."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,15 @@ def test_bad_tables_are_refused_by_name() -> None:
         replace(CALIBRATION, single_error_hu=(0.0,) * 3)
     with pytest.raises(ValueError, match="quantiles"):
         Calibration(**{**asdict(CALIBRATION), "quantiles": tuple(row[::-1] for row in CALIBRATION.quantiles)})
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"body_ml": {"0.8": math.inf}}, {"body_ml": {"0.8": -1.0}}, {"body_ml": 3.0}, None], ids=str
+)
+def test_bounds_that_are_no_half_widths_are_refused(bounds: Any) -> None:
+    """They come from a file, and are told after minutes of work."""
+    with pytest.raises(ValueError, match="bounds: got"):
+        replace(CALIBRATION, bounds=bounds)
 
 
 def test_the_widest_interval_is_that_of_nine_in_ten() -> None:

@@ -177,6 +177,19 @@ def test_auto_takes_the_cpu_where_the_gpu_has_too_little_memory(request_values: 
         assert code == 2 and "0.1 GB are free on cuda" in events[-1]["message"], "who asks for the GPU is told"
 
 
+def test_a_torch_that_works_on_no_device_is_no_reason_for_the_cpu(
+    request_values: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def numpy_of(_tensor: torch.Tensor) -> None:
+        raise RuntimeError("Numpy is not available")
+
+    monkeypatch.setattr(torch.Tensor, "numpy", numpy_of)
+    monkeypatch.setattr(torch, "from_numpy", numpy_of)
+    monkeypatch.setattr(worker, "best_device", lambda: "cuda")
+    code, events = run({**request_values, "device": "auto"})
+    assert code == 2 and "does not work with NumPy" in events[-1]["message"]
+
+
 def test_a_translator_is_used_and_must_be_one(request_values: dict, tmp_path: Path) -> None:
     save_translator(tmp_path / "style.safetensors", tiny_translator())
     request_values["translator"] = str(tmp_path / "style.safetensors")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from diff2ct_training.evaluate_command import EvaluationRequest, named_checkpoin
 from diff2ct_training.evaluation import run
 from diff2ct_training.evaluation.cases import describe_grid
 from diff2ct_training.evaluation.methods import CheckpointUse, checkpoint_method, plan_nearest_neighbour
+from diff2ct_training.parallel import usable_threads
 from tiny import tiny_calibration, tiny_translator
 
 
@@ -80,10 +80,16 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture()
+def scored_on_small_grid(monkeypatch: pytest.MonkeyPatch, small_grid: VolumeGrid) -> None:
+    """A sixty-fourth of the voxels of 2 mm that methods without a checkpoint are scored on."""
+    monkeypatch.setattr(evaluate_command, "scored_grid", lambda checkpoints: small_grid)
+
+
+@pytest.fixture()
 def as_many_threads_as_one_of_two_processes() -> Iterator[None]:
     """Sums, and so the last digits, depend on it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    torch.set_num_threads(usable_threads(2))
     yield
     torch.set_num_threads(before)
 
@@ -124,6 +130,7 @@ def test_what_is_wrong_in_a_process_is_told(tiny_checkpoint: Path, trunk: CtVolu
         run_evaluation(request, lambda *p: None)
 
 
+@pytest.mark.usefixtures("scored_on_small_grid")
 @pytest.mark.filterwarnings("ignore:Expected implicit VR")  # of the broken file
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_no_ct_is_left_out_and_named(workers: int, trunk: CtVolume, tmp_path: Path) -> None:
@@ -234,6 +241,7 @@ def test_cases_that_a_checkpoint_has_seen_are_told(
     assert not {"trained on", "calibrated on"} & dict(settings).keys()
 
 
+@pytest.mark.usefixtures("scored_on_small_grid")
 def test_label_maps_that_match_no_case_are_told(tiny_checkpoint: Path, trunk: CtVolume, tmp_path: Path) -> None:
     for folder in ("cts", "labels"):
         (tmp_path / folder).mkdir()

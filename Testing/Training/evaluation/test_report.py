@@ -140,7 +140,8 @@ def test_the_summary_tells_what_was_tested(output: Path, planned, counted, tmp_p
     summary = (output / "summary.md").read_text(encoding="utf-8")
     assert 'differs from ours (paired Wilcoxon, p < 0.05, Holm-corrected within a table, in "Inside the body"' in summary
     evaluate([planned()], counted().plan(a=0, b=10), tmp_path)
-    assert "No tests: they need two methods and 6 patients." in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "No tests: they need two methods and 6 patients whose scores differ." in summary
 
 
 def test_scans_of_a_patient_are_one_dot_of_the_spacing_figure() -> None:
@@ -183,12 +184,11 @@ def test_figures_show_every_method_however_many(planned, counted, tmp_path: Path
         drawn[path.name.split("_")[1]] = [axes.get_title() for axes in figure.axes if axes.get_title()] + legends
         colours = [{handle.get_facecolor().tobytes() for handle in legend.legend_handles} for legend in figure.legends]
         assert [len(one) for one in colours] == [len(legend.get_texts()) for legend in figure.legends], "told apart"
-        save(figure, path, **options)
+        path.touch()  # drawing them takes longer than all the rest
 
-    save = plots._save
     monkeypatch.setattr(plots, "_save", read)
     names = ["ours", *(f"m{n}" for n in range(11)), "oracle-true-body-flat"]
-    methods = {name: counted(num_samples=2).plan(**{name: n})[name] for n, name in enumerate(names)}
+    methods = {**counted(num_samples=2).plan(ours=0), **counted().plan(**{name: n + 1 for n, name in enumerate(names[1:])})}
     evaluate([planned(f"c{n}", pixel_spacing_mm=0.5 + 0.1 * n) for n in range(3)], methods, tmp_path)
     panels = ["ours", *(f"m{n}" for n in range(11)), "oracle-\ntrue-body-flat"]
     for name in ("typical", "worst", "coarse"):

@@ -59,7 +59,7 @@ def _markdown_distances(dataset: DatasetReport) -> list[str]:
 def _markdown_tests(dataset: DatasetReport) -> str:
     tested = " and ".join(f'"{section.title}"' for section, table in dataset.tables if table.is_tested)
     if not tested:
-        return f"No tests: they need two methods and {MIN_PAIRS_FOR_A_TEST} patients."
+        return f"No tests: they need two methods and {MIN_PAIRS_FOR_A_TEST} patients whose scores differ."
     how = f"paired Wilcoxon, p < 0.05, Holm-corrected within a table, in {tested} only"
     return f"*: differs from {dataset.reference} ({how}); tests.csv."
 

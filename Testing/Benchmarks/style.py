@@ -106,7 +106,7 @@ def store(folder: Path, seeds: range, style: Callable[[Radiograph, int], Radiogr
     return folder
 
 
-def test_pairs(count: int) -> list[Pair]:
+def held_out_pairs(count: int) -> list[Pair]:
     pairs = []
     for seed in range(count):
         phantom, drrs = x_ray(seed)
@@ -229,7 +229,7 @@ def main() -> int:
         for name in ("real_to_drr", "drr_to_real")
     )
 
-    pairs = test_pairs(options.test)
+    pairs = held_out_pairs(options.test)
     lines = [
         f"{options.test} phantoms never seen, {len(pairs)} X-rays; {options.steps} steps, edge weight {options.edge_weight:g}, "
         f"{options.size} pixels, width {options.width}, {options.blocks} blocks, {options.phantoms} phantoms of each style.",

@@ -78,7 +78,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     """Read, reconstruct, compare, write; nothing is written before the reconstruction is there.
 
     Returns the report, JSON types only: output, seconds, peak_memory_mb, metrics (None without truth), reprojection (per view),
-    reprojection_before (None without data consistency), figures (of the patient, by name: value and intervals by level; none
+    reprojection_before (None without data consistency), figures (of the patient, by name: value, intervals by level, text; none
     without calibration), calibration_limits (why these may not hold), warnings, notes (what is assumed without harm to the
     result), assumed (per view, by its name: the facts that nobody measured, with their values), provenance.
     """

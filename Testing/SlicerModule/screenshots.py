@@ -155,6 +155,7 @@ def take_pictures(photographer, case):
     photographer.open_sections("compareSection")
     photographer.shoot("compare")
     panel.ui.overlayComboBox.currentIndex = 1
+    photographer.wait_until(lambda: panel.ui.overlayLabel.text.startswith("Blue"))
     photographer.shoot("compare-difference")
     panel.ui.overlayComboBox.currentIndex = 0
     panel.ui.boneCheckBox.click()

@@ -329,6 +329,16 @@ def test_a_geometry_file_may_say_how_to_read_the_image(call, files: Path, tmp_pa
     assert_one_line(call("--geometry", stated, "--overwrite", ap=film), "polarity: got 'upside'")
 
 
+def test_landmarks_of_a_geometry_file_move_one_of_the_pictures(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    stated = tmp_path / "stated.json"
+    stated.write_text(json.dumps({"ap": {"landmarks": {"L3": [30, 20]}}, "lateral": {"landmarks": {"L3": [34, 20]}}}))
+    report = json.loads(call("--geometry", stated, "--json").stdout)
+    (note,) = report["notes"]
+    assert note.startswith("landmarks: the lateral picture was moved") and "toward the head" in note
+    lateral = json.loads(report["provenance"]["Geometry"])[1]
+    assert lateral["principal_point"][0] == pytest.approx((lateral["detector_size"][0] - 1) / 2 + 4, abs=0.5)
+
+
 def test_truth_elsewhere_is_no_truth(call, trunk: CtVolume, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     far = CtVolume(trunk.hu, VolumeGrid(trunk.grid.size, trunk.grid.spacing_mm, (900.0, 0.0, 0.0)))
     write_volume(far, tmp_path / "far.nrrd")

@@ -22,7 +22,7 @@ from diff2ct.translator import load_translator
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import WRITTEN_SUFFIXES, read_ct, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, OUTPUT_SUFFIXES, check_distinct, check_output
-from diff2ct_training.stated_film import NAMES_OF_VIEWS, check_in_frame_of_ct, read_film, read_geometry
+from diff2ct_training.stated_film import NAMES_OF_VIEWS, check_in_frame_of_ct, read_geometry, read_pair
 
 HOW_TO_STATE = (
     'state what you know of the assumed values in a file for --geometry, {"ap": {...}, "lateral": {...}}, or beside a picture, '
@@ -43,8 +43,9 @@ SHOWN_METRICS = (
 class ReconstructionRequest:
     """What to reconstruct from what. Paths of None are not wanted; the other fields are those of `diff2ct.reconstruct`.
 
-    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict` and, for reading the
-        image, `READING_KEYS` as in `read_radiograph`; the image tells what they leave out.
+    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`, for reading the image
+        `READING_KEYS` as in `read_radiograph`, and `LENGTH` and `LANDMARKS` of what it shows; the image tells what they leave
+        out.
     ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell. ap_frame, lateral_frame: of several, from 0.
     translator: real-to-DRR translator for X-rays of another style than those that the checkpoint was trained on.
     truth: the patient's CT in the same frame of reference, to be compared with.
@@ -89,9 +90,11 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     with warnings.catch_warnings(record=True) as python_warnings:
         warnings.simplefilter("always", UserWarning)
         geometry = read_geometry(request.geometry)
-        ap = read_film("ap", request.ap, request.ap_view, request.ap_frame, geometry.get("ap", {}))
-        lateral = read_film(
-            "lateral", request.lateral, request.lateral_view, request.lateral_frame, geometry.get("lateral", {})
+        ap, lateral, match = read_pair(
+            (request.ap, request.lateral),
+            geometry,
+            (request.ap_view, request.lateral_view),
+            (request.ap_frame, request.lateral_frame),
         )
         radiographs = [ap, lateral]
         films = told(radiographs)
@@ -139,7 +142,7 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         "figures": {f.name: {"value": f.value, "intervals": f.intervals, "text": str(f)} for f in result.figures},
         "calibration_limits": list(result.calibration_limits),
         "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
-        "notes": films.notes,
+        "notes": films.notes + ([] if match is None else [str(match)]),
         "assumed": {name: assumed_values(r) for name, r in zip(NAMES_OF_VIEWS, radiographs, strict=True)},
         "provenance": result.provenance,
     }

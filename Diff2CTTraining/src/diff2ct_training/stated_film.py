@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError
+from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError, is_number
 from diff2ct.geometry import View
+from diff2ct.landmarks import Match, with_known_length, with_landmarks
 from diff2ct.radiograph import Radiograph, read_radiograph
 
 NAMES_OF_VIEWS = ("ap", "lateral")
 READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
 """What a geometry file may say about reading an image, beside where it was taken."""
+LENGTH, LANDMARKS = "known_length", "landmarks"
+"""What it may say of things that the image shows: {"ends": [[row, column], [row, column]], "mm": the length in the patient},
+and {name: [row, column]} of structures that the other view shows too."""
 
 
 def read_film(
@@ -30,15 +34,63 @@ def read_film(
     reading = {key: geometry[key] for key in READING_KEYS if key in geometry}
     if frame is not None:
         reading["frame"] = frame
-    beam = {key: value for key, value in geometry.items() if key not in READING_KEYS}
+    beam = {key: value for key, value in geometry.items() if key not in (*READING_KEYS, LENGTH)}
+    if LENGTH in geometry and "detector_spacing_mm" in beam:
+        raise ValueError(
+            f"geometry: {name} has {LENGTH} and detector_spacing_mm, accepted is one of them: both tell the pixel size"
+        )
     try:
-        return read_radiograph(path, view=known, geometry=beam or None, **reading)
+        radiograph = read_radiograph(path, view=known, geometry=beam or None, **reading)
     except ViewNotStatedError:
         raise ValueError(f"{path.name}: the file does not tell the view; say it with {view_option}, {usual}") from None
     except FrameNotStatedError as error:
         raise ValueError(
             f"{path.name}: has {error.count} frames; say which with {frame_option}, 0 to {error.count - 1}"
         ) from None
+    return _calibrated(name, radiograph, geometry[LENGTH]) if LENGTH in geometry else radiograph
+
+
+def _calibrated(name: str, radiograph: Radiograph, length: Any) -> Radiograph:
+    if not isinstance(length, dict) or set(length) != {"ends", "mm"} or not is_number(length["mm"]):
+        accepted = '{"ends": [[row, column], [row, column]], "mm": length}'
+        raise ValueError(f"geometry: {LENGTH} of {name} is {json.dumps(length)}, accepted is {accepted}")
+    try:
+        return with_known_length(radiograph, length["ends"], length["mm"])
+    except ValueError as error:
+        raise ValueError(f"geometry: {LENGTH} of {name}: {error}") from None
+
+
+def read_pair(
+    paths: tuple[Path, Path],
+    geometry: Mapping[str, Mapping[str, Any]],
+    views: tuple[str | None, str | None] = (None, None),
+    frames: tuple[int | None, int | None] = (None, None),
+) -> tuple[Radiograph, Radiograph, Match | None]:
+    """The AP and the lateral X-ray, as `read_film` reads each, and what landmarks in both have changed, None without any."""
+    stated = [dict(geometry.get(name, {})) for name in NAMES_OF_VIEWS]
+    landmarks = _shared_landmarks([film.pop(LANDMARKS, {}) for film in stated])
+    ap, lateral = (
+        read_film(name, path, view, frame, film)
+        for name, path, view, frame, film in zip(NAMES_OF_VIEWS, paths, views, frames, stated, strict=True)
+    )
+    if landmarks is None:
+        return ap, lateral, None
+    try:
+        return with_landmarks(ap, lateral, *landmarks)
+    except ValueError as error:
+        raise ValueError(f"geometry: {LANDMARKS}: {error}") from None
+
+
+def _shared_landmarks(stated: list[Any]) -> tuple[list[Any], list[Any]] | None:
+    """(positions in the AP, in the lateral X-ray), in the order of their names; None if there are none."""
+    for name, landmarks in zip(NAMES_OF_VIEWS, stated, strict=True):
+        if not isinstance(landmarks, dict):
+            accepted = '{"L3 upper endplate": [row, column]}'
+            raise ValueError(f"geometry: {LANDMARKS} of {name} is {json.dumps(landmarks)}, accepted is {accepted}")
+    ap, lateral = stated
+    for name in sorted({*ap} ^ {*lateral}):
+        raise ValueError(f"geometry: {LANDMARKS}: {name!r} is in one view only, accepted are the same names in ap and lateral")
+    return ([ap[name] for name in ap], [lateral[name] for name in ap]) if ap else None
 
 
 def read_geometry(path: Path | None) -> dict[str, dict[str, Any]]:

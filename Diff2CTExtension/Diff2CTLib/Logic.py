@@ -171,6 +171,27 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Change facts of the geometry (view, kind, source_to_detector_mm, ... see `diff2ct.geometry`) of an X-ray node."""
         SceneBridge.editGeometry(node, **fields)
 
+    def matchLandmarks(self, ap, lateral, inAp, inLateral):
+        """Bring structures that two X-ray nodes show to the same height in both, and if there are several, to the same size.
+
+        inAp, inLateral: (row, column) of each, in the same order. The X-ray of which less is known is changed, as the result
+        says; see `diff2ct.landmarks.match_landmarks`.
+        """
+        from diff2ct.landmarks import match_landmarks
+
+        nodes = ap, lateral
+        beams, assumed = map(SceneBridge.geometryOf, nodes), tuple(map(SceneBridge.assumedOf, nodes))
+        match = match_landmarks(*beams, inAp, inLateral, assumed=assumed)
+        SceneBridge.setMeasured(nodes[match.moved], **match.fields)
+        return match
+
+    def setKnownLength(self, node, ends, lengthMm):
+        """Pixel size of an X-ray node in which two points, (row, column), lie `lengthMm` apart in the middle of the patient."""
+        from diff2ct.landmarks import spacing_of_length
+
+        spacing = spacing_of_length(SceneBridge.geometryOf(node), ends, lengthMm)
+        SceneBridge.setMeasured(node, detector_spacing_mm=spacing)
+
     def restoreXray(self, node):
         """Take back what was typed over facts that the file of an X-ray node tells; what it does not tell stays."""
         xray = SceneBridge.xrayFromNode(node)

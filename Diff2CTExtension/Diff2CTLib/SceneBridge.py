@@ -163,6 +163,15 @@ def editGeometry(node, stillAssumed=(), **fields):
         _place(node, facts, beam)
 
 
+def setMeasured(node, **fields):
+    """Facts of an X-ray node's geometry that were measured in its picture: exactly these change, and they are known then."""
+    facts = _facts(node)
+    beam = replace(geometryOf(node), **fields)
+    facts.update(geometry=beam.to_dict(), assumed=tuple(fact for fact in facts["assumed"] if fact not in fields))
+    with slicer.util.NodeModify(node):
+        _place(node, facts, beam)
+
+
 def assumeView(node, view):
     """Another view (AP, PA, LL, RL) of an X-ray node whose view is assumed, which it stays."""
     new = readAsView(xrayFromNode(node), view)

@@ -1,4 +1,4 @@
-"""The panel: four sections over one parameter node, brought up to date together and never more often than the eye can see."""
+"""The panel: its sections over one parameter node, brought up to date together and never more often than the eye can see."""
 
 import logging
 import sys
@@ -14,6 +14,7 @@ from Diff2CTLib import SyntheticNotice
 from Diff2CTLib.AlignmentPreview import AlignmentPreview
 from Diff2CTLib.AlignmentSection import AlignmentSection
 from Diff2CTLib.CompareSection import CompareSection
+from Diff2CTLib.MeasureSection import MeasureSection
 from Diff2CTLib.ReconstructionSection import ReconstructionSection
 from Diff2CTLib.SmallXrays import SmallXrays
 from Diff2CTLib.WheelGuard import WheelGuard
@@ -49,6 +50,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.smallXrays = SmallXrays()
         self.preview = AlignmentPreview(self.logic.drr, self.smallXrays, self._onDrr)
         self.xraySection = XraySection(self)
+        self.measureSection = MeasureSection(self)
         self.alignmentSection = AlignmentSection(self)
         self.reconstructionSection = ReconstructionSection(self)
         self.compareSection = CompareSection(self)
@@ -64,6 +66,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._disconnectParameterNode()
         self.removeObservers()
         self._updateTimer.stop()
+        self.measureSection.release()
         self.compareSection.views.release()
         SyntheticNotice.notice.unregister()
         self.logic.dispose()
@@ -92,7 +95,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameterNode is None or slicer.mrmlScene.IsImporting():
             return  # once the scene is there, the panel is connected to it anew
         self._observeNodes()
-        for name in ("xraySection", "alignmentSection", "reconstructionSection", "compareSection"):
+        for name in ("xraySection", "measureSection", "alignmentSection", "reconstructionSection", "compareSection"):
             try:
                 getattr(self, name).update(self.parameterNode)
                 self._failures.pop(name, None)
@@ -175,6 +178,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.smallXrays.reset()
         self.preview.reset()
         self.xraySection.reset()
+        self.measureSection.reset()
         self.alignmentSection.reset()
         self.reconstructionSection.reset()
         self.compareSection.reset()

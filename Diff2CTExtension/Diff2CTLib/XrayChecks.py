@@ -107,7 +107,10 @@ def checkPair(ap, lateral, beams):
     """
     from diff2ct.radiograph_pair import check_pair
 
-    remedy = _("If the {name} picture was cropped, enter {row:.1f} under Geometry as its Central ray, row.")
+    remedy = _(
+        "If the {name} picture was cropped, enter {row:.1f} under Geometry as its Central ray, row, or add a landmark "
+        "under Measure in the X-rays."
+    )
     try:
         return check_pair(ap, lateral, beams=beams, if_cropped=remedy)
     except ValueError as error:

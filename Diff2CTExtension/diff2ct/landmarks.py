@@ -105,9 +105,7 @@ def match_landmarks(
     Raises ValueError on positions outside of the pictures, views whose rays hardly cross, a picture that does not hang
     upright, and on landmarks that no size within a factor of two explains.
     """
-    points = _positions("in_ap", in_ap, ap), _positions("in_lateral", in_lateral, lateral)
-    if len(points[0]) != len(points[1]):
-        raise ValueError(f"in_ap, in_lateral: got {len(points[0])} and {len(points[1])} landmarks, accepted are equally many")
+    points = _landmarks(ap, lateral, in_ap, in_lateral)
     known = [sum(fact in facts for fact in ("principal_point", "detector_spacing_mm")) for facts in assumed]
     moved = 0 if known[0] > known[1] else 1
     fixed, start = (ap, lateral)[1 - moved], (ap, lateral)[moved]
@@ -129,10 +127,15 @@ def match_landmarks(
         fields={fact: getattr(beam, fact) for fact in ("principal_point", *(("detector_spacing_mm",) if sizes else ()))},
         shift_mm=-float(beam.detector_axes[1][2]) * beam.patient_spacing_mm[0] * rows,
         size=size,
-        before_mm=_apart_mm(fixed, start, *seen),
-        after_mm=_apart_mm(fixed, beam, *seen),
+        before_mm=_gap_mm(fixed, start, *seen),
+        after_mm=_gap_mm(fixed, beam, *seen),
         points_lps=_meeting(fixed, beam, *seen),
     )
+
+
+def height_gap_mm(ap: Beam, lateral: Beam, in_ap: Positions, in_lateral: Positions) -> float:
+    """How far landmarks lie apart in height [mm], root mean square; arguments and errors as of `match_landmarks`."""
+    return _gap_mm(ap, lateral, *_landmarks(ap, lateral, in_ap, in_lateral))
 
 
 def _fitted(fixed: Beam, beam: Beam, in_fixed: np.ndarray, in_beam: np.ndarray, sizes: bool) -> Beam:
@@ -155,6 +158,13 @@ def _fitted(fixed: Beam, beam: Beam, in_fixed: np.ndarray, in_beam: np.ndarray, 
 def _changed(radiograph: Radiograph, fields: dict[str, Any]) -> Radiograph:
     rest = tuple(fact for fact in radiograph.assumed if fact not in fields)
     return replace(radiograph, geometry=replace(radiograph.geometry, **fields), assumed=rest)
+
+
+def _landmarks(ap: Beam, lateral: Beam, in_ap: Positions, in_lateral: Positions) -> tuple[np.ndarray, np.ndarray]:
+    points = _positions("in_ap", in_ap, ap), _positions("in_lateral", in_lateral, lateral)
+    if len(points[0]) != len(points[1]):
+        raise ValueError(f"in_ap, in_lateral: got {len(points[0])} and {len(points[1])} landmarks, accepted are equally many")
+    return points
 
 
 def _positions(name: str, values: Positions, beam: Beam, count: int | None = None) -> np.ndarray:
@@ -194,6 +204,6 @@ def _rows(fixed: Beam, other: Beam, in_fixed: np.ndarray, in_other: np.ndarray) 
     return rows
 
 
-def _apart_mm(fixed: Beam, other: Beam, in_fixed: np.ndarray, in_other: np.ndarray) -> float:
+def _gap_mm(fixed: Beam, other: Beam, in_fixed: np.ndarray, in_other: np.ndarray) -> float:
     rows = in_other[:, 0] - _rows(fixed, other, in_fixed, in_other)
     return float(np.sqrt(np.mean(rows**2))) * other.patient_spacing_mm[0]

@@ -606,9 +606,10 @@ def test_a_cropped_picture_fits_once_the_row_that_the_panel_names_is_entered(pan
     assert ui.lateralCentralRayRow.suffix == ui.lateralCentralRayColumn.suffix == " px *"
     assert ui.apCentralRayRow.suffix == " px" and "where the central ray meets the image" in ui.checksTextEdit.plainText
     named = re.search(
-        r"If the lateral picture was cropped, enter (\S+) under Geometry as its (.+)\.", ui.checksTextEdit.plainText
+        r"If the lateral picture was cropped, enter (\S+) under Geometry as its (.+), or .+ under (.+)\.",
+        ui.checksTextEdit.plainText,
     )
-    assert named and f"{named[2]}:" == ui.centralRayRowLabel.text
+    assert named and f"{named[2]}:" == ui.centralRayRowLabel.text and named[3] == ui.measureSection.text
     assert float(named[1]) == pytest.approx(199.5 - 40, abs=5)  # in pixels of the picture, not of the panel's copy
     ui.lateralCentralRayRow.value = float(named[1])
     settle(panel)

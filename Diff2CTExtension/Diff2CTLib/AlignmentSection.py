@@ -2,14 +2,14 @@
 
 import math
 
-import numpy as np
 from slicer.i18n import tr as _
 
-from Diff2CTLib import AlignmentPreview, Dependencies, Layout, Pose, Profiles, SceneBridge, XrayViews
+from Diff2CTLib import AlignmentPreview, Dependencies, Layout, Pose, Profiles, SceneBridge, XrayChecks, XrayViews
 from Diff2CTLib.AlignmentScene import AlignmentScene
 from Diff2CTLib.ParameterNode import PreviewMode
 
 SLOTS = AlignmentPreview.SLOTS
+DOUBTFUL_AGREEMENT = 0.3  # of edges: below it, an alignment may well be wrong
 
 
 class AlignmentSection:
@@ -22,10 +22,12 @@ class AlignmentSection:
         self._profileKey = None
         self._profileSentence = ""
         self._last = None, None, None  # CT, the transform that it is under, and the chosen one, at the last update
+        self._registered = "", None  # what became of the last alignment, and what CT and X-rays were then
         self._isTurned = True  # whether the 3D view looks at the whole scene since its layout was last asked for
         self.ui.alignmentLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.resetPoseButton.connect("clicked(bool)", self.onResetPose)
         self.ui.centerPoseButton.connect("clicked(bool)", self.onCenterPose)
+        self.ui.registerButton.connect("clicked(bool)", self.onRegister)
         self._sliders = [getattr(self.ui, f"pose{name}Slider") for name in Pose.NAMES]
         self._reaches = [slider.maximum for slider in self._sliders]
         for index, slider in enumerate(self._sliders):
@@ -46,8 +48,27 @@ class AlignmentSection:
         shift = self._center(parameterNode) - SceneBridge.middleRas(parameterNode.previewNode)
         self._move(dict(enumerate(shift.tolist())))
 
+    def onRegister(self):
+        """Move the CT to where the X-rays show it; a second click stops that."""
+        if self.logic.isRegistering:
+            self.logic.cancelRegistration()
+            return
+        parameterNode = self._panel.parameterNode
+        self._registered = "", None
+        xrays = list(filter(SceneBridge.isXray, (parameterNode.apNode, parameterNode.lateralNode)))
+        self.logic.registerCt(parameterNode.previewNode, xrays, wait=False, onDone=self._onRegistered)
+        self._panel.updateSoon()
+
+    def _onRegistered(self, registration, error):
+        parameterNode = self._panel.parameterNode
+        if parameterNode is not None:
+            sentence = XrayChecks.inWords(error) if registration is None else _registrationInWords(registration)
+            self._registered = sentence, self._placeOf(parameterNode)
+        self._panel.updateSoon()
+
     def reset(self):
         """Forget the scene, after it was closed."""
+        self._registered = "", None
         self.scene.reset()
         self._profileKey, self._profileSentence = None, ""
         self._last = None, None, None
@@ -65,6 +86,7 @@ class AlignmentSection:
         self.updatePictures(parameterNode)
         if all(nodes.values()):
             self._checkSharedAxis(nodes)
+        self._fillRegistration(parameterNode, nodes, canProject)
         self._say(ct, nodes, canProject)
 
     def updatePictures(self, parameterNode):
@@ -98,9 +120,8 @@ class AlignmentSection:
         self._placeCt(parameterNode)
         if not self._isMovable(parameterNode):
             return
-        if not Pose.isOwn(parameterNode.poseNode):
-            parameterNode.poseNode = Pose.addNode(start=parameterNode.poseNode)
-            self._placeCt(parameterNode)
+        Pose.ofCt(parameterNode.previewNode)
+        self._placeCt(parameterNode)
         center = self._center(parameterNode)
         values = Pose.read(parameterNode.poseNode, center)
         for index, value in changed.items():
@@ -151,14 +172,27 @@ class AlignmentSection:
         self.ui.poseLabel.text = words.format(name=own.GetName()) if own is not None and not isMovable else ""
         self.ui.poseLabel.visible = bool(self.ui.poseLabel.text)
 
+    def _fillRegistration(self, parameterNode, nodes, canProject):
+        isRunning = self.logic.isRegistering
+        self.ui.registerButton.text = _("Stop aligning") if isRunning else _("Align CT with X-rays")
+        self.ui.registerButton.enabled = isRunning or (canProject and any(nodes.values()) and self._isMovable(parameterNode))
+        sentence, place = self._registered
+        if place is not None and place != self._placeOf(parameterNode):
+            sentence, _place = self._registered = "", None
+        self.ui.registerLabel.text = _("Aligning the CT with the X-rays...") if isRunning else sentence
+        self.ui.registerLabel.visible = bool(self.ui.registerLabel.text)
+
+    def _placeOf(self, parameterNode):
+        """Where the CT and the X-rays are."""
+        nodes = parameterNode.apNode, parameterNode.lateralNode
+        ct = parameterNode.previewNode
+        own = ct.GetParentTransformNode() if ct is not None else None
+        beams = [SceneBridge.geometryOf(node) for node in nodes if SceneBridge.isXray(node)]
+        return ct, nodes, beams, Pose.matrixOf(own).tolist() if own is not None else None
+
     def _center(self, parameterNode):
-        """(3,) RAS point about which the CT turns: the isocentre."""
-        centers = [
-            SceneBridge.rasFromLps(SceneBridge.geometryOf(node).isocenter_lps)
-            for node in (parameterNode.apNode, parameterNode.lateralNode)
-            if SceneBridge.isXray(node)
-        ]
-        return np.mean(centers, axis=0) if centers else np.zeros(3)
+        """(3,) RAS point about which the CT turns."""
+        return SceneBridge.centerRas(filter(SceneBridge.isXray, (parameterNode.apNode, parameterNode.lateralNode)))
 
     def _checkSharedAxis(self, nodes):
         pair = [self._panel.smallXrays.get(nodes[slot]).radiograph for slot in SLOTS]
@@ -191,6 +225,20 @@ class AlignmentSection:
             state = _("agreement {values}").format(values=", ".join(agreements)) if agreements else _("comparing the CT")
             text = _("Agreement of edges (1 is perfect): {values}").format(values=", ".join(agreements) or "...")
             if any(preview.hasDrr(slot) and math.isnan(preview.agreement(slot)) for slot in SLOTS):
-                text += ". " + _("Centre on X-rays, under Move the CT, brings it there.")
+                text += ". " + _("Align CT with X-rays brings it there.")
         self.ui.agreementLabel.text = text
         self.ui.alignmentSection.text = _("Alignment preview: {state}").format(state=state)
+
+
+def _registrationInWords(registration):
+    if registration.shiftMm < 0.05 and registration.turnDeg < 0.05:
+        said = _("The CT stays: no better place was found.")
+    else:
+        said = _("The CT was moved by {mm:.1f} mm and turned by {degrees:.1f} degrees in {seconds:.0f} s.").format(
+            mm=registration.shiftMm, degrees=registration.turnDeg, seconds=registration.seconds
+        )
+    if not min(registration.after) >= DOUBTFUL_AGREEMENT:
+        said += " " + _("X-ray and CT still differ: look at the edges before you rely on it.")
+    elif len(registration.after) == 1:
+        said += " " + _("One X-ray hardly tells how far the CT is from its source.")
+    return said

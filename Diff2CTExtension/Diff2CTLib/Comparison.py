@@ -120,7 +120,7 @@ def compareAsync(service, reconstruction, truth, xrays, onDone, withDifference=T
             request["difference"] = str(folder / "difference.npy")
         views = []
         for index, node in enumerate(xrays):
-            views.append(_writeXray(node, folder / f"{index}.npy"))
+            views.append(SceneBridge.writeXray(node, folder / f"{index}.npy"))
             request["radiographs"].append(str(folder / f"{index}.npy"))
         for name, node in (("prediction", reconstruction), ("truth", truth)):
             if node is not None:
@@ -158,14 +158,6 @@ def compareAsync(service, reconstruction, truth, xrays, onDone, withDifference=T
 
     reconstructionId = reconstruction.GetID()
     writeNext(0)
-
-
-def _writeXray(node, path):
-    from diff2ct.radiograph import write_radiograph
-
-    radiograph = SceneBridge.xrayFromNode(node).radiograph
-    write_radiograph(radiograph, path)
-    return radiograph.geometry.view.value
 
 
 def _comparison(answer, reconstruction, truth, views, key):

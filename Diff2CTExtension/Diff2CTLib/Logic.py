@@ -20,6 +20,7 @@ from Diff2CTLib.Comparison import Comparison, compareAsync
 from Diff2CTLib.Drr import DrrRenderer
 from Diff2CTLib.ParameterNode import DEFAULT_SAMPLES, Diff2CTParameterNode
 from Diff2CTLib.Reconstruction import CancelledError, Reconstruction
+from Diff2CTLib.Registration import registerAsync
 from Diff2CTLib.Service import Service
 
 FALLBACK_VIEWS = {"ap": "AP", "lateral": "LL"}
@@ -61,8 +62,10 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.workerCommand = None  # the tests put another program here
         self.service = Service(onLog=lambda line: logging.info(f"Diff2CT service: {line}"))
+        self.registering = Service(onLog=lambda line: logging.info(f"Diff2CT registration: {line}"))  # DRRs do not wait
         self.drr = DrrRenderer(self.service)
         self._run = None
+        self._registration = None  # a token of the one that is going on
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneClose)
         slicer.app.connect("aboutToQuit()", self.close)
 
@@ -74,6 +77,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if self._run is not None:
             self._run.abandon()
         self.service.stop()
+        self.cancelRegistration()
 
     def dispose(self):
         """`close`, for good."""
@@ -331,6 +335,45 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         factor = min(1.0, maxPixels / max(beam.detector_size))
         return resized_beam(beam, tuple(max(2, round(n * factor)) for n in beam.detector_size))
 
+    def registerCt(self, ct, xrays, wait=True, onDone=None):
+        """Move a CT node to where X-ray nodes of the same patient show it (2D/3D registration); returns the `Registration`.
+
+        xrays: AP and lateral, or one of them, which hardly tells how far the CT is from its source. The CT gets a pose of its
+        own, under the transform that it is under. It may lie anywhere, but must be turned right to some 15 degrees.
+        wait: False returns None at once, and onDone(Registration or None, error) is called later.
+        """
+        Dependencies.require()
+        if self.isRegistering:
+            raise RuntimeError(_("A CT is being registered already."))
+        token, answers = object(), []
+
+        def done(registration, error):
+            if self._registration is token:
+                self._registration = None
+            answers.append((registration, error))
+            if onDone:
+                onDone(registration, error)
+
+        self._registration = token
+        registerAsync(self.registering, ct, xrays, lambda: self._registration is token, done)
+        if not wait:
+            return None
+        while not answers:
+            self.registering.wait()
+        registration, error = answers[0]
+        if registration is None:
+            raise RuntimeError(error)
+        return registration
+
+    @property
+    def isRegistering(self):
+        return self._registration is not None
+
+    def cancelRegistration(self):
+        """The CT stays where it is."""
+        self._registration = None
+        self.registering.stop()
+
     def compare(self, reconstruction, truth=None, xrays=(), wait=True, onDone=None, withDifference=True):
         """`Comparison` of a CT node with the true CT (on any grid, in the same place) and with the X-rays it was made from.
 
@@ -381,3 +424,4 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def _onSceneClose(self, _caller, _event):
         if self.run is not None:
             self.run.cancel(_("Cancelled, as the scene was closed."))
+        self.cancelRegistration()

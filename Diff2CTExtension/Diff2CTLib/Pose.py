@@ -26,6 +26,15 @@ def addNode(start=None):
     return node
 
 
+def ofCt(ct):
+    """The pose that a CT is under, made if there is none yet, under what the CT was found under."""
+    node = ct.GetParentTransformNode()
+    if not isOwn(node):
+        node = addNode(start=node)
+        ct.SetAndObserveTransformNodeID(node.GetID())
+    return node
+
+
 def isOwn(node):
     """Whether `addNode` has made it: other transforms are never written to."""
     return node is not None and node.GetAttribute(_POSE_ATTRIBUTE) is not None

@@ -133,6 +133,15 @@ def xrayFromNode(node):
     return _xray(facts, image, image != np.float32(facts["invalid_value"]), beam_from_dict(facts["geometry"]))
 
 
+def writeXray(node, path):
+    """The X-ray of a node as a file that `diff2ct.radiograph.read_radiograph` reads exactly; returns its view."""
+    from diff2ct.radiograph import write_radiograph
+
+    radiograph = xrayFromNode(node).radiograph
+    write_radiograph(radiograph, path)
+    return radiograph.geometry.view.value
+
+
 def coarseXray(node, pixels, valid):
     """The X-ray of a node with coarser pixels of the same picture instead of its own, which are not looked at: quick."""
     from diff2ct.geometry import beam_from_dict
@@ -147,6 +156,12 @@ def geometryOf(node):
     from diff2ct.geometry import beam_from_dict
 
     return beam_from_dict(_facts(node)["geometry"])
+
+
+def centerRas(nodes):
+    """(3,) point about which CTs turn: the isocentre of X-ray nodes, the origin if there are none."""
+    centers = [rasFromLps(geometryOf(node).isocenter_lps) for node in nodes]
+    return np.mean(centers, axis=0) if centers else np.zeros(3)
 
 
 def assumedOf(node):

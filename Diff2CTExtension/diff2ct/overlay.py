@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,13 +77,12 @@ def crop_bands(grid: VolumeGrid, pose_lps: np.ndarray, beam: Beam) -> np.ndarray
         ijk = corners * grid.size[::-1] - 0.5
         lps = (pose_lps @ grid.ijk_to_lps @ np.concatenate([ijk, np.ones((4, 1))], axis=1).T)[:3].T
         quads.append(beam.project_points(lps))
-    areas = [abs(_cross(quad, np.roll(quad, -1, axis=0)).sum()) for quad in quads]
+    areas = [sum(abs(_cross(b - a, c - a)) for a, b, c in _triangles(quad)) for quad in quads]
     bands = np.zeros(beam.detector_size, bool)
     for quad, area in zip(quads, areas, strict=True):
         if area < 0.25 * max(areas):  # not those that look at source and detector
-            bands |= _inside(quad, beam.detector_size)
-    for _ in range(BAND_PIXELS):
-        bands = _grown(bands)
+            for triangle in _triangles(quad):  # together its convex hull: a face seen from its edge may be twisted
+                bands |= _near(np.array(triangle), beam.detector_size, BAND_PIXELS)
     return bands
 
 
@@ -109,21 +109,28 @@ def edges(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return np.where(crest & (strength > threshold), strength, 0.0).astype(np.float32)
 
 
-def _inside(quad: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: pixels in a convex quadrangle of four (row, column) corners."""
-    pixels = np.moveaxis(np.indices(size), 0, -1)
-    turns = [_cross(end - start, pixels - start) for start, end in zip(quad, np.roll(quad, -1, axis=0), strict=True)]
-    return np.all([turn >= 0 for turn in turns], axis=0) | np.all([turn <= 0 for turn in turns], axis=0)
+def _triangles(quad: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Of any three of four corners; they cover the convex hull twice."""
+    return itertools.combinations(quad, 3)
+
+
+def _near(triangle: np.ndarray, size: tuple[int, int], reach: float) -> np.ndarray:
+    """(H, W) bool: pixels in a triangle of (row, column) corners, or not farther from it than `reach` pixels, also if it is so
+    narrow that no pixel lies in it."""
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    (low_row, low_column), (high_row, high_column) = triangle.min(axis=0) - reach, triangle.max(axis=0) + reach
+    near = (rows >= low_row) & (rows <= high_row) & (columns >= low_column) & (columns <= high_column)
+    a, b, c = triangle
+    way = 1.0 if _cross(b - a, c - a) >= 0 else -1.0
+    for (row, column), end in zip(triangle, np.roll(triangle, -1, axis=0), strict=True):
+        d_row, d_column = end[0] - row, end[1] - column
+        inward = way * (d_row * (columns - column) - d_column * (rows - row))
+        near &= inward >= -reach * math.hypot(d_row, d_column)
+    return near
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-
-
-def _grown(mask: np.ndarray) -> np.ndarray:
-    """`mask` and the four neighbours of its pixels."""
-    padded = np.pad(mask, 1)
-    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
 
 def _inner(mask: np.ndarray) -> np.ndarray:

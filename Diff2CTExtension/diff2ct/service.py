@@ -7,6 +7,8 @@ SENTENCE}. Both are ASCII JSON. Volumes and radiographs travel as files: a VOLUM
 hello: {} -> {"devices": [{"name", "description"}, ...], "auto": NAME, "torch": VERSION, "threads": N}
 hold: {"name": WORD, "volume": VOLUME} -> {}; keeps one volume, averaged to about `HELD_VOXELS`, ready to be projected
 project: {"name": WORD, "beam": {...}, "pose": 4 x 4 in LPS} -> {"shape": [H, W], "pixels": float32 as base64, "seconds"}
+register: {"volume": VOLUME, "radiographs": [FILE, ...], "pose": 4 x 4 in LPS}
+    -> {"pose": 4 x 4 that moves the volume to where the radiographs show it, "before": [...], "after": [...], "seconds"}
 compare: {"prediction": VOLUME, "truth": VOLUME or null, "difference": FILE.npy or null, "radiographs": [FILE, ...]}
     -> {"scores": {...} or null, "reprojection": [{...}, ...]}
 inspect: {"checkpoint": FILE or null} -> {"in_one_pass", "steps", "calibrated", "provenance"} of a checkpoint, null the embedded
@@ -18,11 +20,12 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -85,25 +88,16 @@ def hold(name: str, volume: dict[str, Any]) -> dict[str, Any]:
     """Keep one volume as attenuation, coarse enough to be projected while somebody moves a slider."""
     import torch
 
+    from diff2ct.pooling import pooled
     from diff2ct.units import hu_to_mu
 
     ct = load_volume(volume)
     step = 1
     while ct.hu.size / step**3 > HELD_VOXELS * 1.5:
         step += 1
-    mu = hu_to_mu(torch.from_numpy(ct.hu))
-    grid = ct.grid
-    if step > 1:
-        depth, height, width = (n - n % step for n in grid.size)
-        if min(depth, height, width) == 0:
-            raise ValueError(f"{name}: {grid.size} voxels are too thin a volume to be projected")
-        mu = torch.nn.functional.avg_pool3d(mu[None, None, :depth, :height, :width], step)[0, 0]
-        x, y, z, _ = (grid.ijk_to_lps @ np.array([(step - 1) / 2] * 3 + [1.0])).tolist()
-        i_mm, j_mm, k_mm = (s * step for s in grid.spacing_mm)
-        size = (depth // step, height // step, width // step)
-        grid = replace(grid, size=size, spacing_mm=(i_mm, j_mm, k_mm), origin_lps=(x, y, z))
+    held = pooled(hu_to_mu(torch.from_numpy(ct.hu)), ct.grid, [step] * 3)
     _held.clear()
-    _held[name] = mu, grid
+    _held[name] = held
     return {}
 
 
@@ -121,6 +115,17 @@ def project(name: str, beam: dict[str, Any], pose: list[list[float]] | None = No
     image = projector.project(mu, grid, beam_from_dict(beam), pose=matrix).numpy()
     pixels = base64.b64encode(np.ascontiguousarray(image, dtype="<f4").tobytes()).decode("ascii")
     return {"shape": list(image.shape), "pixels": pixels, "seconds": round(time.perf_counter() - start, 4)}
+
+
+def register(volume: dict[str, Any], radiographs: list[str], pose: list[list[float]] | None = None) -> dict[str, Any]:
+    """How the volume must be moved for its DRRs to show what the radiographs show, see `registration.register`."""
+    from diff2ct import registration
+    from diff2ct.radiograph import read_radiograph
+
+    start = None if pose is None else np.array(pose, dtype=np.float64)
+    found = registration.register(load_volume(volume), [read_radiograph(path) for path in radiographs], start_lps=start)
+    agreements = {name: [_or_none(value) for value in getattr(found, name)] for name in ("before", "after")}
+    return {"pose": found.pose_lps.tolist(), **agreements, "seconds": round(found.seconds, 2)}
 
 
 def compare(
@@ -178,6 +183,11 @@ def sample(folder: str) -> dict[str, Any]:
     return {"ap": str(paths[0]), "lateral": str(paths[1]), "truth": {"path": str(truth), **asdict(ct.grid)}}
 
 
+def _or_none(value: float) -> float | None:
+    """NaN is not JSON."""
+    return value if math.isfinite(value) else None
+
+
 def load_volume(volume: dict[str, Any]) -> CtVolume:
     """A VOLUME of the module text."""
     values = dict(volume)
@@ -193,6 +203,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "hello": hello,
     "hold": hold,
     "project": project,
+    "register": register,
     "compare": compare,
     "inspect": inspect,
     "inspect_translator": inspect_translator,

@@ -87,3 +87,20 @@ def test_a_volume_beside_the_detector_has_no_crop_bands() -> None:
         View.LL, source_to_detector_mm=1000, source_to_isocenter_mm=800, detector_spacing_mm=(1, 1), detector_size=(40, 30)
     )
     assert not crop_bands(VolumeGrid.centered(50, 4.0), np.eye(4), beam).any()
+
+
+def test_crop_bands_of_a_face_that_is_a_line() -> None:
+    """Its corners make a bow-tie less than a pixel high: the band is there all the same, from one side to the other."""
+    beam = ConeBeam.from_view(
+        View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800, detector_spacing_mm=(2, 2), detector_size=(201, 200)
+    )
+    grid = VolumeGrid.centered((50, 10, 50), 4.0)
+    tilted = np.eye(4)
+    slope, turn = np.arctan(100 / 800), np.radians(0.05)  # the upper face looks past the source, but for the turn about y
+    tilted[1:3, 1:3] = (np.cos(slope), -np.sin(slope)), (np.sin(slope), np.cos(slope))
+    about_y = np.eye(4)
+    about_y[0, 0] = about_y[2, 2] = np.cos(turn)
+    about_y[0, 2], about_y[2, 0] = np.sin(turn), -np.sin(turn)
+    bands = crop_bands(grid, about_y @ tilted, beam)
+    above = bands[:100, 45:155]
+    assert above.any(axis=0).all() and above.sum(axis=0).max() <= 8

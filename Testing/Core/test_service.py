@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from diff2ct.compare import compare_volumes
 from diff2ct.projector import project
 from diff2ct.radiograph import read_radiograph, write_radiograph
 from diff2ct.reconstruct import grid_around_isocenter, reproject
+from diff2ct.registration import register
 from diff2ct.translator import DIRECTIONS, save_translator
 from diff2ct.units import hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
@@ -114,6 +115,23 @@ def test_only_what_is_held_can_be_projected(tmp_path: Path) -> None:
     ask("hold", name="body", volume=as_file(tiny_body(), tmp_path / "ct.npy"))
     answer = ask("project", name="other", beam=tiny_radiographs(tiny_body())[0].geometry.to_dict())
     assert "'other' is not held, body is" in answer["error"]
+
+
+def test_registration_is_that_of_the_core(tmp_path: Path) -> None:
+    """From where the pose says that the volume is; agreements that are no numbers are null."""
+    ct = tiny_body()
+    far = CtVolume(ct.hu, replace(ct.grid, origin_lps=(3000.0, -2000.0, 500.0)))
+    pair, files = tiny_radiographs(ct), [str(tmp_path / f"{n}.npy") for n in range(2)]
+    for radiograph, file in zip(pair, files, strict=True):
+        write_radiograph(radiograph, file)
+    start = np.eye(4)
+    start[:3, 3] = 20.0, -12.0, 30.0
+    volume = as_file(far, tmp_path / "ct.npy")
+    answer = ask("register", volume=volume, radiographs=files, pose=start.tolist())
+    expected = register(far, pair, start_lps=start)
+    assert np.allclose(answer["pose"], expected.pose_lps) and np.allclose(answer["after"], expected.after)
+    assert answer["before"] == [None, None] and answer["seconds"] > 0
+    assert ask("register", volume=volume, radiographs=[])["error"].startswith("radiographs: got none")
 
 
 def test_comparison_is_that_of_the_core(tmp_path: Path) -> None:

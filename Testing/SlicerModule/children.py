@@ -1,7 +1,7 @@
 """Stand-ins for the two child processes, without torch: they speak the same JSON lines and fail on demand.
 
 python children.py worker done|doubtful|guessed|slow|hang|crash|error|silent|garbage
-python children.py service [broken]
+python children.py service [broken|silent]
 python children.py launcher worker|service MODE: in a child of its own, as PythonSlicer does.
 """
 
@@ -143,6 +143,8 @@ def answer(request):
         height, width = request["beam"]["detector_size"]
         image = drr(height, width, request["pose"])
         return {"shape": [height, width], "pixels": base64.b64encode(image.tobytes()).decode(), "seconds": 0.0}
+    if task == "register":
+        return register(request)
     if task == "compare":
         return compare(request)
     return {"error": f"the stand-in knows no {task}"}
@@ -156,6 +158,15 @@ def drr(height, width, pose):
         return np.zeros((height, width), "<f4")
     waves = 0.1 * np.sin(np.arange(height) / 9)[:, np.newaxis] * np.sin(np.pi * np.linspace(0, 1, width)) ** 2
     return (np.linspace(1, 2, width) + pose[0][3] / 100 + waves).astype("<f4")
+
+
+def register(request):
+    """12 mm toward the head of where the volume is."""
+    assert np.load(request["volume"]["path"]).ndim == 3 and all(Path(path).is_file() for path in request["radiographs"])
+    pose = np.array(request["pose"])
+    pose[2, 3] += 12.0
+    count = len(request["radiographs"])
+    return {"pose": pose.tolist(), "before": [None] * count, "after": [0.9] * count, "seconds": 0.5}
 
 
 def compare(request):

@@ -40,9 +40,10 @@ def panel(module, monkeypatch, clean_application):
     widget.messages, widget.failures, tell = messages, [], widget._tellFailure
     monkeypatch.setattr(widget, "_tellFailure", lambda *failure: widget.failures.append(failure) or tell(*failure))
     widget.logic.workerCommand = child("worker", "done")
-    if widget.logic.service._command != child("service"):  # it lives on from test to test
-        widget.logic.service.stop()
-        widget.logic.service._command = child("service")
+    for service in (widget.logic.service, widget.logic.registering):  # they live on from test to test
+        if service._command != child("service"):
+            service.stop()
+            service._command = child("service")
     settle(widget)
     wait_until(lambda: leftovers() == [])  # what an earlier test has asked for may still be answered
     yield widget

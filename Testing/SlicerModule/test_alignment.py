@@ -246,7 +246,7 @@ def test_a_ct_from_afar_is_told_and_can_be_centred_and_moved_from_there(panel, x
     ct = add_ct(center_ras=(0.0, 30.0, -900.0))
     choose(panel, ct)
     wait_until(lambda: "lies outside" in panel.ui.agreementLabel.text)
-    assert "Centre on X-rays" in panel.ui.agreementLabel.text
+    assert "Align CT with X-rays brings it there" in panel.ui.agreementLabel.text
     click(panel.ui.centerPoseButton)
     settle(panel)
     assert np.allclose(middle(), 0.0, atol=1e-6)

@@ -17,8 +17,10 @@ from SlicerModule.tools import click, settle, wait_until
 def real(panel, case):
     """The panel with the real children and the X-rays of the case loaded."""
     pytest.importorskip("safetensors")
-    panel.logic.workerCommand = panel.logic.service._command = None
-    panel.logic.service.stop()
+    panel.logic.workerCommand = None
+    for service in (panel.logic.service, panel.logic.registering):
+        service._command = None
+        service.stop()
     panel.xraySection.load([str(case / "ap.dcm"), str(case / "lateral.dcm")])
     panel.parameterNode.checkpoint = str(case / "tiny.safetensors")
     settle(panel)
@@ -51,6 +53,30 @@ def test_from_two_files_to_a_compared_ct(real, case):
     settle(real)
     assert real.ui.metricsTable.rowCount == 6
     assert real.compareSection._comparison.scores["mae_hu_body"] > 0
+
+
+def test_a_ct_that_was_moved_is_fitted_to_its_xrays(real, case):
+    """In place it stays; moved by another module, it comes back, and what moved it stays as it is."""
+    import slicer
+    from Diff2CTLib import Pose, SceneBridge
+
+    ct = slicer.util.loadVolume(str(case / "truth.nrrd"))
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
+    matrix = Pose.matrix([9.0, -6.0, 14.0, 3.0, -2.0, 4.0], np.zeros(3))
+    moved.SetMatrixTransformToParent(SceneBridge.toVtkMatrix(matrix))
+    ct.SetAndObserveTransformNodeID(moved.GetID())
+    real.parameterNode.previewNode = ct
+    settle(real)
+    wait_until(lambda: real.preview.hasDrr("ap") and real.preview.hasDrr("lateral"))
+    click(real.ui.registerButton)
+    wait_until(lambda: not real.logic.isRegistering)
+    settle(real)
+    corners = np.array([[x, y, z, 1.0] for x in (-50, 50) for y in (-50, 50) for z in (-50, 50)])
+    off = np.linalg.norm((corners @ (SceneBridge.worldFromNode(ct) - np.eye(4)).T)[:, :3], axis=1)
+    assert off.mean() < 2.0  # of 20
+    assert "was moved by 1" in real.ui.registerLabel.text and real.messages == []
+    assert ct.GetParentTransformNode().GetParentTransformNode() is moved
+    assert np.allclose(Pose.matrixOf(moved), matrix)
 
 
 def test_cancel_stops_the_real_worker_within_a_step(real):

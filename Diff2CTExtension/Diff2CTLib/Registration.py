@@ -1,0 +1,104 @@
+"""2D/3D registration in the background: a CT of the scene is moved to where X-rays show it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from Diff2CTLib import Pose, SceneBridge, TemporaryFolder
+from Diff2CTLib.VolumeFile import VolumeFile
+
+
+@dataclass
+class Registration:
+    """How a CT was moved. shiftMm: of its middle. before, after: agreement of edges of each X-ray, NaN where nothing could be
+    compared (see `diff2ct.registration`)."""
+
+    shiftMm: float
+    turnDeg: float
+    before: list
+    after: list
+    seconds: float
+
+
+def registerAsync(service, ct, xrays, isWanted, onDone):
+    """onDone(Registration or None, error sentence). The CT gets a pose of its own, or moves with the one it has.
+
+    isWanted() is asked before the service is: until then, nobody can be stopped."""
+    folder, file = None, None
+
+    def finish(registration, error=""):
+        if file is not None:
+            file.remove()
+        if folder is not None:
+            TemporaryFolder.remove(folder)
+        onDone(registration, error)
+
+    try:
+        _checkMovable(ct)
+        folder, files = TemporaryFolder.make(), []
+        for index, node in enumerate(xrays):
+            files.append(str(folder / f"{index}.npy"))
+            SceneBridge.writeXray(node, files[-1])
+        file = VolumeFile(ct, inWorld=False)
+        before = _stateOf(ct, xrays)
+    except (ValueError, OSError) as error:
+        finish(None, str(error))
+        return
+
+    def written(error):
+        if error:
+            finish(None, error)
+        elif not isWanted():
+            finish(None, _("The computation was stopped."))
+        else:
+            service.ask("register", answered, volume=file.description, radiographs=files, pose=before[0].tolist())
+
+    def answered(answer):
+        if "error" in answer:
+            finish(None, answer["error"])
+        elif not _isSame(before, _stateOf(ct, xrays)):
+            finish(None, _("The CT or an X-ray was moved or removed meanwhile, so the CT stays where it is."))
+        else:
+            finish(_moved(ct, xrays, before[0], answer))
+
+    file.writeInPieces(written)
+
+
+def _checkMovable(ct):
+    own = ct.GetParentTransformNode()
+    if own is not None and not Pose.isPlain(own):
+        words = _("{name} is not a rigid transform, so only the module Transforms can change it.")
+        raise ValueError(words.format(name=own.GetName()))
+
+
+def _stateOf(ct, xrays):
+    """(pose of the CT, beams); None if one of them is no longer in the scene."""
+    if any(slicer.mrmlScene.GetNodeByID(node.GetID() or "") is not node for node in (ct, *xrays)):
+        return None
+    try:
+        return SceneBridge.poseLps(ct), [SceneBridge.geometryOf(node) for node in xrays]
+    except ValueError:  # under a transform that bends
+        return None
+
+
+def _isSame(one, other):
+    return other is not None and np.allclose(one[0], other[0], rtol=0, atol=1e-6) and one[1] == other[1]
+
+
+def _moved(ct, xrays, start, answer):
+    """Move the CT as the answer says."""
+    pose = np.array(answer["pose"])
+    middle = np.append(SceneBridge.rasFromLps(SceneBridge.middleRas(ct)), 1.0)
+    turn = (np.trace(pose[:3, :3] @ start[:3, :3].T) - 1) / 2
+    if not np.allclose(pose, start, rtol=0, atol=1e-9):
+        center = SceneBridge.centerRas(xrays)
+        Pose.write(Pose.ofCt(ct), Pose.values(SceneBridge.rasMatrix(pose), center), center)
+    return Registration(
+        shiftMm=float(np.linalg.norm(((pose - start) @ middle)[:3])),
+        turnDeg=float(np.degrees(np.arccos(np.clip(turn, -1, 1)))),
+        before=[np.nan if value is None else value for value in answer["before"]],
+        after=[np.nan if value is None else value for value in answer["after"]],
+        seconds=answer["seconds"],
+    )

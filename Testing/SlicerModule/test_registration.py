@@ -1,0 +1,176 @@
+"""Align CT with X-rays: the panel, the console and what may happen meanwhile. How well it fits, test_real.py and the core's
+tests tell."""
+
+import numpy as np
+import pytest
+from SlicerModule.tools import add_ct, child, click, leftovers, settle, wait_until
+
+
+@pytest.fixture
+def ct(panel, xrays):
+    """A CT chosen in the panel."""
+    node = add_ct()
+    panel.ui.previewSelector.setCurrentNode(node)
+    settle(panel)
+    return node
+
+
+def shift(node):
+    """(3,) RAS: where the transforms of a node bring its origin."""
+    from Diff2CTLib import SceneBridge
+
+    return SceneBridge.worldFromNode(node)[:3, 3]
+
+
+@pytest.fixture
+def silent(panel):
+    """A service that takes requests and does not answer."""
+    panel.logic.registering.stop()
+    panel.logic.registering._command = child("service", "silent")
+
+
+def start(panel):
+    click(panel.ui.registerButton)
+    settle(panel)
+    wait_until(lambda: panel.logic.registering._callbacks)
+
+
+def test_the_ct_is_moved_and_what_was_done_is_said(panel, xrays, ct):
+    click(panel.ui.registerButton)
+    settle(panel)
+    assert panel.ui.registerButton.text == "Stop aligning" and "Aligning" in panel.ui.registerLabel.text
+    wait_until(lambda: not panel.logic.isRegistering)
+    settle(panel)
+    assert np.allclose(shift(ct), (0, 0, 12)) and panel.ui.poseFeetHeadSlider.value == pytest.approx(12.0)
+    assert panel.ui.registerLabel.text == "The CT was moved by 12.0 mm and turned by 0.0 degrees in 0 s."
+    assert panel.ui.registerButton.text == "Align CT with X-rays" and panel.ui.resetPoseButton.enabled
+    wait_until(lambda: leftovers() == [])
+
+
+def test_the_words_go_when_the_ct_is_moved_again(panel, xrays, ct):
+    click(panel.ui.registerButton)
+    wait_until(lambda: "was moved" in panel.ui.registerLabel.text)
+    panel.ui.poseFeetHeadSlider.value = 3.0
+    settle(panel)
+    assert panel.ui.registerLabel.text == "" and not panel.ui.registerLabel.visible
+
+
+def test_it_goes_on_from_where_the_ct_is(panel, xrays, ct):
+    panel.ui.poseLeftRightSlider.value = 40.0
+    settle(panel)
+    pose = panel.parameterNode.poseNode
+    click(panel.ui.registerButton)
+    wait_until(lambda: not panel.logic.isRegistering)
+    assert np.allclose(shift(ct), (40, 0, 12)) and ct.GetParentTransformNode() is pose
+
+
+def test_a_transform_of_another_module_stays(panel, xrays, ct):
+    import slicer
+    import vtk
+
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Other")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 25.0)
+    other.SetMatrixTransformToParent(matrix)
+    ct.SetAndObserveTransformNodeID(other.GetID())
+    settle(panel)
+    click(panel.ui.registerButton)
+    wait_until(lambda: not panel.logic.isRegistering)
+    settle(panel)
+    assert np.allclose(shift(ct), (25, 0, 12))
+    assert ct.GetParentTransformNode() is panel.parameterNode.poseNode is not other
+    assert ct.GetParentTransformNode().GetParentTransformNode() is other
+    found = vtk.vtkMatrix4x4()
+    other.GetMatrixTransformToParent(found)
+    assert found.GetElement(0, 3) == 25.0 and found.GetElement(2, 3) == 0.0
+
+
+def test_a_second_click_stops_it(panel, xrays, ct, silent):
+    start(panel)
+    click(panel.ui.registerButton)
+    settle(panel)
+    assert not panel.logic.isRegistering and ct.GetParentTransformNode() is None
+    assert panel.ui.registerLabel.text == "The computation was stopped."
+    assert leftovers() == [] and panel.messages == []
+
+
+@pytest.mark.parametrize("what", ["moved", "removed", "xray"])
+def test_what_changed_meanwhile_counts(panel, xrays, ct, what, monkeypatch):
+    from Diff2CTLib import Service
+
+    answered, answers = Service.Service._answered, []
+    monkeypatch.setattr(Service.Service, "_answered", lambda *arguments: answers.append(arguments))
+    panel.logic.registering.stop()  # the next child is connected to the line above
+    start(panel)
+    wait_until(lambda: any(service is panel.logic.registering for service, _answer in answers))
+    if what == "moved":
+        panel.ui.poseLeftRightSlider.value = 40.0
+    elif what == "removed":
+        import slicer
+
+        slicer.mrmlScene.RemoveNode(ct)
+    else:
+        panel.ui.apCentralRayRow.value += 5.0
+    settle(panel)
+    monkeypatch.undo()
+    for arguments in answers:
+        answered(*arguments)
+    settle(panel)
+    assert not panel.logic.isRegistering and panel.ui.registerLabel.text.startswith("The CT or an X-ray was moved or removed")
+    if what == "moved":
+        assert np.allclose(shift(ct), (40, 0, 0))
+
+
+def test_the_button_waits_for_a_ct_that_can_be_moved(panel, xrays):
+    import slicer
+    import vtk
+
+    assert not panel.ui.registerButton.enabled  # no CT
+    ct = add_ct()
+    scale = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Scale")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 0, 2.0)
+    scale.SetMatrixTransformToParent(matrix)
+    panel.ui.previewSelector.setCurrentNode(ct)
+    settle(panel)
+    assert panel.ui.registerButton.enabled
+    ct.SetAndObserveTransformNodeID(scale.GetID())
+    settle(panel)
+    assert not panel.ui.registerButton.enabled
+    with pytest.raises(RuntimeError, match="Scale is not a rigid transform"):
+        panel.logic.registerCt(ct, xrays)
+
+
+def test_a_doubtful_fit_says_so(panel, xrays, ct, monkeypatch):
+    from Diff2CTLib import Registration
+
+    monkeypatch.setattr(
+        Registration, "_moved", lambda *_arguments: Registration.Registration(5.0, 1.0, [0.1, 0.1], [0.6, 0.2], 1.0)
+    )
+    click(panel.ui.registerButton)
+    wait_until(lambda: "look at the edges" in panel.ui.registerLabel.text)
+
+
+def test_the_console_waits_and_takes_one_xray(panel, xrays, ct):
+    found = panel.logic.registerCt(ct, xrays[:1])
+    assert (found.shiftMm, found.after) == (pytest.approx(12.0), [0.9]) and np.isnan(found.before).all()
+    assert np.allclose(shift(ct), (0, 0, 12))
+    settle(panel)
+    assert panel.parameterNode.poseNode is ct.GetParentTransformNode()
+
+
+def test_one_at_a_time(panel, xrays, ct, silent):
+    start(panel)
+    with pytest.raises(RuntimeError, match="being registered already"):
+        panel.logic.registerCt(ct, xrays)
+    panel.logic.cancelRegistration()
+
+
+def test_closing_the_scene_ends_it(panel, xrays, ct, silent):
+    import slicer
+
+    start(panel)
+    slicer.mrmlScene.Clear(0)
+    settle(panel)
+    assert not panel.logic.isRegistering and panel.ui.registerLabel.text == ""
+    assert not panel.ui.registerButton.enabled and leftovers() == []

@@ -42,6 +42,13 @@ ConsistencyOptions = Annotated[
     typer.Option("--consistency-option", help="NAME=VALUE, such as when=steps, trust=1 or tv=0.1; repeatable, see the README."),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same volume.")]
+FrontalXray = Annotated[Path, typer.Argument(help="Frontal X-ray: DICOM, PNG, JPEG, TIFF, NRRD ...")]
+LateralXray = Annotated[Path, typer.Argument(help="Lateral X-ray.")]
+Geometry = Annotated[Path | None, typer.Option(help='JSON {"ap": {...}, "lateral": {...}}.')]
+FrontalView = Annotated[str | None, typer.Option(help="AP or PA, if the file does not state it.")]
+LateralView = Annotated[str | None, typer.Option(help="LL or RL, if the file does not state it.")]
+Frame = Annotated[int | None, typer.Option(help="Frame of a file with several, from 0.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist already.")]
 Output = Annotated[Path, typer.Option(help="Folder to write to.")]
@@ -61,16 +68,16 @@ def _first() -> None:
 
 @main.command()
 def reconstruct(
-    ap: Annotated[Path, typer.Argument(help="Frontal X-ray: DICOM, PNG, JPEG, TIFF, NRRD ...")],
-    lateral: Annotated[Path, typer.Argument(help="Lateral X-ray.")],
+    ap: FrontalXray,
+    lateral: LateralXray,
     output: Annotated[
         Path, typer.Option(help="Volume to write, in HU: .nrrd, .nii.gz or .mha; without suffix, a DICOM folder.")
     ],
-    geometry: Annotated[Path | None, typer.Option(help='JSON {"ap": {...}, "lateral": {...}}.')] = None,
-    ap_view: Annotated[str | None, typer.Option(help="AP or PA, if the file does not state it.")] = None,
-    lateral_view: Annotated[str | None, typer.Option(help="LL or RL, if the file does not state it.")] = None,
-    ap_frame: Annotated[int | None, typer.Option(help="Frame of a file with several, from 0.")] = None,
-    lateral_frame: Annotated[int | None, typer.Option(help="Frame of a file with several, from 0.")] = None,
+    geometry: Geometry = None,
+    ap_view: FrontalView = None,
+    lateral_view: LateralView = None,
+    ap_frame: Frame = None,
+    lateral_frame: Frame = None,
     truth: Annotated[Path | None, typer.Option(help="The patient's CT, in the X-rays' coordinates, to compare with.")] = None,
     steps: Steps = None,
     samples: Samples = DEFAULT_SAMPLES,
@@ -78,7 +85,7 @@ def reconstruct(
     checkpoint: Checkpoint = None,
     translator: Annotated[Path | None, typer.Option(help="Real-to-DRR translator (.safetensors) for real X-rays.")] = None,
     device: Device = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    as_json: AsJson = False,
     figure: Annotated[Path | None, typer.Option(help="Picture of X-rays and slices to write (.png, .pdf, .svg).")] = None,
     consistency: ConsistencyOption = None,
     consistency_options: ConsistencyOptions = None,
@@ -91,7 +98,8 @@ def reconstruct(
     overwrite: Overwrite = False,
 ) -> None:
     """Two X-rays in, one CT volume out."""
-    from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, remarks, summary_lines
+    from diff2ct_training.reconstruct_command import ReconstructionRequest, reconstruct_files, summary_lines
+    from diff2ct_training.stated_film import remarks
 
     maps = {"sd": sd_output, "error": error_output, "lower": lower_output, "upper": upper_output, "support": support_output}
     with one_line_errors(), progress_bar("reconstructing") as update:
@@ -103,6 +111,46 @@ def reconstruct(
             maps={name: path for name, path in maps.items() if path is not None}, overwrite=overwrite,
         )  # fmt: skip
         report = reconstruct_files(request, on_step=update)
+    for line in remarks(report):
+        note(line)
+    typer.echo(json.dumps(report) if as_json else "\n".join(summary_lines(report)))
+
+
+@main.command()
+def register(
+    ap: FrontalXray,
+    lateral: LateralXray,
+    ct: Annotated[Path, typer.Option(help="The same patient's CT: .nrrd, .nii.gz, .mha, DICOM folder.")],
+    output: Annotated[Path, typer.Option(help="The CT, moved, nothing resampled: .nrrd, .nii.gz or .mha.")],
+    transform_output: Annotated[
+        Path | None,
+        typer.Option(
+            help="ITK transform (.tfm) to write: it maps points of the X-rays' space to the CT as it was, so under it Slicer "
+            "shows that CT where the X-rays do."
+        ),
+    ] = None,
+    geometry: Geometry = None,
+    ap_view: FrontalView = None,
+    lateral_view: LateralView = None,
+    ap_frame: Frame = None,
+    lateral_frame: Frame = None,
+    no_search: Annotated[
+        bool, typer.Option("--no-search", help="Start where the CT lies, if that is right to about a centimetre.")
+    ] = False,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """A CT of the same patient, moved to where two X-rays show it. 2D/3D registration, rigid."""
+    from diff2ct_training.register_command import RegistrationRequest, register_files, summary_lines
+    from diff2ct_training.stated_film import remarks
+
+    with one_line_errors(), progress_bar("registering"):
+        request = RegistrationRequest(
+            ap=ap, lateral=lateral, ct=ct, output=output, transform_output=transform_output, geometry=geometry,
+            ap_view=ap_view, lateral_view=lateral_view, ap_frame=ap_frame, lateral_frame=lateral_frame,
+            search=not no_search, overwrite=overwrite,
+        )  # fmt: skip
+        report = register_files(request)
     for line in remarks(report):
         note(line)
     typer.echo(json.dumps(report) if as_json else "\n".join(summary_lines(report)))

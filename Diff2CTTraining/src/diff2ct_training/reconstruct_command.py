@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,14 @@ from diff2ct.consistency import Consistency
 from diff2ct.maps import DEFAULT_LEVEL, MAPS, check_maps
 from diff2ct.process import check_device, peak_memory_mb
 from diff2ct.radiograph import Radiograph
-from diff2ct.radiograph_pair import check_pair
 from diff2ct.reconstruct import reconstruct
-from diff2ct.told import assumed_values, told, unexplained
+from diff2ct.told import unexplained
 from diff2ct.translator import load_translator
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import WRITTEN_SUFFIXES, read_ct, write_volume
 from diff2ct_training.outputs import FIGURE_SUFFIXES, OUTPUT_SUFFIXES, check_distinct, check_output
-from diff2ct_training.stated_film import NAMES_OF_VIEWS, check_in_frame_of_ct, read_geometry, read_pair
+from diff2ct_training.stated_film import NAMES_OF_VIEWS, PairRequest, check_in_frame_of_ct
 
-HOW_TO_STATE = (
-    'state what you know of the assumed values in a file for --geometry, {"ap": {...}, "lateral": {...}}, or beside a picture, '
-    'as AP.png.json for AP.png; see "Your own X-rays" in the README'
-)
 SHOWN_METRICS = (
     ("ssim_3d_body", "SSIM in the body, [-200, 800] HU", ""),
     ("bone_dice", "bone Dice (> 200 HU)", ""),
@@ -40,26 +35,15 @@ SHOWN_METRICS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructionRequest:
+class ReconstructionRequest(PairRequest):
     """What to reconstruct from what. Paths of None are not wanted; the other fields are those of `diff2ct.reconstruct`.
 
-    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`, for reading the image
-        `READING_KEYS` as in `read_radiograph`, and `LENGTH` and `LANDMARKS` of what it shows; the image tells what they leave
-        out.
-    ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell. ap_frame, lateral_frame: of several, from 0.
     translator: real-to-DRR translator for X-rays of another style than those that the checkpoint was trained on.
     truth: the patient's CT in the same frame of reference, to be compared with.
     maps: files to write by name, one of `diff2ct.maps.MAPS`; level: of lower and upper.
     """
 
-    ap: Path
-    lateral: Path
     output: Path
-    geometry: Path | None = None
-    ap_view: str | None = None
-    lateral_view: str | None = None
-    ap_frame: int | None = None
-    lateral_frame: int | None = None
     truth: Path | None = None
     checkpoint: Path | None = None
     translator: Path | None = None
@@ -89,24 +73,15 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     check_device(request.device)
     with warnings.catch_warnings(record=True) as python_warnings:
         warnings.simplefilter("always", UserWarning)
-        geometry = read_geometry(request.geometry)
-        ap, lateral, match = read_pair(
-            (request.ap, request.lateral),
-            geometry,
-            (request.ap_view, request.lateral_view),
-            (request.ap_frame, request.lateral_frame),
-        )
-        radiographs = [ap, lateral]
-        films = told(radiographs)
-        said = films.warnings + check_pair(*radiographs) + films.doubts
-        scan = None if request.truth is None else _truth(request.truth, radiographs)
+        pair = request.read_pair()
+        scan = None if request.truth is None else _truth(request.truth, pair.radiographs)
         checkpoint = load_checkpoint(request.checkpoint, device=request.device)
         num_samples = 1 if checkpoint.in_one_pass else request.num_samples
         check_maps(request.maps, num_samples=num_samples, calibrated=checkpoint.calibration is not None)
         style = request.translator
         translator = None if style is None else load_translator(style, direction="real_to_drr", device=request.device)
         result = reconstruct(
-            radiographs,
+            pair.radiographs,
             checkpoint,
             num_steps=request.num_steps,
             num_samples=request.num_samples,
@@ -123,14 +98,14 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
     for name, path in request.maps.items():
         attributes = {**result.provenance, "Values": MAPS[name]}
         write_volume(result.map(name, request.level), path, attributes=attributes, overwrite=request.overwrite)
-    said += unexplained(result.reprojection)
+    said = pair.warnings + unexplained(result.reprojection)
     calibrated = ", ".join(name for name in request.maps if name != "sd")
     said += [f"{calibrated}: may not hold, {sentence}" for sentence in result.calibration_limits if calibrated]
     if request.figure is not None:
         from diff2ct_training.figures import reconstruction_figure
 
         text = caption(result.seconds, metrics)
-        reconstruction_figure(request.figure, radiographs, result.volume, truth, text=text, title=request.title)
+        reconstruction_figure(request.figure, pair.radiographs, result.volume, truth, text=text, title=request.title)
     before = result.reprojection_before
     return {
         "output": str(request.output),
@@ -142,8 +117,8 @@ def reconstruct_files(request: ReconstructionRequest, on_step: Callable[[int, in
         "figures": {f.name: {"value": f.value, "intervals": f.intervals, "text": str(f)} for f in result.figures},
         "calibration_limits": list(result.calibration_limits),
         "warnings": said + [str(w.message) for w in python_warnings if issubclass(w.category, UserWarning)],
-        "notes": films.notes + ([] if match is None else [str(match)]),
-        "assumed": {name: assumed_values(r) for name, r in zip(NAMES_OF_VIEWS, radiographs, strict=True)},
+        "notes": pair.notes,
+        "assumed": pair.assumed,
         "provenance": result.provenance,
     }
 
@@ -155,12 +130,11 @@ def _check_outputs(request: ReconstructionRequest) -> None:
     for path in request.maps.values():
         check_output(path, WRITTEN_SUFFIXES, overwrite=request.overwrite)
     maps = {f"--{name}-output": path for name, path in request.maps.items()}
-    inputs = {"the frontal X-ray": request.ap, "the lateral X-ray": request.lateral, "the CT": request.truth}
-    inputs |= {name: getattr(request, name) for name in ("geometry", "checkpoint", "translator")}
-    check_distinct({"--output": request.output, "--figure": request.figure, **maps}, inputs)
+    inputs = {"the CT": request.truth, "checkpoint": request.checkpoint, "translator": request.translator}
+    check_distinct({"--output": request.output, "--figure": request.figure, **maps}, request.pair_files | inputs)
 
 
-def _truth(path: Path, radiographs: list[Radiograph]) -> CtVolume:
+def _truth(path: Path, radiographs: Sequence[Radiograph]) -> CtVolume:
     """The CT to compare with; ValueError if an X-ray does not tell where it was taken in the CT's frame of reference."""
     for radiograph in radiographs:
         check_in_frame_of_ct(radiograph)
@@ -171,14 +145,6 @@ def caption(seconds: float, metrics: dict[str, float | None] | None) -> list[tup
     """(name, value) lines for the figure."""
     lines = [] if metrics is None else [(label, _shown(metrics[name], unit)) for name, label, unit in SHOWN_METRICS]
     return [*lines, ("reconstruction time", f"{seconds:.1f} s")]
-
-
-def remarks(report: dict[str, Any]) -> list[str]:
-    """What a person must know before using the volume, what may spoil it first; none if all is measured and fits."""
-    lines = [f"warning: {sentence}" for sentence in report["warnings"]] + [f"note: {sentence}" for sentence in report["notes"]]
-    if any(report["assumed"].values()):
-        lines.append(f"note: {HOW_TO_STATE}")
-    return lines
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:

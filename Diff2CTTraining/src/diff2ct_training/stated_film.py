@@ -1,9 +1,11 @@
-"""An X-ray file and what its user states about it: view, frame, geometry, how its values are to be read."""
+"""An X-ray file and what its user states about it: view, frame, geometry, how its values are to be read; and what the user
+must know of it in turn."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError, is_numb
 from diff2ct.geometry import View
 from diff2ct.landmarks import Match, with_known_length, with_landmarks
 from diff2ct.radiograph import Radiograph, read_radiograph
+from diff2ct.radiograph_pair import check_pair
+from diff2ct.told import assumed_values, told
 
 NAMES_OF_VIEWS = ("ap", "lateral")
 READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
@@ -18,6 +22,73 @@ READING_KEYS = ("frame", "polarity", "intensity", "invalid_value", "visible")
 LENGTH, LANDMARKS = "known_length", "landmarks"
 """What it may say of things that the image shows: {"ends": [[row, column], [row, column]], "mm": the length in the patient},
 and {name: [row, column]} of structures that the other view shows too."""
+HOW_TO_STATE = (
+    'state what you know of the assumed values in a file for --geometry, {"ap": {...}, "lateral": {...}}, or beside a picture, '
+    'as AP.png.json for AP.png; see "Your own X-rays" in the README'
+)
+
+
+@dataclass(frozen=True, eq=False)
+class StatedPair:
+    """The AP and the lateral X-ray, and what their user must know.
+
+    warnings: what may spoil a result. notes: what is assumed, but cannot, and what landmarks have changed. assumed: by name of
+    the view, the facts that nobody measured, with their values.
+    """
+
+    radiographs: tuple[Radiograph, Radiograph]
+    warnings: list[str]
+    notes: list[str]
+    assumed: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRequest:
+    """Two X-ray files and what is stated about them, in a request for what is to be done with them.
+
+    geometry: JSON file {"ap": {...}, "lateral": {...}}, each with fields of `geometry.beam_from_dict`, for reading the image
+        `READING_KEYS` as in `read_radiograph`, and `LENGTH` and `LANDMARKS` of what it shows; the image tells what they leave
+        out.
+    ap_view, lateral_view: AP or PA, LL or RL, for images that do not tell. ap_frame, lateral_frame: of several, from 0.
+    """
+
+    ap: Path
+    lateral: Path
+    geometry: Path | None = None
+    ap_view: str | None = None
+    lateral_view: str | None = None
+    ap_frame: int | None = None
+    lateral_frame: int | None = None
+
+    @property
+    def pair_files(self) -> dict[str, Path | None]:
+        """The files that are read, by words for them."""
+        return {"the frontal X-ray": self.ap, "the lateral X-ray": self.lateral, "geometry": self.geometry}
+
+    def read_pair(self) -> StatedPair:
+        """The two X-rays, checked for whether they fit together."""
+        ap, lateral, match = read_pair(
+            (self.ap, self.lateral),
+            read_geometry(self.geometry),
+            (self.ap_view, self.lateral_view),
+            (self.ap_frame, self.lateral_frame),
+        )
+        films = told([ap, lateral])
+        return StatedPair(
+            radiographs=(ap, lateral),
+            warnings=films.warnings + check_pair(ap, lateral) + films.doubts,
+            notes=films.notes + ([] if match is None else [str(match)]),
+            assumed={name: assumed_values(film) for name, film in zip(NAMES_OF_VIEWS, (ap, lateral), strict=True)},
+        )
+
+
+def remarks(report: Mapping[str, Any]) -> list[str]:
+    """What a person must know before using a result, what may spoil it first; none if all is measured and fits. report: with
+    "warnings", "notes" and "assumed", as of a `StatedPair`."""
+    lines = [f"warning: {sentence}" for sentence in report["warnings"]] + [f"note: {sentence}" for sentence in report["notes"]]
+    if any(report["assumed"].values()):
+        lines.append(f"note: {HOW_TO_STATE}")
+    return lines
 
 
 def read_film(

@@ -114,11 +114,13 @@ class AlignmentPreview:
         if view.drr is None or view.shown == (view.drr[2], self._mode):
             return
         from diff2ct import overlay
+        from diff2ct.units import TISSUE_HU
 
         drr, beam, wanted = view.drr
         xray = self._smallXrays.get(view.node).radiograph
         _beam, _changed, pose, grid = wanted
-        uncut = ~overlay.crop_bands(grid, np.frombuffer(pose).reshape(4, 4), beam)
+        cut = overlay.cut_faces(SceneBridge.voxels(self._ct), TISSUE_HU)
+        uncut = ~overlay.crop_bands(grid, np.frombuffer(pose).reshape(4, 4), beam, cut)
         found = overlay.match(drr, xray.line_integral, xray.valid & uncut)
         view.agreement, view.shown = found.agreement, (wanted, self._mode)
         matched = found.gain * drr + found.offset

@@ -22,7 +22,8 @@ class AlignmentSection:
         self._profileKey = None
         self._profileSentence = ""
         self._last = None, None, None  # CT, the transform that it is under, and the chosen one, at the last update
-        self._registered = "", None  # what became of the last alignment, and what CT and X-rays were then
+        self._registered = "", None  # what became of the last alignment, and where CT and X-rays were then
+        self._asked = None  # a token of the last alignment whose end is to be told
         self._isTurned = True  # whether the 3D view looks at the whole scene since its layout was last asked for
         self.ui.alignmentLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.resetPoseButton.connect("clicked(bool)", self.onResetPose)
@@ -52,23 +53,28 @@ class AlignmentSection:
         """Move the CT to where the X-rays show it; a second click stops that."""
         if self.logic.isRegistering:
             self.logic.cancelRegistration()
+            self._panel.updateSoon()
             return
         parameterNode = self._panel.parameterNode
+        ct, nodes = parameterNode.previewNode, (parameterNode.apNode, parameterNode.lateralNode)
         self._registered = "", None
-        xrays = list(filter(SceneBridge.isXray, (parameterNode.apNode, parameterNode.lateralNode)))
-        self.logic.registerCt(parameterNode.previewNode, xrays, wait=False, onDone=self._onRegistered)
-        self._panel.updateSoon()
+        self._asked = asked = object()
 
-    def _onRegistered(self, registration, error):
-        parameterNode = self._panel.parameterNode
-        if parameterNode is not None:
-            sentence = XrayChecks.inWords(error) if registration is None else _registrationInWords(registration)
-            self._registered = sentence, self._placeOf(parameterNode)
+        def done(registration, error):
+            if self._asked is not asked:  # the scene was closed, or this one was stopped and another one started
+                return
+            if registration is None:
+                self._registered = XrayChecks.inWords(error), None
+            else:
+                self._registered = _registrationInWords(registration), _placeOf(ct, nodes)
+            self._panel.updateSoon()
+
+        self.logic.registerCt(ct, list(filter(SceneBridge.isXray, nodes)), wait=False, onDone=done)
         self._panel.updateSoon()
 
     def reset(self):
         """Forget the scene, after it was closed."""
-        self._registered = "", None
+        self._registered, self._asked = ("", None), None
         self.scene.reset()
         self._profileKey, self._profileSentence = None, ""
         self._last = None, None, None
@@ -177,18 +183,12 @@ class AlignmentSection:
         self.ui.registerButton.text = _("Stop aligning") if isRunning else _("Align CT with X-rays")
         self.ui.registerButton.enabled = isRunning or (canProject and any(nodes.values()) and self._isMovable(parameterNode))
         sentence, place = self._registered
-        if place is not None and place != self._placeOf(parameterNode):
-            sentence, _place = self._registered = "", None
+        if sentence:
+            now = _placeOf(parameterNode.previewNode, (parameterNode.apNode, parameterNode.lateralNode))
+            isOld = place is not None and place != now  # why there is no alignment has no place before it is shown
+            sentence, _place = self._registered = ("", None) if isOld else (sentence, now)
         self.ui.registerLabel.text = _("Aligning the CT with the X-rays...") if isRunning else sentence
         self.ui.registerLabel.visible = bool(self.ui.registerLabel.text)
-
-    def _placeOf(self, parameterNode):
-        """Where the CT and the X-rays are."""
-        nodes = parameterNode.apNode, parameterNode.lateralNode
-        ct = parameterNode.previewNode
-        own = ct.GetParentTransformNode() if ct is not None else None
-        beams = [SceneBridge.geometryOf(node) for node in nodes if SceneBridge.isXray(node)]
-        return ct, nodes, beams, Pose.matrixOf(own).tolist() if own is not None else None
 
     def _center(self, parameterNode):
         """(3,) RAS point about which the CT turns."""
@@ -228,6 +228,14 @@ class AlignmentSection:
                 text += ". " + _("Align CT with X-rays brings it there.")
         self.ui.agreementLabel.text = text
         self.ui.alignmentSection.text = _("Alignment preview: {state}").format(state=state)
+
+
+def _placeOf(ct, nodes):
+    """Where a CT and the X-rays are."""
+    own = ct.GetParentTransformNode() if ct is not None else None
+    isLinear = own is not None and own.IsTransformToWorldLinear()
+    beams = [SceneBridge.geometryOf(node) for node in nodes if SceneBridge.isXray(node)]
+    return ct, nodes, beams, Pose.matrixOf(own).tolist() if isLinear else own
 
 
 def _registrationInWords(registration):

@@ -19,8 +19,13 @@ def findOrAdd(className, name):
     node.SetName(name)
     node.HideFromEditorsOn()
     node.SetSaveWithScene(False)
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    active = selection.GetActivePlaceNodeID(), selection.GetActivePlaceNodeClassName()
     node = slicer.mrmlScene.AddNode(node)
     if node.IsA("vtkMRMLDisplayableNode"):
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetSaveWithScene(False)
+    if node.IsA("vtkMRMLMarkupsNode"):  # the module Markups has chosen it for the points that the user places next
+        selection.SetReferenceActivePlaceNodeClassName(active[1])
+        selection.SetReferenceActivePlaceNodeID(active[0])
     return node, True

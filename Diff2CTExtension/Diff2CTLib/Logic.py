@@ -186,7 +186,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         nodes = ap, lateral
         beams, assumed = map(SceneBridge.geometryOf, nodes), tuple(map(SceneBridge.assumedOf, nodes))
         match = match_landmarks(*beams, inAp, inLateral, assumed=assumed)
-        SceneBridge.setMeasured(nodes[match.moved], **match.fields)
+        SceneBridge.setMeasured(nodes[match.moved], match.guessed, **match.fields)
         return match
 
     def setKnownLength(self, node, ends, lengthMm):
@@ -355,7 +355,11 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
                 onDone(registration, error)
 
         self._registration = token
-        registerAsync(self.registering, ct, xrays, lambda: self._registration is token, done)
+        try:
+            registerAsync(self.registering, ct, list(xrays), lambda: self._registration is token, done)
+        except Exception:  # else no other one could be started
+            self._registration = None
+            raise
         if not wait:
             return None
         while not answers:

@@ -19,7 +19,7 @@ _LINE_SHARE = 0.2
 
 
 class Marks(VTKObservationMixin):
-    """onMoved(): the user has moved a mark."""
+    """onMoved(): the user has moved a mark, or somebody has deleted one."""
 
     def __init__(self, onMoved):
         VTKObservationMixin.__init__(self)
@@ -75,10 +75,14 @@ class Marks(VTKObservationMixin):
                 markups = HiddenNode.find(_CLASSES[kind], name)
                 if markups is None:
                     self._pixels.pop(name, None)
-                elif now[2] == before[2]:
-                    self._pixels[name] = _pixelsOf(markups, now[2])
-                else:
+                    continue
+                self._pixels[name] = _pixelsOf(markups, before[2])
+                if now[2] != before[2]:
                     self._draw(slot, kind, self._pixels[name], now[2])
+            if self.line(slot) is not None and len(self.line(slot)) != 2:
+                self.removeLine(slot)
+        if len({len(points) for points in self.landmarks().values()}) > 1:  # of a pair, one was deleted
+            self.removeLandmarks()
 
     def reset(self):
         """Forget the scene, after it was closed."""
@@ -90,11 +94,13 @@ class Marks(VTKObservationMixin):
         markups, isNew = HiddenNode.findOrAdd(_CLASSES[kind], name)
         if isNew:
             _dress(markups.GetDisplayNode(), slot)
-            self.addObserver(markups, markups.PointModifiedEvent, self._onPoint)
+            for event in _eventsOf(markups):
+                self.addObserver(markups, event, self._onPoint)
         _showInView(markups.GetDisplayNode(), slot)
         self._pixels[name] = pixels
         toRas = SceneBridge.imageToRas(beam)
         with slicer.util.NodeModify(markups):
+            markups.SetFixedNumberOfControlPoints(False)
             for index, (row, column) in enumerate(pixels):
                 position = (toRas @ (column, row, 0.0, 1.0))[:3]
                 if index < markups.GetNumberOfControlPoints():
@@ -102,13 +108,16 @@ class Marks(VTKObservationMixin):
                 else:
                     label = str(index + 1) if kind == "landmarks" else ""
                     markups.AddControlPoint(position, label)
+            markups.SetFixedNumberOfControlPoints(True)  # neither the Delete key nor the place tool changes pairs
 
     def _remove(self, name):
         self._pixels.pop(name, None)
         for className in _CLASSES.values():
             markups = HiddenNode.find(className, name)
             if markups is not None:
-                self.removeObserver(markups, markups.PointModifiedEvent, self._onPoint)
+                for event in _eventsOf(markups):
+                    if self.hasObserver(markups, event, self._onPoint):  # not if a panel of before has drawn it
+                        self.removeObserver(markups, event, self._onPoint)
                 slicer.mrmlScene.RemoveNode(markups)
 
     def _onPoint(self, _caller, _event):
@@ -116,6 +125,10 @@ class Marks(VTKObservationMixin):
 
 
 _CLASSES = {"landmarks": "vtkMRMLMarkupsFiducialNode", "length": "vtkMRMLMarkupsLineNode"}
+
+
+def _eventsOf(markups):
+    return markups.PointModifiedEvent, markups.PointRemovedEvent
 
 
 def _nameOf(slot, kind):

@@ -16,7 +16,7 @@ class MeasureSection:
 
     def __init__(self, panel):
         self._panel, self.ui, self.logic = panel, panel.ui, panel.logic
-        self.marks = Marks(panel.updateSoon)
+        self.marks = Marks(lambda: panel.updateSoon("measureSection"))  # no more, as it is called for each step of a drag
         self._said = ""  # what became of the last click, until a landmark or the geometry changes
         self._saidOf = None  # what these were
         self.ui.addLandmarkButton.connect("clicked(bool)", self.onAdd)
@@ -57,6 +57,7 @@ class MeasureSection:
         self._panel.updateSoon()
 
     def update(self, parameterNode):
+        self.ui.measureSection.text = _("Measure in the X-rays")  # also after an error
         nodes = {slot: getattr(parameterNode, f"{slot}Node") for slot in SLOTS}
         nodes = {slot: node if SceneBridge.isXray(node) else None for slot, node in nodes.items()}
         self.marks.update(nodes)
@@ -77,7 +78,7 @@ class MeasureSection:
         button.enabled = node is not None
         button.checked = length.enabled = ends is not None
         isInside = ends is not None and _isInside(node, ends)
-        self._widget(slot, "SetLengthButton").enabled = isInside and math.dist(*ends) >= _LEAST_PIXELS
+        self._widget(slot, "SetLengthButton").enabled = isInside and _tellsLength(node, ends)
         now = (
             _("now {mm:.1f} mm").format(mm=_lengthMm(SceneBridge.geometryOf(node), ends)) if isInside else _("not in the X-ray")
         )
@@ -98,7 +99,7 @@ class MeasureSection:
         except ValueError as error:
             return XrayChecks.inWords(str(error))
         counted = _("1 landmark") if count == 1 else _("{count} landmarks").format(count=count)
-        return _("{landmarks}, {mm:.1f} mm apart in height.").format(landmarks=counted, mm=gap)
+        return _("{landmarks}: the heights in both X-rays differ by {mm:.1f} mm.").format(landmarks=counted, mm=gap)
 
     def _onLine(self, slot):
         def onLine(isWanted):
@@ -106,6 +107,7 @@ class MeasureSection:
                 return  # set by `update`
             if isWanted:
                 self._showViews()
+                self.marks.update(self._nodes())
                 self.marks.showLine(slot, self._nodes()[slot])
             else:
                 self.marks.removeLine(slot)
@@ -115,10 +117,13 @@ class MeasureSection:
 
     def _onLength(self, slot):
         def onLength(_checked):
-            self.marks.update(self._nodes())
-            self.logic.setKnownLength(self._nodes()[slot], self.marks.line(slot), self._widget(slot, "Length").value)
-            self.marks.removeLine(slot)
             self._panel.updateSoon()
+            self.marks.update(self._nodes())
+            ends = self.marks.line(slot)
+            if ends is None or not _tellsLength(self._nodes()[slot], ends):
+                return  # it was dragged or deleted just now
+            self.logic.setKnownLength(self._nodes()[slot], ends, self._widget(slot, "Length").value)
+            self.marks.removeLine(slot)
 
         return onLength
 
@@ -146,15 +151,19 @@ def _matchInWords(match):
     said = _("The {view} X-ray was moved {mm:.1f} mm {way}").format(
         view=_("lateral") if match.moved else _("AP"), mm=abs(match.shift_mm), way=way
     )
-    if match.size != 1:
+    if abs(match.size - 1) >= 0.0005:  # else it would be 1 times
         said += _(", and its pixels were made {size:.3g} times as large").format(size=match.size)
-    return _("{said}. The landmarks are {mm:.1f} mm apart now.").format(said=said, mm=match.after_mm)
+    return _("{said}. The heights in both X-rays now differ by {mm:.1f} mm.").format(said=said, mm=match.after_mm)
 
 
 def _isInside(node, pixels):
     """Whether the pixel positions (N, 2) lie in the picture of an X-ray."""
     size = np.array(SceneBridge.geometryOf(node).detector_size)
     return bool(((pixels >= -0.5) & (pixels <= size - 0.5)).all())
+
+
+def _tellsLength(node, ends):
+    return _isInside(node, ends) and math.dist(*ends) >= _LEAST_PIXELS
 
 
 def _lengthMm(beam, ends):

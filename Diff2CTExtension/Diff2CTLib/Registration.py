@@ -43,6 +43,8 @@ def registerAsync(service, ct, xrays, isWanted, onDone):
             SceneBridge.writeXray(node, files[-1])
         file = VolumeFile(ct, inWorld=False)
         before = _stateOf(ct, xrays)
+        if before is None:
+            raise ValueError(_("CT and X-rays must be in the scene."))
     except (ValueError, OSError) as error:
         finish(None, str(error))
         return

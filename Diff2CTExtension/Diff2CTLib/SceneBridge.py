@@ -178,11 +178,12 @@ def editGeometry(node, stillAssumed=(), **fields):
         _place(node, facts, beam)
 
 
-def setMeasured(node, **fields):
-    """Facts of an X-ray node's geometry that were measured in its picture: exactly these change, and they are known then."""
+def setMeasured(node, stillAssumed=(), **fields):
+    """Facts of an X-ray node's geometry that were measured in its picture: exactly these change, and they are known then, but
+    for those that are still assumed."""
     facts = _facts(node)
-    beam = replace(geometryOf(node), **fields)
-    facts.update(geometry=beam.to_dict(), assumed=tuple(fact for fact in facts["assumed"] if fact not in fields))
+    beam, known = replace(geometryOf(node), **fields), set(fields) - set(stillAssumed)
+    facts.update(geometry=beam.to_dict(), assumed=tuple(fact for fact in facts["assumed"] if fact not in known))
     with slicer.util.NodeModify(node):
         _place(node, facts, beam)
 

@@ -21,6 +21,7 @@ from Diff2CTLib.WheelGuard import WheelGuard
 from Diff2CTLib.XraySection import XraySection
 
 _UPDATE_MS = 15
+_SECTIONS = ("xraySection", "measureSection", "alignmentSection", "reconstructionSection", "compareSection")
 
 
 class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -32,6 +33,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameterNode = None
         self._guiTag = None
         self._observed = []
+        self._due = set()  # names of the sections that the next update is for
         self._failures = {}  # name of a section -> what it last could not show
 
     def setup(self):
@@ -46,7 +48,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updateTimer = qt.QTimer()
         self._updateTimer.setSingleShot(True)
         self._updateTimer.setInterval(_UPDATE_MS)
-        self._updateTimer.connect("timeout()", self.update)
+        self._updateTimer.connect("timeout()", self._updateDue)
         self.smallXrays = SmallXrays()
         self.preview = AlignmentPreview(self.logic.drr, self.smallXrays, self._onDrr)
         self.xraySection = XraySection(self)
@@ -85,17 +87,23 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
-    def updateSoon(self):
-        """Bring the panel up to date once whatever is happening is over; many calls make one update."""
+    def updateSoon(self, section=None):
+        """Bring the panel up to date once whatever is happening is over; many calls make one update. section: the name of the
+        only one that changed, if that is known."""
+        self._due.update(_SECTIONS if section is None else (section,))
         if not self._updateTimer.active:
             self._updateTimer.start()
 
-    def update(self):
-        """Bring every section in line with the scene; one that fails does not keep the others from it."""
+    def _updateDue(self):
+        due, self._due = self._due, set()
+        self.update(due)
+
+    def update(self, due=_SECTIONS):
+        """Bring sections in line with the scene, by default all; one that fails does not keep the others from it."""
         if self.parameterNode is None or slicer.mrmlScene.IsImporting():
             return  # once the scene is there, the panel is connected to it anew
         self._observeNodes()
-        for name in ("xraySection", "measureSection", "alignmentSection", "reconstructionSection", "compareSection"):
+        for name in filter(due.__contains__, _SECTIONS):
             try:
                 getattr(self, name).update(self.parameterNode)
                 self._failures.pop(name, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from diff2ct.assumptions import PROPORTION
 from diff2ct.geometry import Beam
 from diff2ct.radiograph import Radiograph
 
@@ -30,13 +31,15 @@ Positions = Sequence[Sequence[float]] | np.ndarray
 class Match:
     """What makes the landmarks of two views agree.
 
-    moved: the view that changes, 0 the AP and 1 the lateral one. fields: of its beam, with their new values.
+    moved: the view that changes, 0 the AP and 1 the lateral one. fields: of its beam, with their new values. guessed: those of
+    them that stay assumed, as they follow from what is assumed of the other view.
     shift_mm: how far its anatomy moves toward the head. size: new / old size of its pixels.
     before_mm, after_mm: how far the landmarks lie apart in height, root mean square. points_lps: (N, 3) where they are [mm].
     """
 
     moved: int
     fields: dict[str, Any]
+    guessed: tuple[str, ...]
     shift_mm: float
     size: float
     before_mm: float
@@ -73,16 +76,18 @@ def spacing_of_length(beam: Beam, ends: Positions, length_mm: float) -> tuple[fl
 
 def with_known_length(radiograph: Radiograph, ends: Positions, length_mm: float) -> Radiograph:
     """The radiograph with the pixel size of `spacing_of_length`, which then is known."""
-    return _changed(radiograph, {"detector_spacing_mm": spacing_of_length(radiograph.geometry, ends, length_mm)})
+    return _changed(radiograph, {"detector_spacing_mm": spacing_of_length(radiograph.geometry, ends, length_mm)}, {})
 
 
 def with_landmarks(
     ap: Radiograph, lateral: Radiograph, in_ap: Positions, in_lateral: Positions
 ) -> tuple[Radiograph, Radiograph, Match]:
-    """Both radiographs as `match_landmarks` makes them agree; what it changes is then known."""
+    """Both radiographs as `match_landmarks` makes them agree; what it changes is then known, a size only if the other's is."""
     match = match_landmarks(ap.geometry, lateral.geometry, in_ap, in_lateral, assumed=(ap.assumed, lateral.assumed))
     pair = [ap, lateral]
-    pair[match.moved] = _changed(pair[match.moved], match.fields)
+    reason = f"from that of the {VIEW_NAMES[1 - match.moved]} picture by landmarks; {PROPORTION}"
+    reasons = dict.fromkeys(match.guessed, reason)
+    pair[match.moved] = _changed(pair[match.moved], match.fields, reasons)
     return pair[0], pair[1], match
 
 
@@ -106,8 +111,8 @@ def match_landmarks(
     upright, and on landmarks that no size within a factor of two explains.
     """
     points = _landmarks(ap, lateral, in_ap, in_lateral)
-    known = [sum(fact in facts for fact in ("principal_point", "detector_spacing_mm")) for facts in assumed]
-    moved = 0 if known[0] > known[1] else 1
+    unknown = [sum(fact in facts for fact in ("principal_point", "detector_spacing_mm")) for facts in assumed]
+    moved = 0 if unknown[0] > unknown[1] else 1
     fixed, start = (ap, lateral)[1 - moved], (ap, lateral)[moved]
     if abs(start.detector_axes[1][2]) < _LEAST_UPRIGHT:
         raise ValueError(f"{VIEW_NAMES[moved]}: its rows run across the body, accepted is a picture that hangs upright")
@@ -122,9 +127,11 @@ def match_landmarks(
             f"accepted are {1 / _MOST_SIZE:g} to {_MOST_SIZE:g}: are they the same structures in both, in the same order?"
         )
     rows = beam.principal_point[0] - start.principal_point[0]
+    sized = ("detector_spacing_mm",) if sizes else ()
     return Match(
         moved=moved,
-        fields={fact: getattr(beam, fact) for fact in ("principal_point", *(("detector_spacing_mm",) if sizes else ()))},
+        fields={fact: getattr(beam, fact) for fact in ("principal_point", *sized)},
+        guessed=tuple(fact for fact in sized if fact in assumed[1 - moved]),
         shift_mm=-float(beam.detector_axes[1][2]) * beam.patient_spacing_mm[0] * rows,
         size=size,
         before_mm=_gap_mm(fixed, start, *seen),
@@ -155,9 +162,11 @@ def _fitted(fixed: Beam, beam: Beam, in_fixed: np.ndarray, in_beam: np.ndarray, 
     return beam
 
 
-def _changed(radiograph: Radiograph, fields: dict[str, Any]) -> Radiograph:
-    rest = tuple(fact for fact in radiograph.assumed if fact not in fields)
-    return replace(radiograph, geometry=replace(radiograph.geometry, **fields), assumed=rest)
+def _changed(radiograph: Radiograph, fields: dict[str, Any], reasons: Mapping[str, str]) -> Radiograph:
+    """With new values of its beam, that are known now, but for those with a reason."""
+    rest = tuple(fact for fact in radiograph.assumed if fact not in fields or fact in reasons)
+    geometry = replace(radiograph.geometry, **fields)
+    return replace(radiograph, geometry=geometry, assumed=rest, reasons={**radiograph.reasons, **reasons})
 
 
 def _landmarks(ap: Beam, lateral: Beam, in_ap: Positions, in_lateral: Positions) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,8 @@ from diff2ct.volume import VolumeGrid
 
 NUM_TILES = 8
 """Tiles of the checkerboard along the longer side."""
+CUT_SHARE = 0.02
+"""Of a face that is tissue, above which the patient goes on behind it; a table is less."""
 BAND_PIXELS = 3
 """By which `crop_bands` are wider than the faces."""
 EDGE_PERCENTILE = 88.0
@@ -65,24 +66,33 @@ def gradient_correlation(drr: np.ndarray, xray: np.ndarray, seen: np.ndarray) ->
     return float(np.mean(correlations))
 
 
-def crop_bands(grid: VolumeGrid, pose_lps: np.ndarray, beam: Beam) -> np.ndarray:
-    """(H, W) bool, True where rays cross a face of the volume that they nearly run along. A CT is cut from a patient: there its
-    DRR has edges that no X-ray has. pose_lps: (4, 4) [mm], how the volume is moved."""
-    quads = []
+def cut_faces(volume: np.ndarray, tissue: float) -> np.ndarray:
+    """(3, 2) bool: the faces at which a CT (D, H, W) was cut from a patient, first and last along i, j, k. In the others there
+    is air. tissue: above this value a voxel is no air."""
+    faces = [[np.take(volume, end, axis=2 - axis) for end in (0, -1)] for axis in range(3)]
+    return np.array([[np.mean(face > tissue) > CUT_SHARE for face in pair] for pair in faces])
+
+
+def crop_bands(grid: VolumeGrid, pose_lps: np.ndarray, beam: Beam, cut: np.ndarray | None = None) -> np.ndarray:
+    """(H, W) bool, True where rays cross a face at which the volume was cut from a patient: what comes behind it is missing in
+    its DRR, which has edges there that no X-ray has. The two faces that look at source and detector do not count.
+
+    pose_lps: (4, 4) [mm], how the volume is moved. cut: as of `cut_faces`, None is all."""
+    along = pose_lps[:3, :3] @ np.array(grid.direction)
+    looking = int(np.abs(along.T @ beam.toward_detector).argmax())
+    bands = np.zeros(beam.detector_size, bool)
     for axis, side in itertools.product(range(3), (0, 1)):
+        if axis == looking or (cut is not None and not cut[axis, side]):
+            continue
         others = [other for other in range(3) if other != axis]
         corners = np.empty((4, 3))
         corners[:, axis] = side
         corners[:, others] = (0, 0), (1, 0), (1, 1), (0, 1)
         ijk = corners * grid.size[::-1] - 0.5
         lps = (pose_lps @ grid.ijk_to_lps @ np.concatenate([ijk, np.ones((4, 1))], axis=1).T)[:3].T
-        quads.append(beam.project_points(lps))
-    areas = [sum(abs(_cross(b - a, c - a)) for a, b, c in _triangles(quad)) for quad in quads]
-    bands = np.zeros(beam.detector_size, bool)
-    for quad, area in zip(quads, areas, strict=True):
-        if area < 0.25 * max(areas):  # not those that look at source and detector
-            for triangle in _triangles(quad):  # together its convex hull: a face seen from its edge may be twisted
-                bands |= _near(np.array(triangle), beam.detector_size, BAND_PIXELS)
+        for triangle in itertools.combinations(beam.project_points(lps), 3):
+            # Together they are the convex hull: a face seen from its edge may be twisted.
+            bands |= _near(np.array(triangle), beam.detector_size, BAND_PIXELS)
     return bands
 
 
@@ -107,11 +117,6 @@ def edges(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
         return np.zeros(image.shape, np.float32)
     threshold = np.percentile(strength[inner], EDGE_PERCENTILE)
     return np.where(crest & (strength > threshold), strength, 0.0).astype(np.float32)
-
-
-def _triangles(quad: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Of any three of four corners; they cover the convex hull twice."""
-    return itertools.combinations(quad, 3)
 
 
 def _near(triangle: np.ndarray, size: tuple[int, int], reach: float) -> np.ndarray:

@@ -158,6 +158,9 @@ def _side_geometry(path: Path, side: Mapping[str, Any]) -> dict[str, Any]:
     geometry = {key: value for key, value in side.items() if key not in _BESIDE_GEOMETRY}
     for slot in {"ap", "lateral"} & geometry.keys():
         raise ValueError(f"{path.name}.json: has {slot!r}, accepted beside a picture are the fields of that picture alone")
+    for key in ("known_length", "landmarks"):
+        if key in geometry:
+            raise ValueError(f"{path.name}.json: has {key!r}, accepted only in a file with the geometry of both X-rays")
     return stated_geometry(f"{path.name}.json", geometry, None)
 
 

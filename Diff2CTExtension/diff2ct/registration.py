@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from diff2ct.diffusion import Cancelled
 from diff2ct.geometry import Beam
-from diff2ct.overlay import crop_bands, gradient_correlation
+from diff2ct.overlay import crop_bands, cut_faces, gradient_correlation
 from diff2ct.pooling import pooled
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.smooth import gaussian_matrix
-from diff2ct.units import hu_to_mu
+from diff2ct.units import TISSUE_HU, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 
 VOXEL_MM = 3.0
@@ -45,6 +45,10 @@ _ARM_MM = 60.0
 _MOST_STEP_MM, _STILL_MM = 10.0, 0.03
 _ITERATIONS, _TRIES = 12, 6
 _FAINT = 0.3
+_LEAST_POWER = 1e-4
+"""Of the damping of a degree of freedom, in shares of the largest: parallel rays do not tell a shift along them at all."""
+_RIGID = 1e-3
+"""How far the columns of a turn may be from orthonormal, as in `VolumeGrid`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +76,7 @@ def register(
     DRRs still meet the X-rays, and from the isocentre if they do not; the turn must be right to some 15 degrees. Without it the
     start must be right to about a centimetre. One X-ray alone hardly tells how far the CT is from its source.
 
-    Raises ValueError for a pose of another shape and if an X-ray and its DRR have nothing to compare, `diffusion.Cancelled`
+    Raises ValueError for a pose that is not rigid and if an X-ray and its DRR have nothing to compare, `diffusion.Cancelled`
     between steps.
     """
     if not radiographs:
@@ -92,12 +96,11 @@ def register_attenuation(
 ) -> Registration:
     """`register` for a CT in attenuation [1/mm], (D, H, W)."""
     start = time.perf_counter()
-    mu, grid = pooled(mu, grid, [max(1, round(VOXEL_MM / mm)) for mm in grid.spacing_mm])
+    first = np.eye(4) if start_lps is None else _rigid(start_lps)
+    mu, grid = pooled(*_without_padding(mu, grid), [max(1, round(VOXEL_MM / mm)) for mm in grid.spacing_mm])
     center = np.mean([r.geometry.isocenter_lps for r in radiographs], axis=0)
-    first = np.eye(4) if start_lps is None else np.asarray(start_lps, dtype=np.float64)
-    if first.shape != (4, 4):
-        raise ValueError(f"start_lps: got shape {first.shape}, accepted is (4, 4)")
-    scene = _Scene(mu, grid, center, is_cancelled or (lambda: False))
+    cut = cut_faces(mu.numpy(), hu_to_mu(np.float64(TISSUE_HU)))
+    scene = _Scene(mu, grid, cut, center, is_cancelled or (lambda: False))
     poses = [first]
     if search:
         views = [_View(r, _SEARCH_MM) for r in radiographs]
@@ -154,10 +157,11 @@ class _View:
 
 @dataclass(frozen=True)
 class _Scene:
-    """The CT, the point that it turns about, and whether somebody wants to stop."""
+    """The CT, the faces at which it was cut, the point that it turns about, and whether somebody wants to stop."""
 
     mu: Tensor
     grid: VolumeGrid
+    cut: np.ndarray
     center: np.ndarray
     is_cancelled: Callable[[], bool]
 
@@ -175,7 +179,7 @@ class _Scene:
         return view.seen & (drr > 0) & self._uncut(view, pose)
 
     def _uncut(self, view: _View, pose: np.ndarray) -> Tensor:
-        return ~torch.from_numpy(crop_bands(self.grid, pose, view.beam))
+        return ~torch.from_numpy(crop_bands(self.grid, pose, view.beam, self.cut))
 
     def meets(self, views: Sequence[_View], pose: np.ndarray) -> bool:
         """Whether every X-ray would show some of the CT."""
@@ -240,9 +244,11 @@ class _Scene:
             residual = overlap.residual(drrs)
             jacobian = np.stack([self._residual(overlap, pose, one) - residual for one in np.eye(6)], axis=1)
             hessian, slope = jacobian.T @ jacobian, jacobian.T @ residual
+            power = np.diag(hessian)
+            power = power.clip(max(_LEAST_POWER * power.max(), 1e-30))
             step = None
             for _try in range(_TRIES):
-                six = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), slope)
+                six = -np.linalg.solve(hessian + damping * np.diag(power), slope)
                 six /= max(1.0, float(np.abs(six).max()) / _MOST_STEP_MM)
                 if np.square(self._residual(overlap, pose, six)).sum() < np.square(residual).sum():
                     step, damping = six, max(damping / 4, 1e-4)
@@ -316,28 +322,37 @@ def _correlations(view: _View, drr: Tensor, where: Tensor) -> Tensor:
 def _best_shifts(views: Sequence[_View], correlations: Sequence[Tensor], pose: np.ndarray) -> list[np.ndarray]:
     """`pose` moved to the best heights that all views agree on, in steps of 1 mm, and there across each view to its best
     places."""
-    reach = min(view.beam.detector_size[0] * view.beam.patient_spacing_mm[0] for view in views)
+    sides = [_upright(view.beam, found.numpy()) for view, found in zip(views, correlations, strict=True)]
+    reach = min((len(found) + 1) // 2 * float(np.linalg.norm(per_row)) for found, per_row, _per_column in sides)
     heights = np.arange(-math.floor(reach), math.floor(reach) + 1)
     score, of_views = np.zeros(len(heights)), []
-    for view, found in zip(views, correlations, strict=True):
-        (rows, columns), (row_mm, column_mm) = view.beam.detector_size, view.beam.patient_spacing_mm
-        at = np.rint(heights / (float(view.beam.detector_axes[1][2]) * row_mm)).astype(int) + rows - 1
+    for found, per_row, per_column in sides:
+        no_shift, no_way = (n // 2 for n in found.shape)
+        at = np.rint(heights / per_row[2]).astype(int) + no_shift
         is_known = (at >= 0) & (at < len(found))
-        profiles = found.numpy()[at.clip(0, len(found) - 1)]
+        profiles = found[at.clip(0, len(found) - 1)]
         score += np.where(is_known, profiles.max(axis=1), -1.0)
-        of_views.append((profiles, (np.arange(2 * columns - 1) - (columns - 1)) * column_mm))
+        steps = np.arange(found.shape[1]) - no_way
+        of_views.append((profiles, steps * float(np.linalg.norm(per_column)), steps[:, None] * per_column * [1.0, 1.0, 0.0]))
     poses = []
     for height in _peaks(score, heights, _HEIGHTS, least=-len(views)):
         ways = []
-        for view, (profiles, across_mm) in zip(views, of_views, strict=True):
-            across = view.beam.detector_axes[0] * [1.0, 1.0, 0.0]
+        for profiles, across_mm, across_lps in of_views:
             places = _peaks(profiles[height], across_mm, _PLACES, least=-1.0)
-            ways.append([across_mm[place] * across for place in places] or [np.zeros(3)])
+            ways.append([across_lps[place] for place in places] or [np.zeros(3)])
         for shifts in itertools.product(*ways):
             moved = pose.copy()
             moved[:3, 3] += np.sum(shifts, axis=0) + [0.0, 0.0, heights[height]]
             poses.append(moved)
     return poses
+
+
+def _upright(beam: Beam, correlations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(correlations, shift per row, shift per column [mm], LPS) with the rows along the body, also of a picture on its side."""
+    per_column, per_row = (axis * mm for axis, mm in zip(beam.detector_axes, beam.patient_spacing_mm[::-1], strict=True))
+    if abs(beam.detector_axes[0][2]) > abs(beam.detector_axes[1][2]):
+        return correlations.T, per_column, per_row
+    return correlations, per_row, per_column
 
 
 def _peaks(score: np.ndarray, places_mm: np.ndarray, count: int, least: float) -> list[int]:
@@ -350,6 +365,33 @@ def _peaks(score: np.ndarray, places_mm: np.ndarray, count: int, least: float) -
         found.append(top)
         score[np.abs(places_mm - places_mm[top]) < _APART_MM] = -math.inf
     return found
+
+
+def _without_padding(mu: Tensor, grid: VolumeGrid) -> tuple[Tensor, VolumeGrid]:
+    """The CT without outer slices in which nothing attenuates, where much does beside them: programs add such, and they hide
+    where it was cut. Beside a body in air little does."""
+    ends = []
+    for axis, size in enumerate(grid.size):
+        filled = (mu > 0).sum([other for other in range(3) if other != axis])
+        much = torch.nonzero(filled >= (filled.max() / 2).clamp_min(1))
+        first, last = (int(much[0]), int(much[-1])) if len(much) else (0, size - 1)
+        ends.append((0 if filled[:first].any() else first, size if filled[last + 1 :].any() else last + 1))
+    kept = mu[tuple(slice(*pair) for pair in ends)]
+    depth, height, width = kept.shape
+    x, y, z, _ = (grid.ijk_to_lps @ [*(first for first, _last in reversed(ends)), 1.0]).tolist()
+    return kept, replace(grid, size=(depth, height, width), origin_lps=(x, y, z))
+
+
+def _rigid(pose: np.ndarray) -> np.ndarray:
+    """(4, 4) float64; ValueError if it is no turn and shift."""
+    pose = np.array(pose, dtype=np.float64)
+    if pose.shape != (4, 4):
+        raise ValueError(f"start_lps: got shape {pose.shape}, accepted is (4, 4)")
+    turn = pose[:3, :3]
+    unchanged = np.allclose(turn.T @ turn, np.eye(3), atol=_RIGID) and np.linalg.det(turn) > 0
+    if not (np.isfinite(pose).all() and unchanged and np.allclose(pose[3], (0, 0, 0, 1))):
+        raise ValueError(f"start_lps: got {pose.tolist()}, accepted is a rigid one, a turn and a shift")
+    return pose
 
 
 def rotation(vector: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ MU_WATER_PER_MM = 0.01937
 """Attenuation of water [1/mm] at 70 keV, a usual effective energy behind a patient (NIST, log-log between 60 and 80 keV)."""
 
 HU_AIR = -1000.0
+TISSUE_HU = -500.0
+"""Between air and all that a patient's outside is made of."""
 HU_WINDOW = (-1000.0, 4096.0)
 """The paper's clip window (arXiv 2408.09731, Sec. 3): everything a network sees or gives lies inside it."""
 

@@ -182,6 +182,11 @@ def test_radiographs_know_afterwards_what_they_were_told():
     told = replace(true, principal_point=(430.0, 499.5), detector_spacing_mm=(0.6, 0.48))
     lateral = radiograph(told, assumed=("view", *BOTH))
     seen = ap.geometry.project_points(points), true.project_points(points)
+    half_known = with_landmarks(radiograph(ap.geometry, assumed=("detector_spacing_mm",)), lateral, *seen)[1]
+    assert half_known.assumed == ("view", "detector_spacing_mm")  # as good as the other's, and that is assumed
+    assert half_known.reasons["detector_spacing_mm"].endswith("landmarks; all sizes are in proportion to it")
+    assert half_known.geometry.detector_spacing_mm == pytest.approx((0.5, 0.4))
+
     same, moved, match = with_landmarks(radiograph(ap.geometry), lateral, *seen)
     assert same.geometry == ap.geometry and match.moved == 1
     assert moved.assumed == ("view",)

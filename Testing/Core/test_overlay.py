@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diff2ct.geometry import ConeBeam, View
-from diff2ct.overlay import checkerboard, crop_bands, edges, gradient_correlation, match
+from diff2ct.overlay import checkerboard, crop_bands, cut_faces, edges, gradient_correlation, match
 from diff2ct.volume import VolumeGrid
 
 RNG = np.random.default_rng(5)
@@ -104,3 +104,31 @@ def test_crop_bands_of_a_face_that_is_a_line() -> None:
     bands = crop_bands(grid, about_y @ tilted, beam)
     above = bands[:100, 45:155]
     assert above.any(axis=0).all() and above.sum(axis=0).max() <= 8
+
+
+def test_the_faces_that_look_at_source_and_detector_do_not_count_however_the_others_stand() -> None:
+    """A low volume far above the central ray, whose lower face is seen at a slant and large."""
+    beam = ConeBeam.from_view(
+        View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800, detector_spacing_mm=(4, 4), detector_size=(120, 100)
+    )
+    grid = VolumeGrid.centered((20, 80, 80), 4.0, (0.0, 0.0, 150.0))
+    bands = crop_bands(grid, np.eye(4), beam)
+    near, far = (59.5 - 110 * 1000 / (800 + y) / 4 for y in (-160, 160))  # rows of the edges of the lower face
+    assert far - near > 10 and bands[math.ceil(near) : math.floor(far) + 1, 50].all()
+    assert not bands[math.ceil(far) + 4 :, 50].any()
+
+
+def test_cut_faces_are_those_with_tissue() -> None:
+    hu = np.full((8, 10, 12), -1000.0)
+    hu[:, 2:8, 3:] = 40.0  # cut at both ends along k and at the last column along i
+    hu[4, 0, 4] = 200.0  # a wire on the table
+    assert cut_faces(hu, -500.0).tolist() == [[False, True], [False, False], [True, True]]
+
+
+def test_a_face_in_air_has_no_band() -> None:
+    beam = ConeBeam.from_view(
+        View.AP, source_to_detector_mm=1000, source_to_isocenter_mm=800, detector_spacing_mm=(2, 2), detector_size=(200, 200)
+    )
+    only_top = np.array([[False, False], [True, True], [False, True]])
+    bands = crop_bands(VolumeGrid.centered(50, 4.0), np.eye(4), beam, only_top)
+    assert bands[:100, 100].any() and not bands[100:].any() and not bands[100, :].any()

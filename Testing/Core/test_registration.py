@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from diff2ct import registration
 from diff2ct.diffusion import Cancelled
 from diff2ct.geometry import Beam, ConeBeam, View, as_kind
 from diff2ct.projector import project
@@ -129,6 +130,39 @@ def test_what_fits_already_stays(ct: CtVolume) -> None:
     assert error_mm(found) < 0.1 and found.before[0] > 0.99
 
 
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One level of detail: enough to see whether the place is the right one."""
+    monkeypatch.setattr(registration, "LEVELS_MM", (5.0,))
+
+
+@pytest.mark.usefixtures("coarse")
+@pytest.mark.parametrize("side", [slice(None, 9), slice(29, None)])
+def test_padding_is_no_air(ct: CtVolume, side: slice) -> None:
+    """Slices that a program added hide where the CT was cut, and there is an edge in its DRR that no X-ray has."""
+    hu = ct.hu.copy()
+    hu[side] = -3024.0
+    found = register(CtVolume(hu, ct.grid), xrays(ct), start_lps=NEAR, search=False)
+    assert error_mm(found) < 1.0
+
+
+@pytest.mark.usefixtures("coarse")
+def test_a_picture_may_lie_on_its_side(ct: CtVolume) -> None:
+    """Heights then run along its rows: 45 mm are more than is found without a search."""
+    pose, (beam,) = pose_of((0.0, 0.0, 45.0), (0.0, 0.0, 0.0)), beams((View.AP,))
+    lying = replace(beam, roll_deg=90.0, detector_size=beam.detector_size[::-1], principal_point=None)
+    off = register(ct, xrays(ct, pose, [lying])).pose_lps[:3, 3] - pose[:3, 3]
+    assert abs(off[0]) < 1.0 and abs(off[2]) < 1.0  # across the rays
+
+
+@pytest.mark.usefixtures("coarse")
+def test_what_no_xray_shows_is_left_as_it_is(ct: CtVolume) -> None:
+    """Parallel rays do not tell at all how far along them the CT is."""
+    pose = pose_of((3.0, 0.0, 4.0), (0.0, 0.0, 0.0))
+    found = register(ct, xrays(ct, pose, beams((View.AP,), "parallel")), search=False)
+    assert error_mm(found, pose) < 1.0
+
+
 def test_one_xray_tells_all_but_the_distance(ct: CtVolume) -> None:
     found = register(ct, xrays(ct)[:1])
     points = np.concatenate([CORNERS, np.ones((8, 1))], axis=1)
@@ -149,6 +183,11 @@ def test_what_cannot_be_compared_is_refused(ct: CtVolume) -> None:
         register(ct, [])
     with pytest.raises(ValueError, match=r"start_lps: got shape \(3, 3\), accepted is \(4, 4\)"):
         register(ct, pair, start_lps=np.eye(3))
+    sheared, moved_away = np.eye(4), np.eye(4)
+    sheared[0, 1], moved_away[0, 3] = 0.2, np.nan
+    for pose in (sheared, moved_away, np.diag([1.0, 1.0, 1.1, 1.0]), np.diag([-1.0, 1.0, 1.0, 1.0]), np.ones((4, 4))):
+        with pytest.raises(ValueError, match=r"start_lps: .*accepted is a rigid one"):
+            register(ct, pair, start_lps=pose)
     hidden = np.zeros(pair[1].valid.shape, bool)
     hidden[30:34, 30:34] = True
     flat = replace(pair[1], valid=hidden)

@@ -174,3 +174,80 @@ def test_closing_the_scene_ends_it(panel, xrays, ct, silent):
     settle(panel)
     assert not panel.logic.isRegistering and panel.ui.registerLabel.text == ""
     assert not panel.ui.registerButton.enabled and leftovers() == []
+
+
+def test_of_another_ct_that_was_chosen_meanwhile_nothing_is_said(panel, xrays, ct, monkeypatch):
+    from Diff2CTLib import Service
+
+    answered, answers = Service.Service._answered, []
+    monkeypatch.setattr(Service.Service, "_answered", lambda *arguments: answers.append(arguments))
+    panel.logic.registering.stop()
+    start(panel)
+    wait_until(lambda: any(service is panel.logic.registering for service, _answer in answers))
+    other = add_ct(name="Other")
+    panel.ui.previewSelector.setCurrentNode(other)
+    settle(panel)
+    monkeypatch.undo()
+    for arguments in answers:
+        answered(*arguments)
+    settle(panel)
+    assert np.allclose(shift(ct), (0, 0, 12)) and np.allclose(shift(other), 0)
+    assert panel.ui.registerLabel.text == "" and panel.ui.registerButton.text == "Align CT with X-rays"
+
+
+def test_what_became_of_it_is_said_when_the_panel_is_shown_again(panel, xrays, ct):
+    click(panel.ui.registerButton)
+    panel.exit()
+    wait_until(lambda: not panel.logic.isRegistering)
+    panel.enter()
+    settle(panel)
+    assert "was moved by 12.0 mm" in panel.ui.registerLabel.text
+
+
+@pytest.fixture
+def unwritten(monkeypatch):
+    """What continues when the CT is written."""
+    from Diff2CTLib.VolumeFile import VolumeFile
+
+    waiting = []
+    monkeypatch.setattr(VolumeFile, "writeInPieces", lambda _self, onDone: waiting.append(onDone))
+    return waiting
+
+
+def test_it_can_be_stopped_while_the_ct_is_written(panel, xrays, ct, unwritten):
+    click(panel.ui.registerButton)
+    settle(panel)
+    click(panel.ui.registerButton)
+    settle(panel)
+    assert panel.ui.registerButton.text == "Align CT with X-rays"
+    unwritten.pop()("")
+    settle(panel)
+    assert panel.ui.registerLabel.text == "The computation was stopped."
+    wait_until(lambda: leftovers() == [])
+
+
+def test_a_new_scene_does_not_hear_of_it(panel, xrays, ct, unwritten):
+    import slicer
+
+    click(panel.ui.registerButton)
+    settle(panel)
+    slicer.mrmlScene.Clear(0)
+    settle(panel)
+    unwritten.pop()("")
+    settle(panel)
+    assert panel.ui.registerLabel.text == ""
+    wait_until(lambda: leftovers() == [])
+
+
+def test_a_call_that_fails_at_once_leaves_the_way_free(panel, xrays, ct):
+    import slicer
+
+    with pytest.raises(AttributeError):
+        panel.logic.registerCt(None, xrays)
+    assert not panel.logic.isRegistering
+    outside = slicer.vtkMRMLScalarVolumeNode()
+    outside.Copy(ct)
+    with pytest.raises(RuntimeError, match="in the scene"):
+        panel.logic.registerCt(outside, xrays)
+    assert not panel.logic.isRegistering
+    wait_until(lambda: leftovers() == [])  # of DRRs, too

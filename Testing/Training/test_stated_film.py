@@ -44,6 +44,25 @@ def test_a_known_length_is_that_of_the_patient(films: tuple[Path, Path]) -> None
     assert "detector_spacing_mm" not in ap.assumed and "detector_spacing_mm" in lateral.assumed
 
 
+def test_a_known_length_is_doubted_like_a_stated_pixel_size(films: tuple[Path, Path]) -> None:
+    """Centimetres for millimetres, and what a file says otherwise."""
+    ends = [[100, 50], [100, 150]]
+    ap, _lateral, _match = read(films, {"known_length": {"ends": ends, "mm": 5}}, {})
+    assert any("an image of 24.21 x 18.16 mm, not plausible" in warning for warning in ap.warnings)
+    with pytest.raises(ValueError, match=r"geometry: known_length of ap: .*not plausible"):
+        read(films, {"known_length": {"ends": ends, "mm": 500000}}, {})
+    films[0].with_name("front.png.json").write_text(json.dumps({"detector_spacing_mm": [1, 1]}))
+    ap, _lateral, _match = read(films, {"known_length": {"ends": ends, "mm": 50}}, {})
+    assert ap.geometry.patient_spacing_mm == pytest.approx((0.5, 0.5))
+
+
+def test_beside_a_picture_they_are_refused(films: tuple[Path, Path]) -> None:
+    for key in ("known_length", "landmarks"):
+        films[0].with_name("front.png.json").write_text(json.dumps({key: {}}))
+        with pytest.raises(ValueError, match=f"front.png.json: has '{key}', accepted only in a file with the geometry of both"):
+            read(films, {}, {})
+
+
 def test_landmarks_go_by_their_names(films: tuple[Path, Path]) -> None:
     ap, lateral, match = read(
         films,
@@ -60,13 +79,13 @@ def test_landmarks_go_by_their_names(films: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("ap", "lateral", "words"),
     [
-        ({"known_length": 50}, {}, "known_length of ap is 50, accepted is"),
-        ({"known_length": {"ends": [[1, 1], [9, 9]]}}, {}, "known_length of ap is"),
+        ({"known_length": 50}, {}, "known_length of ap: got 50, accepted is"),
+        ({"known_length": {"ends": [[1, 1], [9, 9]]}}, {}, "known_length of ap: got"),
         ({"known_length": {"ends": [[1, 1], [9, 9]], "mm": "5 cm"}}, {}, '"5 cm"'),
         (
             {},
             {"known_length": {"ends": [[1, 1], [1, 2]], "mm": 5}},
-            "lateral: ends: got points 1.0 pixels apart",
+            "known_length of lateral: ends: got points 1.0 pixels apart",
         ),
         ({"known_length": {"ends": [[1, 1], [9, 9]], "mm": 5}, "detector_spacing_mm": [1, 1]}, {}, "both tell the pixel size"),
         ({"landmarks": {"L1": [1, 1]}}, {}, "'L1' is in one view only"),

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diff2ct.assumptions import FrameNotStatedError, ViewNotStatedError, is_number
-from diff2ct.geometry import View
-from diff2ct.landmarks import Match, with_known_length, with_landmarks
+from diff2ct.geometry import Beam, View
+from diff2ct.landmarks import Match, spacing_of_length, with_landmarks
 from diff2ct.radiograph import Radiograph, read_radiograph
 from diff2ct.radiograph_pair import check_pair
 from diff2ct.told import assumed_values, told
@@ -95,7 +96,8 @@ def read_film(
     name: str, path: Path, view: str | None, frame: int | None, geometry: Mapping[str, Any], *, option: str = "--{}-{}"
 ) -> Radiograph:
     """The X-ray called `name`, "ap" or "lateral"; where its view or frame is not known, the error names the option that tells
-    it. option: how that is written, a format string of `name` and what it tells."""
+    it. option: how that is written, a format string of `name` and what it tells. `LANDMARKS` change nothing here, see
+    `with_stated_landmarks`."""
     usual = {"ap": "AP or PA", "lateral": "LL or RL"}[name]
     view_option, frame_option = (option.format(name, what) for what in ("view", "frame"))
     try:
@@ -105,30 +107,33 @@ def read_film(
     reading = {key: geometry[key] for key in READING_KEYS if key in geometry}
     if frame is not None:
         reading["frame"] = frame
-    beam = {key: value for key, value in geometry.items() if key not in (*READING_KEYS, LENGTH)}
+    beam = {key: value for key, value in geometry.items() if key not in (*READING_KEYS, LENGTH, LANDMARKS)}
     if LENGTH in geometry and "detector_spacing_mm" in beam:
         raise ValueError(
             f"geometry: {name} has {LENGTH} and detector_spacing_mm, accepted is one of them: both tell the pixel size"
         )
+    read = partial(read_radiograph, path, view=known, **reading)
     try:
-        radiograph = read_radiograph(path, view=known, geometry=beam or None, **reading)
+        radiograph = read(geometry=beam or None)
     except ViewNotStatedError:
         raise ValueError(f"{path.name}: the file does not tell the view; say it with {view_option}, {usual}") from None
     except FrameNotStatedError as error:
         raise ValueError(
             f"{path.name}: has {error.count} frames; say which with {frame_option}, 0 to {error.count - 1}"
         ) from None
-    return _calibrated(name, radiograph, geometry[LENGTH]) if LENGTH in geometry else radiograph
-
-
-def _calibrated(name: str, radiograph: Radiograph, length: Any) -> Radiograph:
-    if not isinstance(length, dict) or set(length) != {"ends", "mm"} or not is_number(length["mm"]):
-        accepted = '{"ends": [[row, column], [row, column]], "mm": length}'
-        raise ValueError(f"geometry: {LENGTH} of {name} is {json.dumps(length)}, accepted is {accepted}")
-    try:
-        return with_known_length(radiograph, length["ends"], length["mm"])
+    if LENGTH not in geometry:
+        return radiograph
+    try:  # read again, so that this pixel size is doubted like any that is stated
+        return read(geometry={**beam, "detector_spacing_mm": _spacing(radiograph.geometry, geometry[LENGTH])})
     except ValueError as error:
         raise ValueError(f"geometry: {LENGTH} of {name}: {error}") from None
+
+
+def _spacing(beam: Beam, length: Any) -> tuple[float, float]:
+    if not isinstance(length, dict) or set(length) != {"ends", "mm"} or not is_number(length["mm"]):
+        accepted = '{"ends": [[row, column], [row, column]], "mm": length}'
+        raise ValueError(f"got {json.dumps(length)}, accepted is {accepted}")
+    return spacing_of_length(beam, length["ends"], length["mm"])
 
 
 def read_pair(
@@ -138,12 +143,19 @@ def read_pair(
     frames: tuple[int | None, int | None] = (None, None),
 ) -> tuple[Radiograph, Radiograph, Match | None]:
     """The AP and the lateral X-ray, as `read_film` reads each, and what landmarks in both have changed, None without any."""
-    stated = [dict(geometry.get(name, {})) for name in NAMES_OF_VIEWS]
-    landmarks = _shared_landmarks([film.pop(LANDMARKS, {}) for film in stated])
+    _shared_landmarks(geometry)  # what is wrong with them is told before the work
     ap, lateral = (
-        read_film(name, path, view, frame, film)
-        for name, path, view, frame, film in zip(NAMES_OF_VIEWS, paths, views, frames, stated, strict=True)
+        read_film(name, path, view, frame, geometry.get(name, {}))
+        for name, path, view, frame in zip(NAMES_OF_VIEWS, paths, views, frames, strict=True)
     )
+    return with_stated_landmarks(ap, lateral, geometry)
+
+
+def with_stated_landmarks(
+    ap: Radiograph, lateral: Radiograph, geometry: Mapping[str, Mapping[str, Any]]
+) -> tuple[Radiograph, Radiograph, Match | None]:
+    """The X-rays, as large as they were read, as the `LANDMARKS` of a geometry file make them agree, and what these changed."""
+    landmarks = _shared_landmarks(geometry)
     if landmarks is None:
         return ap, lateral, None
     try:
@@ -152,8 +164,9 @@ def read_pair(
         raise ValueError(f"geometry: {LANDMARKS}: {error}") from None
 
 
-def _shared_landmarks(stated: list[Any]) -> tuple[list[Any], list[Any]] | None:
+def _shared_landmarks(geometry: Mapping[str, Mapping[str, Any]]) -> tuple[list[Any], list[Any]] | None:
     """(positions in the AP, in the lateral X-ray), in the order of their names; None if there are none."""
+    stated = [geometry.get(name, {}).get(LANDMARKS, {}) for name in NAMES_OF_VIEWS]
     for name, landmarks in zip(NAMES_OF_VIEWS, stated, strict=True):
         if not isinstance(landmarks, dict):
             accepted = '{"L3 upper endplate": [row, column]}'

@@ -213,6 +213,23 @@ def test_remarks_tell_views_that_do_not_fit(folder: Path, small_grid: VolumeGrid
     assert any("isocentres of the two views lie 20.0 mm apart" in remark for remark in remarks)
 
 
+def test_landmarks_of_a_geometry_file_move_a_film_as_elsewhere(
+    folder: Path, plan: Plan, small_grid: VolumeGrid, films: tuple[Radiograph, Radiograph]
+) -> None:
+    row, column = films[1].geometry.principal_point
+    beside = folder / "lateral.png.json"
+    beside.write_text(json.dumps({**json.loads(beside.read_text()), "principal_point": [row - 12, column]}))
+    seen = (film.geometry.project_points(np.array([ISOCENTER]))[0].tolist() for film in films)
+    views = {name: {"landmarks": {"L3": place}} for name, place in zip(("ap", "lateral"), seen, strict=True)}
+    (folder / "geometry.json").write_text(json.dumps(views))
+    planned = plan_real_xrays(table(folder, geometry="geometry.json"), small_grid, SETUP)
+    assert not planned.rejected and any("the lateral picture was moved" in remark for remark in planned.remarks)
+    lateral = planned.cases[0].make().radiographs[1]
+    assert lateral.geometry.principal_point == pytest.approx((row, column), abs=1e-6)
+    alone = plan_real_xrays(table(folder, geometry="geometry.json", lateral=""), small_grid, SETUP)
+    assert "landmarks of ap: it is the only X-ray" in alone.rejected[0].reason
+
+
 def test_rows_are_patients_of_their_own_unless_the_table_says_otherwise(plan: Plan) -> None:
     """Whatever the CTs' files are called: ct.nii.gz, most often."""
     assert {case.patient for case in plan()} == {""}

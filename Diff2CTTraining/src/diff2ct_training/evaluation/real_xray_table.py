@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from diff2ct.image_file import is_dicom
+from diff2ct.landmarks import Match
 from diff2ct.radiograph import Radiograph
 from diff2ct_training.evaluation.cases import ct_name
 from diff2ct_training.scans import Scan, find_scans, slug
-from diff2ct_training.stated_film import NAMES_OF_VIEWS, check_in_frame_of_ct, read_film, read_geometry
+from diff2ct_training.stated_film import (
+    LANDMARKS,
+    NAMES_OF_VIEWS,
+    check_in_frame_of_ct,
+    read_film,
+    read_geometry,
+    with_stated_landmarks,
+)
 
 REQUIRED = ("ct", "ap", "lateral")
 OPTIONAL = ("name", "patient", "geometry", "ap_view", "lateral_view", "ap_frame", "lateral_frame")
@@ -33,14 +41,13 @@ class Film:
     geometry: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, name: str) -> Radiograph:
-        """The X-ray called `name`, with pixels of `PIXEL_MM`. Raises ValueError if it is of the other view or not placed in the
-        frame of the CT."""
+        """The X-ray called `name`. Raises ValueError if it is of the other view or not placed in the frame of the CT."""
         radiograph = read_film(name, self.path, self.view, self.frame, self.geometry, option="column {}_{}")
         view = radiograph.geometry.view
         if view.is_lateral != (name == "lateral"):
             raise ValueError(f"{radiograph.source} is {view.value}, accepted as {name} is a {SIDES[name]} X-ray")
         check_in_frame_of_ct(radiograph)
-        return radiograph.resized(patient_spacing_mm=PIXEL_MM)
+        return radiograph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,18 @@ class RealPatient:
     patient: str
     scan: Scan
     films: Mapping[str, Film]
+
+    def read(self) -> tuple[dict[str, Radiograph], Match | None]:
+        """(the X-rays by name, with pixels of `PIXEL_MM`; what landmarks in both have changed)."""
+        films = {name: film.read(name) for name, film in self.films.items()}
+        stated = {name: film.geometry for name, film in self.films.items()}
+        match = None
+        if len(films) == len(NAMES_OF_VIEWS):
+            films["ap"], films["lateral"], match = with_stated_landmarks(films["ap"], films["lateral"], stated)
+        else:
+            for name in (name for name, geometry in stated.items() if LANDMARKS in geometry):
+                raise ValueError(f"geometry: {LANDMARKS} of {name}: it is the only X-ray, accepted are those of two")
+        return {name: film.resized(patient_spacing_mm=PIXEL_MM) for name, film in films.items()}, match
 
 
 def read_table(table: Path, label_scheme: str | None = None) -> list[RealPatient]:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from diff2ct.geometry import Beam, FanBeam, as_kind
-from diff2ct.overlay import crop_bands, match
+from diff2ct.overlay import crop_bands, cut_faces, match
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_pair import check_pair
 from diff2ct.told import told
-from diff2ct.units import hu_to_mu
+from diff2ct.units import TISSUE_HU, hu_to_mu
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.cases import (
@@ -74,12 +74,13 @@ def plan_real_xrays(
     planned = PlannedXrays([], [], [])
     for patient in read_table(table, scheme):
         try:
-            real = {name: film.read(name) for name, film in patient.films.items()}
+            real, landmarks = patient.read()
             said = told(list(real.values()))
             doubts = [*said.warnings, *(check_pair(real["ap"], real["lateral"]) if len(real) > 1 else ()), *said.doubts]
         except ValueError as error:
             planned.rejected.append(Rejected(patient.name, str(error)))
             continue
+        doubts += [] if landmarks is None else [str(landmarks)]
         planned.remarks.extend(f"{patient.name}: {sentence}" for sentence in doubts)
         planned.cases.extend(_cases(patient, real, model_grid, setup, label_folder, scheme))
     return planned
@@ -113,7 +114,7 @@ def real_case(
     """The patient with the X-rays as they are, or with DRRs along the same rays. Raises ValueError if an X-ray does not show
     this CT where its geometry puts it, or if the CT is hardly in the cube."""
     ct = patient.scan.read()
-    read = {name: film.read(name) for name, film in patient.films.items()}
+    read, _landmarks = patient.read()
     real = at_height_of(ct.grid, read) if all(isinstance(r.geometry, FanBeam) for r in read.values()) else read
     for radiograph in real.values():
         _check_agreement(radiograph, ct)
@@ -163,7 +164,7 @@ def _beams(real: Mapping[str, Radiograph], setup: BiplanarSetup) -> dict[str, Be
 def _check_agreement(radiograph: Radiograph, ct: CtVolume) -> None:
     small = radiograph.resized(patient_spacing_mm=AGREEMENT_MM)
     drr = project(hu_to_mu(torch.from_numpy(ct.hu)), ct.grid, small.geometry).numpy()
-    seen = small.valid & ~crop_bands(ct.grid, np.eye(4), small.geometry)
+    seen = small.valid & ~crop_bands(ct.grid, np.eye(4), small.geometry, cut_faces(ct.hu, TISSUE_HU))
     agreement = match(drr, small.line_integral, seen).agreement
     if not agreement >= MIN_AGREEMENT:
         raise ValueError(

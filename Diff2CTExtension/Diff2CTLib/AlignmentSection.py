@@ -9,6 +9,7 @@ from Diff2CTLib.AlignmentScene import AlignmentScene
 from Diff2CTLib.ParameterNode import PreviewMode
 
 SLOTS = AlignmentPreview.SLOTS
+DOUBTFUL_RIVAL = 0.9  # of another place, in shares of the best
 DOUBTFUL_AGREEMENT = 0.3  # of edges: below it, an alignment may well be wrong
 
 
@@ -245,7 +246,11 @@ def _registrationInWords(registration):
         said = _("The CT was moved by {mm:.1f} mm and turned by {degrees:.1f} degrees in {seconds:.0f} s.").format(
             mm=registration.shiftMm, degrees=registration.turnDeg, seconds=registration.seconds
         )
-    if not min(registration.after) >= DOUBTFUL_AGREEMENT:
+    if registration.rival > DOUBTFUL_RIVAL:
+        said += " " + _(
+            "Another place fits nearly as well, such as a vertebra higher or lower: look at the edges before you rely on it."
+        )
+    elif not min(registration.after) >= DOUBTFUL_AGREEMENT:
         said += " " + _("X-ray and CT still differ: look at the edges before you rely on it.")
     elif len(registration.after) == 1:
         said += " " + _("One X-ray hardly tells how far the CT is from its source.")

@@ -13,12 +13,13 @@ from Diff2CTLib.VolumeFile import VolumeFile
 @dataclass
 class Registration:
     """How a CT was moved. shiftMm: of its middle. before, after: agreement of edges of each X-ray, NaN where nothing could be
-    compared (see `diff2ct.registration`)."""
+    compared, and rival (see `diff2ct.registration`)."""
 
     shiftMm: float
     turnDeg: float
     before: list
     after: list
+    rival: float
     seconds: float
 
 
@@ -102,5 +103,6 @@ def _moved(ct, xrays, start, answer):
         turnDeg=float(np.degrees(np.arccos(np.clip(turn, -1, 1)))),
         before=[np.nan if value is None else value for value in answer["before"]],
         after=[np.nan if value is None else value for value in answer["after"]],
+        rival=answer["rival"],
         seconds=answer["seconds"],
     )

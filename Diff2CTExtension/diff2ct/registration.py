@@ -32,11 +32,13 @@ VOXEL_MM = 3.0
 LEVELS_MM = (5.0, 3.0, 2.0)
 """Widths of the finest detail that is compared, one level after the other; pixels in the patient are as large, 4 mm at most."""
 _SEARCH_MM = 5.0
-_HEIGHTS, _PLACES, _APART_MM = 5, 2, 12.0
+_HEIGHTS, _PLACES, _APART_MM = 5, 3, 12.0
 """Heights, and at each of them places across each view, that the search finds, and how far apart: a vertebra higher or lower
 everything looks alike."""
 _CANDIDATES, _LEAST_SHARE = 3, 0.5
 """How many of them are refined, and with how much of the agreement of the best one at least."""
+_ELSEWHERE_MM = 8.0
+"""From where that has come to rest which was refined once: another place."""
 _LEAST_OVERLAP = 0.35
 """Share of what the DRR shows, or of the X-ray if that is smaller, that a shift leaves in sight."""
 _LEAST_PIXELS = 200
@@ -54,11 +56,13 @@ _RIGID = 1e-3
 @dataclass(frozen=True, eq=False)
 class Registration:
     """pose_lps: (4, 4), moves the CT to where the X-rays show it [mm]. before, after: gradient correlation of each X-ray and
-    its DRR at the start and there, 1 is perfect, NaN without overlap (`overlay.gradient_correlation`)."""
+    its DRR at the start and there, 1 is perfect, NaN without overlap (`overlay.gradient_correlation`). rival: how well the best
+    other place fits that was tried, as share of this one; 0 if there was none, near 1 this one may be wrong."""
 
     pose_lps: np.ndarray
     before: tuple[float, ...]
     after: tuple[float, ...]
+    rival: float
     seconds: float
 
 
@@ -81,23 +85,10 @@ def register(
     """
     if not radiographs:
         raise ValueError("radiographs: got none, accepted is one or more")
-    mu = hu_to_mu(torch.from_numpy(ct.hu))
-    return register_attenuation(mu, ct.grid, radiographs, start_lps=start_lps, search=search, is_cancelled=is_cancelled)
-
-
-def register_attenuation(
-    mu: Tensor,
-    grid: VolumeGrid,
-    radiographs: Sequence[Radiograph],
-    *,
-    start_lps: np.ndarray | None = None,
-    search: bool = True,
-    is_cancelled: Callable[[], bool] | None = None,
-) -> Registration:
-    """`register` for a CT in attenuation [1/mm], (D, H, W)."""
     start = time.perf_counter()
     first = np.eye(4) if start_lps is None else _rigid(start_lps)
-    mu, grid = pooled(*_without_padding(mu, grid), [max(1, round(VOXEL_MM / mm)) for mm in grid.spacing_mm])
+    mu, grid = _without_padding(hu_to_mu(torch.from_numpy(ct.hu)), ct.grid)
+    mu, grid = pooled(mu, grid, [max(1, round(VOXEL_MM / mm)) for mm in grid.spacing_mm])
     center = np.mean([r.geometry.isocenter_lps for r in radiographs], axis=0)
     cut = cut_faces(mu.numpy(), hu_to_mu(np.float64(TISSUE_HU)))
     scene = _Scene(mu, grid, cut, center, is_cancelled or (lambda: False))
@@ -106,14 +97,15 @@ def register_attenuation(
         views = [_View(r, _SEARCH_MM) for r in radiographs]
         near = first if scene.meets(views, first) else scene.centered(first)
         poses = [near, *scene.likeliest(views, scene.shifted(views, near))]
-    for level_mm in LEVELS_MM:
+    views = [_View(r, LEVELS_MM[0]) for r in radiographs]
+    pose, rival = scene.best(views, [scene.refined(views, pose) for pose in poses])
+    for level_mm in LEVELS_MM[1:]:
         views = [_View(r, level_mm) for r in radiographs]
-        poses = [scene.refined(views, pose) for pose in poses]
-        poses = [max(poses, key=lambda pose: scene.agreement(views, pose))]
-    before, after = (tuple(scene.gradient_agreement(view, pose) for view in views) for pose in (first, poses[0]))
+        pose = scene.refined(views, pose)
+    before, after = (tuple(scene.gradient_agreement(view, at) for view in views) for at in (first, pose))
     if any(map(math.isnan, after)):
         raise ValueError("ct: its DRRs and the X-rays show nothing in common that could be compared")
-    return Registration(poses[0], before, after, seconds=time.perf_counter() - start)
+    return Registration(pose, before, after, rival, seconds=time.perf_counter() - start)
 
 
 class _View:
@@ -232,6 +224,15 @@ class _Scene:
         order = sorted(range(len(poses)), key=lambda index: -agreements[index])
         return [poses[index] for index in order[:_CANDIDATES] if agreements[index] >= least]
 
+    def best(self, views: Sequence[_View], poses: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+        """The pose with the best agreement, and that of the best one elsewhere, as share of it."""
+        agreements = [self.agreement(views, pose) for pose in poses]
+        top = int(np.argmax(agreements))
+        middle = np.append(self.center, 1.0)
+        off_mm = [float(np.linalg.norm((np.linalg.inv(pose) - np.linalg.inv(poses[top])) @ middle)) for pose in poses]
+        others = [agreement for agreement, mm in zip(agreements, off_mm, strict=True) if mm > _ELSEWHERE_MM]
+        return poses[top], max(0.0, *others) / agreements[top] if others and agreements[top] > 0 else 0.0
+
     def refined(self, views: Sequence[_View], pose: np.ndarray) -> np.ndarray:
         """The nearest pose at which the sum of squared differences is smallest."""
         damping = 1e-2
@@ -312,11 +313,14 @@ def _correlations(view: _View, drr: Tensor, where: Tensor) -> Tensor:
 
     seen, there = view.seen.float(), where.float()
     band, detail = view.detail(view.image, view.seen), view.detail(drr, where)
-    count = sums(seen, there)
-    product = sums(band, detail)
-    power = sums(band.square(), there) * sums(seen, detail.square())
+    count = sums(seen, there).clamp_min(1.0)
+    band_sum, detail_sum = sums(band, there), sums(seen, detail)
+    product = sums(band, detail) - band_sum * detail_sum / count
+    band_power = sums(band.square(), there) - band_sum.square() / count
+    detail_power = sums(seen, detail.square()) - detail_sum.square() / count
+    power = band_power.clamp_min(1e-6) * detail_power.clamp_min(1e-6)
     least = max(_LEAST_PIXELS, _LEAST_OVERLAP * min(float(seen.sum()), float(there.sum())))
-    return torch.where(count > least, product / power.clamp_min(1e-12).sqrt(), -1.0)
+    return torch.where(count > least, product / power.sqrt() * (count / count.max()).sqrt(), -1.0)
 
 
 def _best_shifts(views: Sequence[_View], correlations: Sequence[Tensor], pose: np.ndarray) -> list[np.ndarray]:

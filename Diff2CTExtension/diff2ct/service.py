@@ -8,7 +8,7 @@ hello: {} -> {"devices": [{"name", "description"}, ...], "auto": NAME, "torch": 
 hold: {"name": WORD, "volume": VOLUME} -> {}; keeps one volume, averaged to about `HELD_VOXELS`, ready to be projected
 project: {"name": WORD, "beam": {...}, "pose": 4 x 4 in LPS} -> {"shape": [H, W], "pixels": float32 as base64, "seconds"}
 register: {"volume": VOLUME, "radiographs": [FILE, ...], "pose": 4 x 4 in LPS}
-    -> {"pose": 4 x 4 that moves the volume to where the radiographs show it, "before": [...], "after": [...], "seconds"}
+    -> {"pose": 4 x 4 that moves the volume to where the radiographs show it, "before", "after", "rival", "seconds"}
 compare: {"prediction": VOLUME, "truth": VOLUME or null, "difference": FILE.npy or null, "radiographs": [FILE, ...]}
     -> {"scores": {...} or null, "reprojection": [{...}, ...]}
 inspect: {"checkpoint": FILE or null} -> {"in_one_pass", "steps", "calibrated", "provenance"} of a checkpoint, null the embedded
@@ -125,7 +125,7 @@ def register(volume: dict[str, Any], radiographs: list[str], pose: list[list[flo
     start = None if pose is None else np.array(pose, dtype=np.float64)
     found = registration.register(load_volume(volume), [read_radiograph(path) for path in radiographs], start_lps=start)
     agreements = {name: [_or_none(value) for value in getattr(found, name)] for name in ("before", "after")}
-    return {"pose": found.pose_lps.tolist(), **agreements, "seconds": round(found.seconds, 2)}
+    return {"pose": found.pose_lps.tolist(), **agreements, "rival": found.rival, "seconds": round(found.seconds, 2)}
 
 
 def compare(

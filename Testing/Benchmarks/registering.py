@@ -57,10 +57,8 @@ def main() -> None:
                     errors = [target_error_mm(pose, start, center) for start in (np.eye(4), result.pose_lps)]
                     found.setdefault((xrays, part), []).append((*errors, result.seconds))
                     agreement = ", ".join(f"{b:.2f} -> {a:.2f}" for b, a in zip(result.before, result.after, strict=True))
-                    print(
-                        f"{name}, {xrays}, {part}: {errors[0]:.1f} -> {errors[1]:.2f} mm, {result.seconds:.0f} s; {agreement}",
-                        flush=True,
-                    )
+                    found_mm = f"{errors[0]:.1f} -> {errors[1]:.2f} mm, {result.seconds:.0f} s"
+                    print(f"{name}, {xrays}, {part}: {found_mm}; {agreement}; rival {result.rival:.2f}", flush=True)
     heads = "X-rays", "CT", "cases", "mTRE before, mm", "median after, mm", "worst after, mm", f"within {FOUND_MM:g} mm", "s"
     print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for (xrays, part), rows in found.items():

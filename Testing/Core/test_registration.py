@@ -197,6 +197,20 @@ def test_what_cannot_be_compared_is_refused(ct: CtVolume) -> None:
         register(CtVolume(np.full_like(ct.hu, -1000.0), ct.grid), pair)
 
 
+@pytest.mark.usefixtures("coarse")
+def test_another_place_that_fits_nearly_as_well_is_told(ct: CtVolume) -> None:
+    """Vertebrae that are all alike: one higher is the same but for the ends."""
+    z = (np.arange(40) - 19.5) * 5.0
+    hu = np.where(ct.hu > -900, 0.0, -1000.0)
+    hu[:, 12:20, 14:26] += 500 * (np.abs((z + 12.5) % 25 - 12.5) < 7.5)[:, None, None]
+    alike = CtVolume(
+        hu[6:34], replace(ct.grid, size=(28, 40, 40), origin_lps=(*ct.grid.origin_lps[:2], ct.grid.origin_lps[2] + 30))
+    )
+    shift = pose_of((0.0, 0.0, 8.0), (0.0, 0.0, 0.0))
+    assert register(alike, xrays(CtVolume(hu, ct.grid), shift)).rival > 0.9
+    assert register(ct, xrays(ct)).rival < 0.9
+
+
 @pytest.mark.parametrize("axis", range(3))
 def test_turns_are_right_handed(axis: int) -> None:
     vector = np.zeros(3)

@@ -166,7 +166,7 @@ def register(request):
     pose = np.array(request["pose"])
     pose[2, 3] += 12.0
     count = len(request["radiographs"])
-    return {"pose": pose.tolist(), "before": [None] * count, "after": [0.9] * count, "seconds": 0.5}
+    return {"pose": pose.tolist(), "before": [None] * count, "after": [0.9] * count, "rival": 0.7, "seconds": 0.5}
 
 
 def compare(request):

@@ -141,14 +141,16 @@ def test_the_button_waits_for_a_ct_that_can_be_moved(panel, xrays):
         panel.logic.registerCt(ct, xrays)
 
 
-def test_a_doubtful_fit_says_so(panel, xrays, ct, monkeypatch):
+@pytest.mark.parametrize(
+    ("after", "rival", "words"), [([0.6, 0.2], 0.5, "X-ray and CT still differ"), ([0.6, 0.6], 0.95, "Another place fits")]
+)
+def test_a_doubtful_fit_says_so(panel, xrays, ct, monkeypatch, after, rival, words):
     from Diff2CTLib import Registration
 
-    monkeypatch.setattr(
-        Registration, "_moved", lambda *_arguments: Registration.Registration(5.0, 1.0, [0.1, 0.1], [0.6, 0.2], 1.0)
-    )
+    doubtful = Registration.Registration(5.0, 1.0, [0.1, 0.1], after, rival, 1.0)
+    monkeypatch.setattr(Registration, "_moved", lambda *_arguments: doubtful)
     click(panel.ui.registerButton)
-    wait_until(lambda: "look at the edges" in panel.ui.registerLabel.text)
+    wait_until(lambda: words in panel.ui.registerLabel.text and "look at the edges" in panel.ui.registerLabel.text)
 
 
 def test_the_console_waits_and_takes_one_xray(panel, xrays, ct):

@@ -40,7 +40,7 @@ def true_pose() -> np.ndarray:
 
 
 POSE = true_pose()
-FOUND = Registration(pose_lps=POSE, before=(0.1, math.nan), after=(0.8, 0.7), seconds=1.5)
+FOUND = Registration(pose_lps=POSE, before=(0.1, math.nan), after=(0.8, 0.7), rival=0.7, seconds=1.5)
 """What a registration of the CT may tell."""
 
 
@@ -204,20 +204,21 @@ def test_text_tells_shift_turn_and_agreement(files: Path, tmp_path: Path, asked:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "words"),
+    ("before", "after", "rival", "words"),
     [
-        ((0.1, 0.1), (0.9, 0.29), ["is below 0.3 in the lateral X-ray: look at it before you rely on it"]),
-        ((0.1, 0.1), (math.nan, 0.9), ["is below 0.3 in the frontal X-ray"]),
-        ((0.8, 0.8), (0.9, 0.6), ["got worse: "]),
-        ((0.4, 0.4), (0.2, 0.2), ["got worse and is below 0.3 in the frontal X-ray and is below 0.3 in the lateral"]),
-        ((0.5, 0.9), (0.9, 0.8), []),
-        ((math.nan, math.nan), (0.3, 0.3), []),
+        ((0.1, 0.1), (0.9, 0.29), 0.7, ["is below 0.3 in the lateral X-ray: look at it before you rely on it"]),
+        ((0.1, 0.1), (math.nan, 0.9), 0.7, ["is below 0.3 in the frontal X-ray"]),
+        ((0.8, 0.8), (0.9, 0.6), 0.7, ["got worse: "]),
+        ((0.4, 0.4), (0.2, 0.2), 0.7, ["got worse and is below 0.3 in the frontal X-ray and is below 0.3 in the lateral"]),
+        ((0.1, 0.1), (0.7, 0.7), 0.95, ["is nearly as good in another place: "]),
+        ((0.5, 0.9), (0.9, 0.8), 0.7, []),
+        ((math.nan, math.nan), (0.3, 0.3), 0.0, []),
     ],
 )
 def test_a_registration_that_may_be_wrong_is_told(
-    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: tuple, after: tuple, words: list[str]
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: tuple, after: tuple, rival: float, words: list[str]
 ) -> None:
-    answer(monkeypatch, before=before, after=after)
+    answer(monkeypatch, before=before, after=after, rival=rival)
     result = call(files, "--output", tmp_path / "moved.nrrd")
     assert result.exit_code == 0, result.output
     lines = result.stderr.splitlines()

@@ -22,6 +22,8 @@ from diff2ct_training.stated_film import NAMES_OF_VIEWS, PairRequest, StatedPair
 TRANSFORM_SUFFIXES = (".tfm",)
 LEAST_AGREEMENT = 0.3
 """Of edges, in each view; a CT with less may lie somewhere else."""
+DOUBTFUL_RIVAL = 0.9
+"""Of `Registration.rival`, above which the other place may be the right one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,7 @@ def _doubts(found: Registration) -> list[str]:
     before, after = (np.nan_to_num(values, nan=-1.0) for values in (found.before, found.after))
     what = ["got worse"] if after.mean() < before.mean() - 0.01 else []
     low = [name for name, value in zip(("frontal", "lateral"), after, strict=True) if value < LEAST_AGREEMENT]
+    what += ["is nearly as good in another place"] if found.rival > DOUBTFUL_RIVAL else []
     what += [f"is below {LEAST_AGREEMENT:g} in the {name} X-ray" for name in low]
     return [f"The agreement of edges {' and '.join(what)}: look at it before you rely on it."] if what else []
 

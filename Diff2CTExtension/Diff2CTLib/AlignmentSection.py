@@ -9,8 +9,6 @@ from Diff2CTLib.AlignmentScene import AlignmentScene
 from Diff2CTLib.ParameterNode import PreviewMode
 
 SLOTS = AlignmentPreview.SLOTS
-DOUBTFUL_RIVAL = 0.9  # of another place, in shares of the best
-DOUBTFUL_AGREEMENT = 0.3  # of edges: below it, an alignment may well be wrong
 
 
 class AlignmentSection:
@@ -240,6 +238,8 @@ def _placeOf(ct, nodes):
 
 
 def _registrationInWords(registration):
+    from diff2ct.overlay import DOUBTFUL_RIVAL, LEAST_AGREEMENT
+
     if registration.shiftMm < 0.05 and registration.turnDeg < 0.05:
         said = _("The CT stays: no better place was found.")
     else:
@@ -250,7 +250,7 @@ def _registrationInWords(registration):
         said += " " + _(
             "Another place fits nearly as well, such as a vertebra higher or lower: look at the edges before you rely on it."
         )
-    elif not min(registration.after) >= DOUBTFUL_AGREEMENT:
+    elif not min(registration.after) >= LEAST_AGREEMENT:
         said += " " + _("X-ray and CT still differ: look at the edges before you rely on it.")
     elif len(registration.after) == 1:
         said += " " + _("One X-ray hardly tells how far the CT is from its source.")

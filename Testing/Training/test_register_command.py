@@ -206,13 +206,13 @@ def test_text_tells_shift_turn_and_agreement(files: Path, tmp_path: Path, asked:
 @pytest.mark.parametrize(
     ("before", "after", "rival", "words"),
     [
-        ((0.1, 0.1), (0.9, 0.29), 0.7, ["is below 0.3 in the lateral X-ray: look at it before you rely on it"]),
-        ((0.1, 0.1), (math.nan, 0.9), 0.7, ["is below 0.3 in the frontal X-ray"]),
+        ((0.1, 0.1), (0.9, 0.39), 0.7, ["is below 0.4 in the lateral X-ray: look at it before you rely on it"]),
+        ((0.1, 0.1), (math.nan, 0.9), 0.7, ["is below 0.4 in the frontal X-ray"]),
         ((0.8, 0.8), (0.9, 0.6), 0.7, ["got worse: "]),
-        ((0.4, 0.4), (0.2, 0.2), 0.7, ["got worse and is below 0.3 in the frontal X-ray and is below 0.3 in the lateral"]),
+        ((0.4, 0.4), (0.2, 0.2), 0.7, ["got worse and is below 0.4 in the frontal X-ray and is below 0.4 in the lateral"]),
         ((0.1, 0.1), (0.7, 0.7), 0.95, ["is nearly as good in another place: "]),
         ((0.5, 0.9), (0.9, 0.8), 0.7, []),
-        ((math.nan, math.nan), (0.3, 0.3), 0.0, []),
+        ((math.nan, math.nan), (0.4, 0.4), 0.0, []),
     ],
 )
 def test_a_registration_that_may_be_wrong_is_told(

@@ -13,6 +13,7 @@ import numpy as np
 
 from diff2ct.atomic import replacing_file
 from diff2ct.image_file import suffix_of
+from diff2ct.overlay import DOUBTFUL_RIVAL, LEAST_AGREEMENT
 from diff2ct.registration import Registration, register
 from diff2ct.volume import CtVolume
 from diff2ct.volume_io import WRITTEN_SUFFIXES, read_ct, write_volume
@@ -20,10 +21,6 @@ from diff2ct_training.outputs import check_distinct, check_output
 from diff2ct_training.stated_film import NAMES_OF_VIEWS, PairRequest, StatedPair
 
 TRANSFORM_SUFFIXES = (".tfm",)
-LEAST_AGREEMENT = 0.3
-"""Of edges, in each view; a CT with less may lie somewhere else."""
-DOUBTFUL_RIVAL = 0.9
-"""Of `Registration.rival`, above which the other place may be the right one."""
 
 
 @dataclass(frozen=True, kw_only=True)

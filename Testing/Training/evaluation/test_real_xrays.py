@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from diff2ct.geometry import Beam, FanBeam, View, as_kind
+from diff2ct.overlay import LEAST_AGREEMENT
 from diff2ct.radiograph import Radiograph, write_radiograph
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
 from diff2ct_training.evaluation.cases import PlannedCase
 from diff2ct_training.evaluation.real_xray_table import read_table
-from diff2ct_training.evaluation.real_xrays import MIN_AGREEMENT, at_height_of, plan_real_xrays
+from diff2ct_training.evaluation.real_xrays import at_height_of, plan_real_xrays
 
 SETUP = BiplanarSetup(pixels=64)
 ISOCENTER = (4.0, -6.0, 10.0)
@@ -138,7 +139,7 @@ def test_an_x_ray_of_another_place_is_refused(folder: Path, films: tuple[Radiogr
     elsewhere = replace(films[0].geometry, isocenter_lps=(34.0, -6.0, 40.0))
     write_radiograph(replace(films[0], geometry=elsewhere), folder / "moved.png")
     (case, _) = plan(ap="moved.png", lateral="")
-    with pytest.raises(ValueError, match=rf"moved\.png does not show this CT.*accepted is {MIN_AGREEMENT}"):
+    with pytest.raises(ValueError, match=rf"moved\.png does not show this CT.*accepted is {LEAST_AGREEMENT}"):
         case.make()
 
 

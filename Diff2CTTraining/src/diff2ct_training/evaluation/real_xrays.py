@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from diff2ct.geometry import Beam, FanBeam, as_kind
-from diff2ct.overlay import crop_bands, cut_faces, match
+from diff2ct.overlay import LEAST_AGREEMENT, crop_bands, cut_faces, match
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_pair import check_pair
@@ -42,9 +42,9 @@ from diff2ct_training.labels import TOTALSEGMENTATOR, LabelFile
 from diff2ct_training.scans import Rejected
 from diff2ct_training.stated_film import NAMES_OF_VIEWS
 
-AGREEMENT_MM, MIN_AGREEMENT = 3.0, 0.35
-"""Gradient correlation of X-ray and DRR (`overlay.match`), in pixels of so many mm, below which an X-ray is not taken for one
-of this CT in its place. A real scout has 0.75 over its CT, 5 mm beside it 0.51, 10 mm 0.34, and mirrored 0.29."""
+AGREEMENT_MM = 3.0
+"""Pixels in which X-ray and DRR are compared: below `overlay.LEAST_AGREEMENT` it is not taken for one of this CT in its
+place."""
 MIN_KNOWN = 0.25
 """Share of the cube that the CT must fill for its scores to stand beside others."""
 
@@ -166,10 +166,10 @@ def _check_agreement(radiograph: Radiograph, ct: CtVolume) -> None:
     drr = project(hu_to_mu(torch.from_numpy(ct.hu)), ct.grid, small.geometry).numpy()
     seen = small.valid & ~crop_bands(ct.grid, np.eye(4), small.geometry, cut_faces(ct.hu, TISSUE_HU))
     agreement = match(drr, small.line_integral, seen).agreement
-    if not agreement >= MIN_AGREEMENT:
+    if not agreement >= LEAST_AGREEMENT:
         raise ValueError(
             f"{radiograph.source} does not show this CT where its geometry puts it: gradient correlation with the DRR "
-            f"{agreement:.2f}, accepted is {MIN_AGREEMENT:g} or more; are isocenter_lps, view and mirrored right?"
+            f"{agreement:.2f}, accepted is {LEAST_AGREEMENT:g} or more; are isocenter_lps, view and mirrored right?"
         )
 
 

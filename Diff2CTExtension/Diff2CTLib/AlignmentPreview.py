@@ -32,6 +32,7 @@ class AlignmentPreview:
         self._renderer, self._smallXrays, self._onChanged = renderer, smallXrays, onChanged
         self._views = {slot: _View() for slot in SLOTS}
         self._ct = None
+        self._cut = None, None  # what CT it was looked for in, and the faces at which that was cut
         self._mode = PreviewMode.BLEND
         self.message = ""
 
@@ -69,7 +70,7 @@ class AlignmentPreview:
     def reset(self):
         """Forget the scene, after it was closed."""
         self._views = {slot: _View() for slot in SLOTS}
-        self._ct = None
+        self._ct, self._cut = None, (None, None)
 
     def _ask(self, slot):
         """Ask for a DRR unless the one for this CT, pose and beam is there. While one is on its way, ask again after it."""
@@ -114,13 +115,11 @@ class AlignmentPreview:
         if view.drr is None or view.shown == (view.drr[2], self._mode):
             return
         from diff2ct import overlay
-        from diff2ct.units import TISSUE_HU
 
         drr, beam, wanted = view.drr
         xray = self._smallXrays.get(view.node).radiograph
         _beam, _changed, pose, grid = wanted
-        cut = overlay.cut_faces(SceneBridge.voxels(self._ct), TISSUE_HU)
-        uncut = ~overlay.crop_bands(grid, np.frombuffer(pose).reshape(4, 4), beam, cut)
+        uncut = ~overlay.crop_bands(grid, np.frombuffer(pose).reshape(4, 4), beam, self._cutFaces())
         found = overlay.match(drr, xray.line_integral, xray.valid & uncut)
         view.agreement, view.shown = found.agreement, (wanted, self._mode)
         matched = found.gain * drr + found.offset
@@ -142,6 +141,16 @@ class AlignmentPreview:
                 reached = reached & overlay.checkerboard(drr.shape)
         hidden = float(shown.min()) - 2.0
         self._write(slot, np.where(reached, shown, hidden), hidden, beam, window, level, color)
+
+    def _cutFaces(self):
+        """Of the CT; looked for once, not at each step of a slider, as voxels of its sides lie far apart in memory."""
+        from diff2ct import overlay
+        from diff2ct.units import TISSUE_HU
+
+        key = self._ct.GetID(), self._ct.GetImageData().GetMTime()
+        if self._cut[0] != key:
+            self._cut = key, overlay.cut_faces(SceneBridge.voxels(self._ct), TISSUE_HU)
+        return self._cut[1]
 
     def _write(self, slot, image, hidden, beam, window, level, color):
         node = self.foreground(slot)

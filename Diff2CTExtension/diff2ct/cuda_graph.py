@@ -9,8 +9,8 @@ import torch
 
 _log = logging.getLogger(__name__)
 
-Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(x_t (B, 1, D, H, W), t (B,)) -> the same shape as x_t."""
+Network = Callable[..., torch.Tensor]
+"""(x_t (B, 1, D, H, W), t (B,), tensors of what is known about the batch) -> the same shape as x_t."""
 
 PAYS_FROM = 32
 """Calls from which recording is worth it: it takes some calls to warm up and empties torch's store of memory. An estimate;
@@ -22,7 +22,7 @@ class RecordedNetwork:
     """`network`, recorded at the first call and replayed at each call with x of that shape; as it is for other shapes, and for
     good if recording fails, which the log then says.
 
-    All that `network` reads but x and t must stay where it is. Call it in one inference mode and autocast context.
+    All that `network` reads but its arguments must stay where it is. Call it in one inference mode and autocast context.
     """
 
     def __init__(self, network: Network) -> None:
@@ -30,30 +30,31 @@ class RecordedNetwork:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._given_up = False
 
-    def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, *known: torch.Tensor) -> torch.Tensor:
+        given = (x, t, *known)
         if self._graph is None and not self._given_up:
             try:
-                self._record(x, t)
+                self._record(given)
             except RuntimeError as error:
                 self._given_up = True
                 _log.warning("no CUDA graph, sampling goes on without: %s", str(error).strip().split("\n")[0])
-        if self._graph is None or x.shape != self._x.shape:
-            return self._network(x, t)
-        self._x.copy_(x)
-        self._t.copy_(t)
+        if self._graph is None or x.shape != self._inputs[0].shape:
+            return self._network(*given)
+        for kept, new in zip(self._inputs, given, strict=True):
+            kept.copy_(new)
         self._graph.replay()
         return self._y.clone()  # the next call overwrites it
 
-    def _record(self, x: torch.Tensor, t: torch.Tensor) -> None:
-        self._x, self._t = x.clone(), t.clone()
-        with torch.cuda.device(x.device):
+    def _record(self, given: tuple[torch.Tensor, ...]) -> None:
+        self._inputs = tuple(tensor.clone() for tensor in given)
+        with torch.cuda.device(given[0].device):
             current, side = torch.cuda.current_stream(), torch.cuda.Stream()
             side.wait_stream(current)
             with torch.cuda.stream(side):  # the stream that records must have been used before
                 for _ in range(_WARM_UP_CALLS):
-                    self._network(self._x, self._t)
+                    self._network(*self._inputs)
             current.wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-                self._y = self._network(self._x, self._t)
+                self._y = self._network(*self._inputs)
         self._graph = graph

@@ -74,7 +74,8 @@ def needed_bytes(
     feature_map = config.widths[0] * (voxels // 8**config.haar_levels) * fastest_dtype(device).itemsize
     on_cpu = torch.device(device).type == "cpu"  # where finished samples are kept
     volumes = _VOLUMES_PER_SAMPLE * num_samples if on_cpu else _VOLUMES_IN_SAMPLER * at_once
-    return _FIXED_BYTES + _MAPS * feature_map * at_once + volumes * voxels * 4
+    maps = _MAPS * at_once + (at_once if at_once > 1 else 0)  # samples drawn together have a condition each
+    return _FIXED_BYTES + maps * feature_map + volumes * voxels * 4
 
 
 def free_bytes(device: str) -> int | None:

@@ -18,6 +18,7 @@ from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
 from diff2ct.cuda_graph import PAYS_FROM, Network, RecordedNetwork
+from diff2ct.cycle_spinning import moved_back, moved_grid, shift_of
 from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, corrected, predict_x0, trailing_timesteps
 from diff2ct.geometry import ParallelBeam
 from diff2ct.maps import DEFAULT_LEVEL, check_maps
@@ -37,7 +38,7 @@ from diff2ct.volume import CtVolume, VolumeGrid
 _log = logging.getLogger(__name__)
 
 Draw = Callable[[Sequence[int], OnStep | None, Callable[[], bool] | None], torch.Tensor]
-"""(seeds, on_step, is_cancelled) -> x_0 (B, 1, D, H, W), a sample per seed."""
+"""(numbers of samples, on_step, is_cancelled) -> x_0 (B, 1, D, H, W), each number's sample."""
 
 NOTICE = "Synthetic. Research use only - not for diagnosis, not a measured CT."
 
@@ -135,16 +136,16 @@ def reconstruct(
     _check_in_front_of_sources(pair, grid)
     at_once = samples_at_once(checkpoint.network, grid.size, num_samples, device)
     seen = pair if translator is None else _in_drr_style(pair, translator)
-    condition = condition_of(seen, checkpoint.condition, grid, device)
+    condition_on = partial(condition_of, seen, checkpoint.condition, device=device)
     corrects_on = device if torch.device(device).type == "cuda" else "cpu"  # MPS has no float64
     views = [] if options is None else measured_views(pair, grid, corrects_on)
 
     samples, uncorrected = [], []
     with torch.inference_mode(), fastest_arithmetic(device):
         correction = _step_correction(checkpoint, grid, num_steps, views, options)
-        prepare = partial(_sampling, checkpoint, condition, grid, sampling, device, correction)
+        prepare = partial(_sampling, checkpoint, condition_on, grid, sampling, seed, device, correction)
         counting = partial(_counting, on_step, num_samples=num_samples, device=device)
-        for x_0 in _drawn(prepare, [sample_seed(seed, n) for n in range(num_samples)], at_once, counting, is_cancelled):
+        for x_0 in _drawn(prepare, num_samples, at_once, counting, is_cancelled):
             samples.append(checkpoint.hu_map.to_hu(x_0[:, 0].float()).cpu().numpy())
             if correction is not None and correction.uncorrected_hu is not None:
                 uncorrected.append(correction.uncorrected_hu.cpu().numpy())
@@ -228,9 +229,10 @@ def _step_correction(
 
 def _sampling(
     checkpoint: Checkpoint,
-    condition: Condition,
+    condition_on: Callable[[Sequence[VolumeGrid]], Condition],
     grid: VolumeGrid,
     sampling: Sampling,
+    seed: int,
     device: str,
     correction: StepCorrection | None,
     num_batches: int,
@@ -238,8 +240,9 @@ def _sampling(
     """What draws a batch of samples. What all batches share is computed here, once."""
     network, diffusion = checkpoint.network, checkpoint.diffusion
     if not isinstance(network, X2NoiseNet) or diffusion is None:
+        condition = condition_on([grid])
 
-        def predict(seeds: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
+        def predict(numbers: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
             if is_cancelled is not None and is_cancelled():
                 raise Cancelled("cancelled before the only step")
             x_0 = network(condition)
@@ -250,34 +253,40 @@ def _sampling(
         return predict
 
     denoising = cast_once(network, device)
-    embedded = denoising.embed_condition(condition, grid.size)
-    step: Network = partial(denoising.denoise, embedded_condition=embedded)
+
+    def denoise(x: torch.Tensor, t: torch.Tensor, *embedded: torch.Tensor) -> torch.Tensor:
+        return denoising.denoise(x, t, embedded)
+
+    step: Network = denoise
     if torch.device(device).type == "cuda" and num_batches * sampling.num_steps >= PAYS_FROM:
         step = RecordedNetwork(step)
-    denoiser = predict_x0(step, diffusion)
-    if correction is not None:
-        denoiser = corrected(denoiser, correction)
     timesteps, draw = trailing_timesteps(diffusion.num_timesteps, sampling.num_steps), SAMPLERS[sampling.sampler]
 
-    def sample(seeds: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
-        noise = SampleNoise(seeds, (1, *grid.size), device)
-        return draw(denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
+    def sample(numbers: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
+        shifts = [shift_of(n if correction is None else 0) for n in numbers]  # a correction at each step is of one grid
+        embedded = denoising.embed_condition(condition_on([moved_grid(grid, shift) for shift in shifts]), grid.size)
+        denoiser = predict_x0(lambda x, t: step(x, t, *embedded), diffusion)
+        if correction is not None:
+            denoiser = corrected(denoiser, correction)
+        noise = SampleNoise([sample_seed(seed, n) for n in numbers], (1, *grid.size), device)
+        x_0 = draw(denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
+        return torch.stack([moved_back(each, shift) for each, shift in zip(x_0, shifts, strict=True)])
 
     return sample
 
 
 def _drawn(
     prepare: Callable[[int], Draw],
-    seeds: Sequence[int],
+    num_samples: int,
     at_once: int,
     counting: Callable[[int, int], OnStep],
     is_cancelled: Callable[[], bool] | None,
 ) -> Iterator[torch.Tensor]:
-    """x_0 of a sample per seed, `at_once` of them together; fewer where others have taken a GPU's memory since it was asked
+    """x_0 of `num_samples` samples, `at_once` of them together; fewer where others have taken a GPU's memory since it was asked
     for. prepare: number of batches -> what draws one. counting: samples done, batch -> what is told its steps."""
-    draw, done = prepare(math.ceil(len(seeds) / at_once)), 0
-    while done < len(seeds):
-        batch = seeds[done : done + at_once]
+    draw, done = prepare(math.ceil(num_samples / at_once)), 0
+    while done < num_samples:
+        batch = range(done, min(done + at_once, num_samples))
         try:
             x_0 = draw(batch, counting(done, len(batch)), is_cancelled)
         except (MemoryError, RuntimeError) as error:
@@ -289,7 +298,7 @@ def _drawn(
             at_once //= 2
             del draw
             torch.cuda.empty_cache()
-            draw = prepare(math.ceil((len(seeds) - done) / at_once))
+            draw = prepare(math.ceil((num_samples - done) / at_once))
             continue
         yield x_0
         done += len(batch)
@@ -330,12 +339,12 @@ def _check_in_front_of_sources(pair: Sequence[Radiograph], grid: VolumeGrid) -> 
         )
 
 
-def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device: str) -> Condition:
-    """The condition as a batch of one. Radiographs much finer than the grid are averaged down first."""
-    small = [r.resized(patient_spacing_mm=0.75 * min(grid.spacing_mm)) for r in pair]
+def condition_of(pair: Sequence[Radiograph], kind: str, grids: Sequence[VolumeGrid], device: str) -> Condition:
+    """The conditions on several grids as a batch. Radiographs much finer than the grids are averaged down first."""
+    small = [r.resized(patient_spacing_mm=0.75 * min(grids[0].spacing_mm)) for r in pair]
     images = [torch.from_numpy(r.line_integral).to(device) for r in small]
     valid = [torch.from_numpy(r.valid).to(device) for r in small]
-    return stack_conditions([CONDITIONS[kind](images, valid, [r.geometry for r in small], grid)], device)
+    return stack_conditions([CONDITIONS[kind](images, valid, [r.geometry for r in small], grid) for grid in grids], device)
 
 
 def reproject(volume: CtVolume, radiograph: Radiograph, device: str = "cpu") -> dict[str, float]:
@@ -350,7 +359,7 @@ def reproject(volume: CtVolume, radiograph: Radiograph, device: str = "cpu") -> 
 
 
 def sample_seed(seed: int, n: int) -> int:
-    """Seed of sample n: sample 0 of `seed` is the single sample of `seed`, whatever the number of samples."""
+    """Seed of the noise of sample n: sample 0 of `seed` is the single sample of `seed`, whatever the number of samples."""
     return seed + n * 1_000_003
 
 

@@ -59,14 +59,13 @@ def test_the_network_can_be_recorded() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
 def test_replay_equals_the_network() -> None:
     network = cast_once(channels_last(tiny_checkpoint().network.to("cuda")), "cuda")
-    condition = torch.randn(1, 13, 16, 16, 16, device="cuda")
     with torch.inference_mode(), fastest_arithmetic("cuda"):
-        embedded = network.embed_condition(condition, (16, 16, 16))
-        recorded = RecordedNetwork(lambda x, t: network.denoise(x, t, embedded))
+        recorded = RecordedNetwork(lambda x, t, *embedded: network.denoise(x, t, embedded))
         found = []
         for n, batch in enumerate((2, 2, 1)):  # another shape is not replayed
+            embedded = network.embed_condition(torch.randn(batch, 13, 16, 16, 16, device="cuda"), (16, 16, 16))
             x, t = torch.randn(batch, 1, 16, 16, 16, device="cuda"), torch.full((batch,), 100 * n, device="cuda")
-            found.append((recorded(x, t), network.denoise(x, t, embedded)))
+            found.append((recorded(x, t, *embedded), network.denoise(x, t, embedded)))
     assert recorded._graph is not None
     for replayed, expected in found:
         torch.testing.assert_close(replayed, expected)

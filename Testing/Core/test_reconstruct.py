@@ -9,6 +9,7 @@ import torch
 from diff2ct import precision
 from diff2ct.checkpoint import Checkpoint, load_checkpoint
 from diff2ct.consistency import Consistency
+from diff2ct.cycle_spinning import moved_back, moved_grid, shift_of
 from diff2ct.diffusion import SAMPLERS, Cancelled, Sampling
 from diff2ct.geometry import ConeBeam, FanBeam, View, as_kind, beam_from_dict
 from diff2ct.phantom import LumbarPhantom, make_phantom
@@ -58,11 +59,19 @@ def test_same_seed_same_volume_whatever_the_number_of_samples(checkpoint: Checkp
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).max() > 1
     several = reconstruct(pair, checkpoint, num_steps=2, seed=4, num_samples=3)
-    singles = [reconstruct(pair, checkpoint, num_steps=2, seed=sample_seed(4, n)).volume.hu for n in range(3)]
-    np.testing.assert_array_equal(singles[0], one)
-    np.testing.assert_allclose(several.volume.hu, np.mean(singles, axis=0), atol=1e-3)
-    np.testing.assert_allclose(several.sd_hu, np.std(singles, axis=0, ddof=1), atol=1e-2)
+    np.testing.assert_array_equal(several.samples_hu[0], one)
+    np.testing.assert_allclose(several.volume.hu, several.samples_hu.mean(0), atol=1e-3)
+    np.testing.assert_allclose(several.sd_hu, several.samples_hu.std(0, ddof=1), atol=1e-2)
     assert len({sample_seed(seed, n) for seed in (4, 5) for n in range(3)}) == 6 and several.sd_hu.max() > 1
+
+
+def test_further_samples_are_drawn_on_moved_grids_and_moved_back(checkpoint: Checkpoint) -> None:
+    """As if the patient lay elsewhere in the cube."""
+    pair = tiny_radiographs(tiny_body())
+    second = reconstruct(pair, checkpoint, num_steps=2, seed=4, num_samples=2).samples_hu[1]
+    moved = replace(checkpoint, grid=moved_grid(checkpoint.grid, shift_of(1)))
+    by_hand = torch.from_numpy(reconstruct(pair, moved, num_steps=2, seed=sample_seed(4, 1)).volume.hu)
+    np.testing.assert_allclose(second, moved_back(by_hand, shift_of(1)).numpy(), atol=0.05)
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver", "ddpm"])

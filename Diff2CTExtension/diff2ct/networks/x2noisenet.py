@@ -7,6 +7,7 @@ B batch, C channels, D x H x W voxels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -149,7 +150,7 @@ class X2NoiseNet(nn.Module):
         depth, height, width = x_t.shape[2:]
         return self.denoise(x_t, t, self.embed_condition(condition, (depth, height, width)))
 
-    def denoise(self, x_t: torch.Tensor, t: torch.Tensor, embedded_condition: list[torch.Tensor]) -> torch.Tensor:
+    def denoise(self, x_t: torch.Tensor, t: torch.Tensor, embedded_condition: Sequence[torch.Tensor]) -> torch.Tensor:
         """`forward` with the condition already embedded."""
         self._check_size(x_t)
         time = self.time(_sinusoidal(t, 64).to(x_t.dtype))

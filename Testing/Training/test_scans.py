@@ -116,6 +116,33 @@ def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
     assert "multi-frame" in reasons["enhanced"] and "broken.dcm" in reasons["broken.dcm"]
 
 
+def test_lidc_idri(tmp_path: Path) -> None:
+    """As downloaded: PATIENT/STUDY/SERIES, chest radiographs of some patients, readers' marks beside the slices."""
+    for folder, change in {
+        "LIDC-IDRI-0001/study/ct": {"PatientID": "LIDC-IDRI-0001"},
+        "LIDC-IDRI-0001/other study/film": {"PatientID": "LIDC-IDRI-0001", "Modality": "DX"},
+        "LIDC-IDRI-0002/study/ct": {"PatientID": "LIDC-IDRI-0002"},
+        "LIDC-IDRI-0002/study/scout": {"PatientID": "LIDC-IDRI-0002", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+        "strange": {"PatientID": "TEST"},
+    }.items():
+        (tmp_path / folder).parent.mkdir(parents=True, exist_ok=True)
+        write_volume(tiny_body(), tmp_path / folder)
+        for file in (tmp_path / folder).iterdir():
+            header = pydicom.dcmread(file)
+            for keyword, value in change.items():
+                setattr(header, keyword, value)
+            header.save_as(file)
+    tree(tmp_path, "LIDC-IDRI-0001/study/ct/069.xml", "LIDC-IDRI-0002/converted.nii.gz", "metadata.csv", "LICENSE")
+    scans, rejected = find_scans(tmp_path, layout="lidc-idri")
+    assert [(scan.patient, scan.dataset) for scan in scans] == [(f"LIDC-IDRI-000{n}", "lidc-idri") for n in (1, 2)]
+    assert [scan.path for scan in scans] == [tmp_path / f"LIDC-IDRI-000{n}" / "study" / "ct" for n in (1, 2)]
+    assert all(len(scan.files) == 16 and not scan.labels for scan in scans)
+    reasons = {one.source.partition("#")[0]: one.reason for one in rejected}
+    assert list(reasons) == ["LIDC-IDRI-0002/converted.nii.gz", "LIDC-IDRI-0002/study/scout", "strange"]
+    assert "patient TEST, accepted in the layout lidc-idri" in reasons["strange"]
+    assert "LIDC-IDRI-0002/converted.nii.gz" in found(tmp_path)[0], "not recognised where it is not stated"
+
+
 @pytest.mark.parametrize(("at", "both"), [("Rows", False), ("Modality", True)])
 def test_a_series_with_a_slice_that_is_cut_off_is_told(tmp_path: Path, at: str, both: bool) -> None:
     """In a flat export; before its series' UID the file does not tell of which of the two it is."""

@@ -7,8 +7,11 @@ Known layouts (paths as their publishers give them):
 * ctspine1k         data/SUBSET/NAME.nii.gz or volumes/..., label/ or labels/SUBSET/NAME_seg.nii.gz, data_split.txt;
                     patient = NAME
 * ctpelvic1k        [datasetN_]NAME_data.nii.gz, [datasetN_]NAME_mask_4label.nii.gz; patient = NAME
+* lidc-idri         LIDC-IDRI-NNNN/STUDY/SERIES/*.dcm, DICOM alone; patient = PatientID. Its chest radiographs (CR, DX) and
+                    readers' marks (XML) are passed over. Recognised by nothing: where it is not stated, its CTs are found as
+                    other DICOM is
 * plain             any NIfTI, NRRD or MetaImage; NAME_seg, _mask, _label... beside NAME is its label map; patient = the file
-DICOM (LIDC-IDRI as downloaded, a PACS export) is found in all of them: one scan per CT series, patient = PatientID.
+DICOM (a PACS export) is found in all of them: one scan per CT series, patient = PatientID.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from diff2ct_training.labels import CTPELVIC1K, CTSPINE1K, NUMBERS, TOTALSEGMENT
 from diff2ct_training.scans_dicom import DicomSeries, find_series
 from diff2ct_training.splits import SPLITS
 
-PLAIN, DICOM, AUTO = "plain", "dicom", "auto"
+PLAIN, LIDC, DICOM, AUTO = "plain", "lidc-idri", "dicom", "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +71,19 @@ class Rejected:
 @dataclass(frozen=True)
 class Layout:
     """Patterns are of paths below the searched folder, with "/". image and label: those with the same group "key" belong
-    together; group "patient" of image, else key, is the patient. sign: the layout is recognised by a path like this."""
+    together; group "patient" of image, else key, is the patient. sign: the layout is recognised by a path like this.
+    patient_id: of its DICOM series, None for any. passed_over: modalities that it holds besides CT."""
 
     name: str
     sign: re.Pattern[str]
     image: re.Pattern[str]
     label: re.Pattern[str]
     scheme: str = ""
+    patient_id: re.Pattern[str] | None = None
+    passed_over: tuple[str, ...] = ()
 
 
+_NONE = re.compile(r"(?!)")
 _VOLUME = r"\.(nii|nii\.gz|nrrd|mha|mhd)$"
 LAYOUTS = {
     layout.name: layout
@@ -108,6 +115,7 @@ LAYOUTS = {
             re.compile(r"(^|/)(?P<key>[^/]+)_seg\.nii\.gz$"),
             CTSPINE1K,
         ),
+        Layout(LIDC, _NONE, _NONE, _NONE, patient_id=re.compile(r"LIDC-IDRI-\d{4}"), passed_over=("CR", "DX")),
         Layout(
             PLAIN,
             re.compile(_VOLUME),
@@ -142,8 +150,10 @@ def find_scans(
     rejected += [Rejected(_below(link, base), "a link to a folder, which is not followed") for link in unfollowed]
     known = {*images.values(), *(file for scan in scans for file in scan.files)}
     series, damaged = find_series([file for file in files if file not in known])
-    scans += [_dicom_scan(one, base) for one in series if one.is_volume]
-    rejected += [Rejected(_below(one.folder, base), one.not_a_volume) for one in series if not one.is_volume]
+    series = [one for one in series if one.modality not in chosen.passed_over]
+    reasons = {one.uid: one.not_a_volume or _not_of(chosen, one) for one in series}
+    scans += [_dicom_scan(one, base) for one in series if not reasons[one.uid]]
+    rejected += [Rejected(_below(one.folder, base), reasons[one.uid]) for one in series if reasons[one.uid]]
     rejected += [Rejected(_below(file, base), reason) for file, reason in damaged]
     if patient_pattern is not None:
         scans, unknown = _with_patients(scans, patient_pattern)
@@ -268,15 +278,22 @@ def _verse_split(path: str) -> str | None:
     return {"training": "train", "validation": "val", "test": "test"}[match[1]] if match else None
 
 
+def _not_of(layout: Layout, series: DicomSeries) -> str:
+    """Why a series is none of the layout's; empty if it is."""
+    if layout.patient_id is None or layout.patient_id.fullmatch(series.patient):
+        return ""
+    accepted = f"accepted in the layout {layout.name} is {layout.patient_id.pattern}"
+    return f"series {series.uid}: patient {series.patient or 'missing'}, {accepted}"
+
+
 def _dicom_scan(series: DicomSeries, base: Path) -> Scan:
-    lidc = re.fullmatch(r"LIDC-IDRI-\d{4}", series.patient)
     short = series.uid.rpartition(".")[2][-8:]
     return Scan(
         path=series.folder,
         source=f"{_below(series.folder, base)}#{series.uid}",
         name=slug(f"{series.patient or series.folder.name}_{short}"),
         patient=series.patient or series.uid,
-        dataset="lidc-idri" if lidc else DICOM,
+        dataset=DICOM if _not_of(LAYOUTS[LIDC], series) else LIDC,
         files=series.files,
         series_uid=series.uid,
         contrast_agent=series.contrast_agent,

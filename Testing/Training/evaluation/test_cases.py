@@ -35,7 +35,7 @@ def test_phantom_case_is_held_out_and_fits_its_radiographs(small_grid: VolumeGri
     assert case.grid == small_grid
     assert case.radiographs[0].line_integral.max() > 3.0  # a trunk, not a cube's worth of air
     assert case.labels is not None and case.labels.shape == small_grid.size and 28 in case.labels
-    assert case.screws is not None and case.spacing_mm is None
+    assert case.screws is not None and case.spacing_mm is None and case.scan is None
     with pytest.raises(ValueError, match="10000"):
         phantom_case(10000, small_grid, SETUP)
 
@@ -48,6 +48,8 @@ def test_a_short_scan_is_known_where_it_has_data(trunk: CtVolume, small_grid: Vo
     assert 0.2 < case.mask.mean() < 0.4  # 80 of 256 mm
     assert case.radiographs[0].line_integral[0].max() == 0.0  # nothing was scanned there
     assert case.spacing_mm == pytest.approx((4.0, 4.0)) and case.labels is None and case.screws is None
+    assert case.scan is not None and case.scan.hu.shape == (20, 60, 62), "its own voxels between those of the grid"
+    assert plan_ct(tmp_path / "short_ct.nii.gz", small_grid, SETUP).has_scan
 
 
 def test_labels_lie_where_the_ct_lies(trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path) -> None:

@@ -8,10 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diff2ct.checkpoint import load_checkpoint, save_checkpoint
+from diff2ct.consistency import Consistency
 from diff2ct.volume import VolumeGrid
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.evaluation.cases import EvaluationCase
-from diff2ct_training.evaluation.methods import plan_nearest_neighbour, plan_train_mean, training_patients
+from diff2ct_training.evaluation.methods import (
+    CheckpointUse,
+    Prediction,
+    plan_checkpoint,
+    plan_nearest_neighbour,
+    plan_train_mean,
+    training_patients,
+)
+from diff2ct_training.scoring.case_scores import CaseScorer, ScoringOptions
+from tiny import tiny_calibration
 
 GRID = VolumeGrid.centered(8, 16.0)
 
@@ -57,3 +68,30 @@ def test_cases_that_are_prepared_anew_are_another_method(cases: Path) -> None:
 def test_rows_of_an_evaluation_on_phantoms_are_kept() -> None:
     assert plan_train_mean(32, GRID).identity == "mean of 32 training phantoms"
     assert plan_nearest_neighbour(32).identity == "nearest of 32 training phantoms"
+
+
+def test_agreement_with_the_xrays_is_told_before_and_after_data_consistency(
+    tiny_checkpoint: Path, trunk_case: EvaluationCase, tmp_path: Path
+) -> None:
+    """Of the mean alone: what a sample would have been before is not known."""
+    file = tmp_path / "calibrated.safetensors"
+    save_checkpoint(file, replace(load_checkpoint(tiny_checkpoint), calibration=tiny_calibration()))
+    scorer = CaseScorer(trunk_case, ScoringOptions())
+    scores, identities = {}, {}
+    for name, options in (
+        ("with", Consistency(least_error_hu=0.0, noise=0.05)),
+        ("nothing", Consistency(trust=0.0)),
+        ("no", False),
+    ):
+        use = CheckpointUse(file=file, num_steps=2, num_samples=2, consistency=options)
+        planned = plan_checkpoint(load_checkpoint(file), use)
+        prediction = planned.build()(trunk_case)
+        assert isinstance(prediction, Prediction)
+        scores[name], identities[name] = scorer.score(prediction, name)[0], planned.identity
+        assert not [column for column in scorer.score(prediction.first(), name)[0] if "before" in column]
+    for view in ("frontal", "lateral"):
+        before, after = (f"reprojection_{when}l2_{view}" for when in ("before_", ""))
+        assert scores["with"][after] < scores["with"][before] == scores["nothing"][after]
+        assert scores["with"][f"reprojection_before_ncc_{view}"] == scores["nothing"][f"reprojection_ncc_{view}"]
+    assert not [column for column in scores["no"] if "before" in column]
+    assert "before" in identities["with"] and "before" not in identities["no"], "rows from when it was not told are made again"

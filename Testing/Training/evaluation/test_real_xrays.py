@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from diff2ct.geometry import Beam, FanBeam, View, as_kind
-from diff2ct.overlay import LEAST_AGREEMENT
+from diff2ct.overlay import LEAST_AGREEMENT, match
 from diff2ct.radiograph import Radiograph, write_radiograph
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training.drr import BiplanarSetup, render_radiographs
+from diff2ct_training.evaluation import real_xrays
 from diff2ct_training.evaluation.cases import PlannedCase
 from diff2ct_training.evaluation.real_xray_table import read_table
 from diff2ct_training.evaluation.real_xrays import at_height_of, plan_real_xrays
@@ -141,6 +142,21 @@ def test_an_x_ray_of_another_place_is_refused(folder: Path, films: tuple[Radiogr
     (case, _) = plan(ap="moved.png", lateral="")
     with pytest.raises(ValueError, match=rf"moved\.png does not show this CT.*accepted is {LEAST_AGREEMENT}"):
         case.make()
+
+
+def test_slices_that_a_program_added_to_a_ct_are_no_edge_that_an_x_ray_must_have(
+    folder: Path, body: CtVolume, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreements = []
+    monkeypatch.setattr(real_xrays, "match", lambda *images: agreements.append(match(*images)) or match(*images))
+    hu, middle = body.hu.copy(), len(body.hu) // 2
+    hu[:middle] = -1024.0
+    origin = (body.grid.ijk_to_lps @ [0.0, 0.0, middle, 1.0])[:3]
+    cut = CtVolume(hu[middle:], replace(body.grid, size=hu[middle:].shape, origin_lps=tuple(origin.tolist())))
+    for name, ct in (("cut", cut), ("padded", CtVolume(hu, body.grid))):
+        write_volume(ct, folder / f"{name}.nrrd")
+        plan(ct=f"{name}.nrrd", lateral="")[0].make()
+    assert agreements[1].agreement == pytest.approx(agreements[0].agreement, abs=0.01)
 
 
 @pytest.mark.parametrize("off_mm", [0.0, 40.0, -90.0])

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from diff2ct_training.evaluation import plots
+from diff2ct_training.evaluation.catalog import SECTIONS
 from diff2ct_training.evaluation.dataset_report import (
     LEGACY_FID,
     ORACLE,
@@ -25,6 +26,7 @@ from diff2ct_training.evaluation.dataset_report import (
 )
 from diff2ct_training.evaluation.results import Results
 from diff2ct_training.evaluation.run import evaluate
+from diff2ct_training.evaluation.statistics import holm
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.distribution import fid
 
@@ -89,6 +91,13 @@ def test_the_page_has_every_section_that_has_scores(page: str) -> None:
     assert "Distribution of slices" in titles and "synthetic - research use only - not for diagnosis" in page
 
 
+def test_a_method_is_in_the_tables_that_it_has_a_score_of(page: str) -> None:
+    one_sample = "<th scope=row>ours, one sample</th>"  # it has no spread
+    for title, there in (("Uncertainty", False), ("Whole volume", True)):
+        table = page[page.index(f"<h3>{title}</h3>") :].partition("</table>")[0]
+        assert "<th scope=row>ours</th>" in table and (one_sample in table) == there
+
+
 def test_numbers_on_the_page_are_the_means_of_the_rows(output: Path, page: str) -> None:
     rows = [row for row in read_csv(output / "per_case.csv") if row["method"] == "other"]
     mean = np.mean([float(row["mae_hu_body"]) for row in rows])
@@ -142,6 +151,17 @@ def test_the_summary_tells_what_was_tested(output: Path, planned, counted, tmp_p
     evaluate([planned()], counted().plan(a=0, b=10), tmp_path)
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert "No tests: they need two methods and 6 patients whose scores differ." in summary
+
+
+def test_each_tested_table_has_a_correction_of_its_own(output: Path, page: str) -> None:
+    rows = read_csv(output / "tests.csv")
+    families = [set(section.tests) for section in SECTIONS if section.tests]
+    for family in families:
+        found = [{**row, "p": float(row["p"])} for row in rows if row["metric"] in family]
+        assert [test["p_holm"] for test in holm(found)] == pytest.approx([float(row["p_holm"]) for row in found])
+    assert {"mae_hu_body", "psnr_wide", "reprojection_l2_frontal"} < {row["metric"] for row in rows}
+    assert page.index("<h3>Whole volume</h3>") < page.index('<figure class="wide">') < page.index("<h3>Vertebrae</h3>")
+    assert "The ceiling of the grid" in page and "oracle-grid" not in (output / "summary.md").read_text(encoding="utf-8")
 
 
 def test_scans_of_a_patient_are_one_dot_of_the_spacing_figure() -> None:

@@ -18,9 +18,10 @@ from diff2ct.volume_io import read_volume, write_volume
 from diff2ct_training.drr import BiplanarSetup
 from diff2ct_training.evaluation import run
 from diff2ct_training.evaluation.cases import EvaluationCase, PlannedCase, ct_case
-from diff2ct_training.evaluation.methods import BASELINES, Prediction
+from diff2ct_training.evaluation.methods import BASELINES, Prediction, plan_baseline
 from diff2ct_training.evaluation.run import evaluate
 from diff2ct_training.scoring.case_scores import ScoringOptions
+from diff2ct_training.scoring.grid_ceiling import part_in
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,8 @@ def test_perfect_and_biased_methods_score_as_such(planned, plan, tmp_path: Path)
 
 
 def test_baselines_run_and_rank_as_physics_says(planned, plan, tmp_path: Path) -> None:
-    quick = {name: method for name, method in BASELINES.items() if not name.startswith("sirt")}  # test_baselines runs those
+    others = ("sirt", "sirt-tv", "oracle-grid")  # test_baselines runs the first two; the last needs a scan
+    quick = {name: method for name, method in BASELINES.items() if name not in others}
     rows = evaluate([planned()], plan(**quick), tmp_path)
     error = {row["method"]: row["mae_hu_whole"] for row in rows}
     assert error["oracle-truth"] < error["oracle-true-body-flat"] < error["flat-body"]  # a hull of two views is too large
@@ -68,6 +70,21 @@ def test_only_the_scanned_part_is_scored(trunk: CtVolume, small_grid: VolumeGrid
 
     (row,) = evaluate([PlannedCase("d", "short", "", lambda: case)], plan(wrong=wrong_elsewhere), tmp_path / "out")
     assert row["mae_hu_whole"] == 0.0
+
+
+def test_the_ceiling_of_the_grid_is_of_cts_with_their_own_voxels(trunk: CtVolume, planned, plan, tmp_path: Path) -> None:
+    case = planned()
+    scan = part_in(trunk, case.make().grid)
+    of_ct = replace(case, dataset="CTs", name="ct", make=lambda: replace(case.make(), name="ct", scan=scan), has_scan=True)
+    methods = {**plan(perfect=lambda case: case.truth.hu), "oracle-grid": plan_baseline("oracle-grid")}
+    rows = evaluate([case, of_ct], methods, tmp_path, keep_volumes=True)
+    assert [(row["dataset"], row["method"]) for row in rows] == [
+        ("trunks", "perfect"), ("CTs", "perfect"), ("CTs", "oracle-grid"),
+    ]  # fmt: skip
+    assert rows[1]["mae_hu_bone"] == 0 < rows[2]["mae_hu_bone"] and rows[2]["bone_dice"] < 1 and "rmse_hu_body" not in rows[2]
+    assert not (tmp_path / "volumes" / "oracle-grid" / "trunk.nrrd").exists()
+    with pytest.raises(ValueError, match="got none that oracle-grid runs on"):
+        evaluate([case], {"oracle-grid": plan_baseline("oracle-grid")}, tmp_path / "none")
 
 
 def test_samples_have_a_row_for_their_mean_and_one_for_the_first(planned, counted, tmp_path: Path) -> None:

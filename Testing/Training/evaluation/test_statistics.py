@@ -127,6 +127,25 @@ def test_a_bias_is_compared_by_how_far_it_is_from_0() -> None:
     assert test["mean_difference"] == pytest.approx(-5 - np.mean(sizes) / 10)
 
 
+def test_errors_of_found_screws_are_compared_where_both_methods_found_all() -> None:
+    """Who finds only the easy ones has smaller errors, and is not better."""
+
+    def rows(method: str, errors: list[float], recalls: list[float]) -> list[dict]:
+        return [
+            {"dataset": "d", "case": f"c{n}", "method": method, "screw_tip_error_mm": error, "screw_recall": recall}
+            for n, (error, recall) in enumerate(zip(errors, recalls, strict=True))
+        ]
+
+    ours = rows("ours", [3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 3.6, 9.0], [1.0] * 8)
+    other = rows("other", [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, math.nan], [0.5] * 7 + [0.0])
+    assert [test["metric"] for test in compare(ours + other, "ours", ["screw_tip_error_mm", "screw_recall"])] == [
+        "screw_recall"
+    ]
+    other = rows("other", [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.1, math.nan], [1.0] * 6 + [0.5, 0.0])
+    (test,) = compare(ours + other, "ours", ["screw_tip_error_mm"])
+    assert test["n"] == 6 and test["mean_difference"] == pytest.approx(1.25)
+
+
 def test_two_metrics_of_patients_are_of_the_same_cases() -> None:
     rows = [
         {"case": "a", "patient": "one", "x": 1.0, "y": 10.0}, {"case": "b", "patient": "one", "x": 3.0, "y": 30.0},

@@ -161,7 +161,8 @@ class _Rendered:
         shown = prediction.first() if wanted.first_sample else prediction
         scores, screws = self._scorer.score(shown, wanted.key[2])
         row = {"seconds": seconds, **_facts(self.case), **scores}
-        return Found(wanted.key, wanted.made_by, row, screws, self._arrays(shown.hu))
+        arrays = planes_of(shown.hu, self._at) if shown.on_scan else self._arrays(shown.hu)  # features are of the grid's voxels
+        return Found(wanted.key, wanted.made_by, row, screws, arrays)
 
     def truth(self, made_by: str) -> Found:
         """What figures and pooled distances need of the truth."""

@@ -30,6 +30,7 @@ from diff2ct_training.labels import TOTALSEGMENTATOR, LabelFile, read_label_file
 from diff2ct_training.parallel import Caught, Failed
 from diff2ct_training.phantom_seeds import TEST_SEEDS, phantom_name
 from diff2ct_training.scans import Rejected, Scan, find_cts
+from diff2ct_training.scoring.grid_ceiling import part_in
 
 PHANTOMS, REAL_CTS = "phantoms", "real CTs"
 
@@ -39,7 +40,8 @@ class EvaluationCase:
     """One patient. truth: on the model grid. mask: (D, H, W) bool, where the truth is known.
 
     labels: (D, H, W) uint8 vertebra numbers, 0 elsewhere. screws: all that are in the truth. Both None where not known.
-    spacing_mm: (in-plane, between slices) of the original scan; None for phantoms, which have none.
+    spacing_mm: (in-plane, between slices) of the original scan; None for phantoms, which have none. scan: the original voxels
+    in the cube, where the truth was made of them just now; None for phantoms, and for prepared cases, which are on other ones.
     """
 
     dataset: str
@@ -50,6 +52,7 @@ class EvaluationCase:
     labels: np.ndarray | None = None
     screws: tuple[PedicleScrew, ...] | None = None
     spacing_mm: tuple[float, float] | None = None
+    scan: CtVolume | None = None
 
     @property
     def grid(self) -> VolumeGrid:
@@ -64,7 +67,7 @@ class PlannedCase:
     """A case that is rendered when it is needed. identity: everything that decides what it is, as text. patient: whose it is,
     empty for one of whom there is nothing else. origin: what tells it from others wherever it lies, SHA-256 or
     `phantom_origin`; empty for a CT of these `files`, or where nobody knows. has_labels: None for one that no label maps can
-    be given for."""
+    be given for. has_scan: its `EvaluationCase.scan` is known."""
 
     dataset: str
     name: str
@@ -74,6 +77,7 @@ class PlannedCase:
     origin: str = ""
     files: tuple[Path, ...] = ()
     has_labels: bool | None = None
+    has_scan: bool = False
 
 
 def made(make: Make) -> EvaluationCase | Failed:
@@ -142,6 +146,7 @@ def plan_ct(
         patient="" if scan is None else scan.patient,
         files=scan.files if scan is not None else (path,) if path.is_file() else (),
         has_labels=bool(labels),
+        has_scan=True,
     )
 
 
@@ -247,6 +252,7 @@ def case_of_scan(
         case,
         labels=vertebrae_of(read_label_files(labels, case.grid)) if labels else None,
         spacing_mm=(spacing["pixel_spacing_mm"], spacing["slice_spacing_mm"]),
+        scan=part_in(scan, case.grid),
     )
 
 

@@ -10,12 +10,18 @@ from diff2ct_training.evaluation.tables import Column
 @dataclass(frozen=True)
 class Section:
     """A table of the report. about: what a reader has to know to read it, one or two sentences. columns: metric -> how it is
-    shown. tested: compared with the reference method; Holm-corrected within the table."""
+    shown. tested: compared with the reference method; Holm-corrected within the table. leads: before the figures."""
 
     title: str
     about: str
     columns: dict[str, Column]
     tested: bool = False
+    leads: bool = False
+
+    @property
+    def tests(self) -> list[str]:
+        """The metrics that are compared: those that one method can be better in."""
+        return [metric for metric, column in self.columns.items() if self.tested and column.arrow]
 
 
 SECTIONS = (
@@ -31,6 +37,7 @@ SECTIONS = (
             "bias_hu_body": Column("Bias body", "HU", "zero"),
         },
         tested=True,
+        leads=True,
     ),
     Section(
         "Whole volume",
@@ -47,12 +54,23 @@ SECTIONS = (
             "lpips_vgg": Column("LPIPS VGG", "", "down"),
         },
         tested=True,
+        leads=True,
+    ),
+    Section(
+        "Whole volume, other measures",
+        "What some papers report besides, on [0, 1] in the same two windows.",
+        {
+            "cosine_wide": Column("Cosine", "", "up"),
+            "mae_x2ct": Column("MAE [0, 1], X2CT", "", "down"),
+            "ssim_3d_x2ct": Column("SSIM 3D, X2CT", "", "up"),
+            "cosine_x2ct": Column("Cosine, X2CT", "", "up"),
+        },
     ),
     Section(
         "HU error by tissue",
         "Regions come from the truth: air below -200 HU inside the body, fat -200..-30, soft tissue -200..300, bone above 300, "
-        "metal above 2500 HU and one voxel around it.",
-        {f"mae_hu_{r}": Column(f"MAE {r}", "HU", "down") for r in ("air", "fat", "soft", "bone", "metal")},
+        "metal above 2500 HU and one voxel around it; whole has the air around the body too.",
+        {f"mae_hu_{r}": Column(f"MAE {r}", "HU", "down") for r in ("whole", "air", "fat", "soft", "bone", "metal")},
     ),
     Section(
         "HU root mean square error by tissue",
@@ -62,18 +80,23 @@ SECTIONS = (
     Section(
         "HU bias by tissue",
         "Mean of reconstruction minus truth in the same regions. Below 0: not dense enough.",
-        {f"bias_hu_{r}": Column(f"Bias {r}", "HU", "zero") for r in ("air", "fat", "soft", "bone", "metal")},
+        {f"bias_hu_{r}": Column(f"Bias {r}", "HU", "zero") for r in ("whole", "air", "fat", "soft", "bone", "metal")},
     ),
     Section(
         "Agreement with the X-rays",
         "The reconstruction's own X-rays against the given ones, gain and offset fitted. Tissue outside the cube cannot be "
-        "explained, so the truth itself does not reach 0.",
+        "explained, so the truth itself does not reach 0. Before: as it was before data consistency, where there was any.",
         {
+            "reprojection_before_l2_frontal": Column("L2 frontal, before"),
             "reprojection_l2_frontal": Column("L2 frontal", "", "down"),
+            "reprojection_before_l2_lateral": Column("L2 lateral, before"),
             "reprojection_l2_lateral": Column("L2 lateral", "", "down"),
+            "reprojection_before_ncc_frontal": Column("NCC frontal, before"),
             "reprojection_ncc_frontal": Column("NCC frontal", "", "up"),
+            "reprojection_before_ncc_lateral": Column("NCC lateral, before"),
             "reprojection_ncc_lateral": Column("NCC lateral", "", "up"),
         },
+        tested=True,
     ),
     Section(
         "Vertebrae",
@@ -82,13 +105,14 @@ SECTIONS = (
         {
             "bone_dice_in_true_vertebrae": Column("Bone Dice in true vertebrae", "", "up"),
             "vertebra_dice": Column("Dice", "", "up"),
-            "vertebra_hd95_mm": Column("HD95", "mm", "down"),
-            "vertebra_assd_mm": Column("ASSD", "mm", "down"),
+            "vertebra_hd95_mm": Column("HD95", "mm", "down", given="vertebra_found"),
+            "vertebra_assd_mm": Column("ASSD", "mm", "down", given="vertebra_found"),
             "vertebra_nsd_1mm": Column("NSD 1 mm", "", "up"),
             "vertebra_nsd_2mm": Column("NSD 2 mm", "", "up"),
-            "vertebra_centroid_mm": Column("Centroid", "mm", "down"),
+            "vertebra_centroid_mm": Column("Centroid", "mm", "down", given="vertebra_found"),
             "vertebra_found": Column("Found", "", "up"),
         },
+        tested=True,
     ),
     Section(
         "Shape of vertebrae",
@@ -114,12 +138,13 @@ SECTIONS = (
         {
             "screw_recall": Column("Recall", "", "up"),
             "screw_precision": Column("Precision", "", "up"),
-            "screw_tip_error_mm": Column("Tip", "mm", "down"),
-            "screw_head_error_mm": Column("Head", "mm", "down"),
-            "screw_axis_error_deg": Column("Axis", "deg", "down"),
-            "screw_grade_changed_in_true_bone": Column("Grade changed (true bone)", "", "down"),
-            "screw_grade_changed_in_own_bone": Column("Grade changed (own bone)", "", "down"),
+            "screw_tip_error_mm": Column("Tip", "mm", "down", given="screw_recall"),
+            "screw_head_error_mm": Column("Head", "mm", "down", given="screw_recall"),
+            "screw_axis_error_deg": Column("Axis", "deg", "down", given="screw_recall"),
+            "screw_grade_changed_in_true_bone": Column("Grade changed (true bone)", "", "down", given="screw_recall"),
+            "screw_grade_changed_in_own_bone": Column("Grade changed (own bone)", "", "down", given="screw_recall"),
         },
+        tested=True,
     ),
     Section(
         "Uncertainty",

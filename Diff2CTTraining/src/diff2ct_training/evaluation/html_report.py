@@ -9,7 +9,7 @@ from html import escape
 
 from diff2ct import __version__
 from diff2ct_training.evaluation.catalog import HEADLINES, SECTIONS, Section, column_of
-from diff2ct_training.evaluation.dataset_report import LEGACY_FID, ONE_SAMPLE, ORACLE, DatasetReport
+from diff2ct_training.evaluation.dataset_report import GRID_CEILING, LEGACY_FID, ONE_SAMPLE, ORACLE, DatasetReport
 from diff2ct_training.evaluation.plots import ReportFigure
 from diff2ct_training.evaluation.statistics import sample_sd, values_of
 from diff2ct_training.evaluation.tables import Cell, Row, Table, format_number
@@ -59,11 +59,11 @@ def _dataset(dataset: DatasetReport, figures: Sequence[ReportFigure]) -> str:
     first, *rest = figures
     parts.append(_figure(first))
     for section, table in dataset.tables:
-        if section.tested:
+        if section.leads:
             parts.append(_table(section, table))
     parts += [_figure(figure) for figure in rest]
     for section, table in dataset.tables:
-        if not section.tested:
+        if not section.leads:
             parts.append(_table(section, table))
             if section.title == "Pedicle screws":
                 parts.append(_screws(dataset))
@@ -168,7 +168,7 @@ def _distribution(dataset: DatasetReport) -> str:
     planes = list(dict.fromkeys(row["plane"] for row in dataset.distribution))
     heads = "".join(f"<th>FID {p}</th><th>KID {p} <i>x 1000</i></th>" for p in planes) + "<th>FID per case <i>legacy</i></th>"
     lines = []
-    for method in dataset.methods:
+    for method in dict.fromkeys(row["method"] for row in dataset.distribution):
         of_method = {row["plane"]: row for row in dataset.distribution if row["method"] == method}
         cells = "".join(
             f"<td>{of_method[p]['fid']:.1f}</td><td>{1000 * of_method[p]['kid']:.2f}</td>" for p in planes if p in of_method
@@ -217,13 +217,13 @@ def _how_to_read() -> str:
     return f'<section id="read"><h2>How to read this</h2><ul>{items}</ul></section>'
 
 
-_TESTED = " and ".join(f"<i>{section.title}</i>" for section in SECTIONS if section.tested)
+_TESTED = ", ".join(f"<i>{section.title}</i>" for section in SECTIONS if section.tested)
 _READING = (
     "<b>Tables:</b> mean &#177; SD over cases, those of one patient averaged before, below it the 95 % bootstrap interval of "
     "the mean (too narrow with fewer than some 20 patients), and n where not all have a score. Bold: best mean, oracles left "
     "out. <sup>*</sup> differs from the first method: paired Wilcoxon signed-rank test, p &lt; 0.05, Holm-corrected within "
-    f"each of the tables that are tested, {_TESTED}; a bias by how far it is from 0. Without a star there is no evidence of a "
-    "difference, which is not evidence of none.",
+    f"each of the tables that are tested ({_TESTED}); a bias by how far it is from 0, errors of screws and vertebrae in cases "
+    "where both methods found all. Without a star there is no evidence of a difference, which is not evidence of none.",
     "<b>Whole-volume scores flatter everyone.</b> Most of the cube is air, and the window is 5096 HU wide: "
     "<code>oracle-true-body-flat</code>, the true outline filled with 40 HU, has no anatomy at all. A method that does not "
     "clearly beat it there has shown nothing; look inside the body.",
@@ -237,6 +237,7 @@ _READING = (
     "<b>The truth is the CT on the grid of the reconstructions.</b> What it lost in getting there, fine bone above all, is in "
     "no score, so that <code>oracle-truth</code> is perfect by construction. Screws alone are known better than by voxels: "
     "what the grid and the detector cost there, <code>oracle-truth</code> shows.",
+    f"<b>The ceiling of the grid.</b> {GRID_CEILING}",
     "<b>Phantoms are not patients.</b> Data sets are never averaged together.",
 )
 

@@ -32,12 +32,15 @@ Interval = tuple[np.ndarray, np.ndarray]
 class Prediction:
     """hu: (D, H, W) on the case's grid. samples: (K, D, H, W) it was made from, None without. intervals: by level in percent,
     (lower, upper), each (D, H, W), that a calibration gives; bounds: of single figures, `uncertainty.Calibration.bounds`; both
-    empty without."""
+    empty without. reprojection_before: frontal, lateral, of the same volume before data consistency, on the model's own grid,
+    as `Reconstruction` has it; empty without. on_scan: hu is interpolated to the voxels of the case's scan and scored there."""
 
     hu: np.ndarray
     samples: np.ndarray | None
     intervals: dict[int, Interval]
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    reprojection_before: tuple[dict[str, float], ...] = ()
+    on_scan: bool = False
 
     def first(self) -> Prediction:
         """What one sample alone would have been."""
@@ -52,12 +55,14 @@ Method = Callable[[EvaluationCase], Prediction | np.ndarray]
 @dataclass(frozen=True, eq=False)
 class PlannedMethod:
     """A method that is set up when it is needed. identity: everything that decides what it gives, as text. build: pickles.
-    num_samples: K. shared: takes long to set up, and what is set up then pickles: once for all processes."""
+    num_samples: K. shared: takes long to set up, and what is set up then pickles: once for all processes. needs_scan: runs on
+    cases that have their original scan, and there only."""
 
     identity: str
     build: Callable[[], Method]
     num_samples: int = 1
     shared: bool = False
+    needs_scan: bool = False
 
     def set_up(self) -> PlannedMethod:
         """The same method, set up already."""
@@ -96,7 +101,8 @@ def plan_checkpoint(checkpoint: Checkpoint, use: CheckpointUse, translator: Tran
     """
     sampling = describe_sampling(checkpoint, use)
     options = use.consistency if isinstance(use.consistency, Consistency) else Consistency()
-    consistent = "" if checkpoint.calibration is None or use.consistency is False else f", {options}"
+    may_be_consistent = checkpoint.calibration is not None and use.consistency is not False
+    consistent = f", {options}, re-projection before it too" if may_be_consistent else ""  # rows that lack it are made again
     style = "" if translator is None else f", X-rays through translator {translator.sha256[:16]}"
     identity = f"checkpoint {checkpoint.sha256[:16]}{consistent}, {sampling}{style}, on {use.device}"
     build = partial(checkpoint_method, use, checkpoint.sha256, "" if translator is None else translator.sha256)
@@ -141,7 +147,11 @@ def _prediction(result: Reconstruction, grid: VolumeGrid) -> Prediction:
     intervals = {level: tuple(moved(hu) for hu in result.interval_hu(level / 100)) for level in levels}
     samples = np.stack([moved(hu) for hu in result.samples_hu]) if len(result.samples_hu) > 1 else None
     bounds = {} if result.calibration is None else result.calibration.bounds
-    return Prediction(moved(result.volume.hu), samples, intervals, bounds)  # type: ignore[arg-type]  # two each
+    before = result.reprojection_before or ()
+    return Prediction(moved(result.volume.hu), samples, intervals, bounds, before)  # type: ignore[arg-type]  # two each
+
+
+ORACLE_GRID = "oracle-grid"
 
 
 def _scaled(case: EvaluationCase) -> list[Radiograph]:
@@ -155,13 +165,14 @@ BASELINES: dict[str, Method] = {
     "sirt-tv": lambda case: baselines.sirt(_scaled(case), case.grid, tv_weight=baselines.TV_WEIGHT),
     "oracle-true-body-flat": lambda case: baselines.fill_body(body_mask(torch.from_numpy(case.truth.hu)).numpy()),
     "oracle-truth": lambda case: case.truth.hu,
+    ORACLE_GRID: lambda case: Prediction(case.truth.hu, None, {}, on_scan=True),
 }
-"""Methods without weights. The oracles show what a score owes to outlines alone (the true body filled with soft tissue) and
-what is best at all: the truth itself, on which a screw detector has errors of its own."""
+"""Methods without weights. The oracles show what a score owes to outlines alone (the true body filled with soft tissue), what
+is best at all: the truth itself, on which a screw detector has errors of its own, and what the truth lost on the grid."""
 
 
 def plan_baseline(name: str) -> PlannedMethod:
-    return PlannedMethod(f"baseline {name}", partial(baseline, name))
+    return PlannedMethod(f"baseline {name}", partial(baseline, name), needs_scan=name == ORACLE_GRID)
 
 
 def baseline(name: str) -> Method:

@@ -27,6 +27,7 @@ from diff2ct_training.evaluation.dataset_report import (
     typical_case,
     worst_case,
 )
+from diff2ct_training.evaluation.methods import ORACLE_GRID
 from diff2ct_training.evaluation.results import TRUTH, Results
 from diff2ct_training.evaluation.statistics import bootstrap_interval, correlation, patient_means, values_of
 from diff2ct_training.evaluation.tables import Row
@@ -38,8 +39,8 @@ DIM = "#9aa0a6"
 OTHERS = ("#c2571a", "#3f7d3a", "#7a4fa3", "#a8842c", "#b23a68", "#4a6fa5", "#5b6770")
 MAX_BESIDE = 7
 """Methods beside each other in a figure; more go below."""
-TRUTH_AS_METHOD = "oracle-truth"
-"""In tables only: in a chart it would squeeze all others together."""
+TRUTH_AS_METHOD = ("oracle-truth", ORACLE_GRID)
+"""In tables only: in a chart they would squeeze all others together."""
 _CHART: Any = {
     "font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": RULE,
     "xtick.color": FAINT, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path",
@@ -92,7 +93,7 @@ def write_figures(results: Results, dataset: DatasetReport) -> list[ReportFigure
 
 def panel_methods(dataset: DatasetReport) -> list[str]:
     """Methods that panels show: no second row of one method, no volume that is the truth."""
-    return [m for m in dataset.methods if not m.endswith(ONE_SAMPLE) and m != TRUTH_AS_METHOD]
+    return [m for m in dataset.methods if not m.endswith(ONE_SAMPLE) and m not in TRUTH_AS_METHOD]
 
 
 def in_lines(methods: Sequence[str]) -> list[list[str]]:
@@ -156,7 +157,7 @@ def _show_panel(axes: Axes, row: str, column: str, truth: dict[str, np.ndarray],
 def scores_figure(path: Path, dataset: DatasetReport) -> ReportFigure:
     """A chart per headline score: every case as a dot, the mean and its 95 % interval above them."""
     metrics = [m for m in HEADLINES if len(values_of(dataset.rows, m))]
-    methods = [m for m in dataset.methods if m != TRUTH_AS_METHOD] or dataset.methods
+    methods = [m for m in dataset.methods if m not in TRUTH_AS_METHOD] or dataset.methods
     with mpl.rc_context(_CHART):
         figure = Figure(figsize=(10.5, 0.75 + 0.31 * len(methods)))
         left = 0.0095 * max(len(m) for m in methods)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from diff2ct.geometry import Beam, FanBeam, as_kind
-from diff2ct.overlay import LEAST_AGREEMENT, crop_bands, cut_faces, match
+from diff2ct.overlay import LEAST_AGREEMENT, crop_bands, cut_faces, match, without_padding
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
 from diff2ct.radiograph_pair import check_pair
@@ -104,7 +104,7 @@ def _cases(
     for drrs in (False, True):
         make = partial(real_case, patient, model_grid, setup, labels, drrs=drrs)
         case = PlannedCase(*_dataset_and_name(patient, drrs), f"{identity}{', as DRRs' * drrs}", make, patient.patient)
-        cases.append(replace(case, files=scan.files, has_labels=None if drrs else bool(labels)))
+        cases.append(replace(case, files=scan.files, has_labels=None if drrs else bool(labels), has_scan=True))
     return cases
 
 
@@ -164,7 +164,8 @@ def _beams(real: Mapping[str, Radiograph], setup: BiplanarSetup) -> dict[str, Be
 def _check_agreement(radiograph: Radiograph, ct: CtVolume) -> None:
     small = radiograph.resized(patient_spacing_mm=AGREEMENT_MM)
     drr = project(hu_to_mu(torch.from_numpy(ct.hu)), ct.grid, small.geometry).numpy()
-    seen = small.valid & ~crop_bands(ct.grid, np.eye(4), small.geometry, cut_faces(ct.hu, TISSUE_HU))
+    hu, grid = without_padding(ct.hu, ct.grid)
+    seen = small.valid & ~crop_bands(grid, np.eye(4), small.geometry, cut_faces(hu, TISSUE_HU))
     agreement = match(drr, small.line_integral, seen).agreement
     if not agreement >= LEAST_AGREEMENT:
         raise ValueError(

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diff2ct.atomic import replacing_file
-from diff2ct_training.evaluation.dataset_report import LEGACY_FID, DatasetReport, report_dataset
+from diff2ct_training.evaluation.dataset_report import GRID_CEILING, LEGACY_FID, DatasetReport, report_dataset
 from diff2ct_training.evaluation.html_report import html_report
+from diff2ct_training.evaluation.methods import ORACLE_GRID
 from diff2ct_training.evaluation.plots import write_figures
 from diff2ct_training.evaluation.results import Key, Results
 from diff2ct_training.evaluation.statistics import MIN_PAIRS_FOR_A_TEST, summarize
@@ -43,6 +44,8 @@ def markdown_summary(datasets: Sequence[DatasetReport], settings: Sequence[tuple
         "mean +/- SD over cases, those of one patient averaged before [95 % bootstrap interval of the mean]; n where some have "
         "no score. Windows, regions and kernels: diff2ct.metrics."
     )
+    if any(ORACLE_GRID in dataset.methods for dataset in datasets):
+        lines += ["", GRID_CEILING]
     return "\n".join(lines) + "\n"
 
 
@@ -57,7 +60,7 @@ def _markdown_distances(dataset: DatasetReport) -> list[str]:
 
 
 def _markdown_tests(dataset: DatasetReport) -> str:
-    tested = " and ".join(f'"{section.title}"' for section, table in dataset.tables if table.is_tested)
+    tested = ", ".join(f'"{section.title}"' for section, table in dataset.tables if table.is_tested)
     if not tested:
         return f"No tests: they need two methods and {MIN_PAIRS_FOR_A_TEST} patients whose scores differ."
     how = f"paired Wilcoxon, p < 0.05, Holm-corrected within a table, in {tested} only"

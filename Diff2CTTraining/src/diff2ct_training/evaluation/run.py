@@ -20,7 +20,7 @@ from diff2ct_training.evaluation.tables import Row
 from diff2ct_training.parallel import Failed, run_all
 from diff2ct_training.scoring.case_scores import ScoringOptions
 
-VERSION = 3
+VERSION = 4
 """Part of every row's `made_by`. Raise it when a metric, a phantom, the rendering, a baseline or the inference path comes to
 give other numbers: rows of another version are computed again."""
 
@@ -64,6 +64,8 @@ def evaluate(
     results = Results(output, afresh=afresh)
     wanted = {case: {name: _wanted(case, name, m, scoring) for name, m in methods.items()} for case in cases}
     keys = [result.key for of_case in wanted.values() for of_method in of_case.values() for result in of_method]
+    if not keys:
+        raise ValueError(f"cases: got none that {', '.join(methods)} runs on, accepted are CTs with their original voxels")
     _check_files([*keys, *((case.dataset, case.name, TRUTH) for case in cases)])
     tasks = [_missing(case, of_case, results, scoring, keep_volumes) for case, of_case in wanted.items()]
 
@@ -139,7 +141,9 @@ def _run(
 
 
 def _wanted(case: PlannedCase, name: str, method: PlannedMethod, scoring: ScoringOptions) -> list[Wanted]:
-    """The rows of one case and method."""
+    """The rows of one case and method, none if it does not run there."""
+    if method.needs_scan and not case.has_scan:
+        return []
     variants = {name: False} if method.num_samples == 1 else {name: False, f"{name}{ONE_SAMPLE}": True}
     found = []
     for shown, first in variants.items():
@@ -159,7 +163,8 @@ def _missing(
 ) -> CaseTask:
     """What there is to be done for one case."""
     missing = {name: [one for one in ones if not results.has(one.key, one.made_by)] for name, ones in wanted.items()}
-    volumes = {name: results.output / "volumes" / name / f"{case.name}.nrrd" for name in wanted} if keep_volumes else {}
+    kept = [name for name, ones in wanted.items() if ones and keep_volumes]
+    volumes = {name: results.output / "volumes" / name / f"{case.name}.nrrd" for name in kept}
     truth = "; ".join(filter(None, (f"v{VERSION}", case.identity, scoring.inception_identity)))
     return CaseTask(
         planned=case,

@@ -90,7 +90,8 @@ def sample_sd(values: np.ndarray) -> float:
 
 def compare(rows: Sequence[Row], reference: str, metrics: Sequence[str]) -> list[Row]:
     """Paired two-sided Wilcoxon signed-rank tests of `reference` against every other method, Holm-corrected over all of these
-    tests of a dataset. What is best at 0, such as a bias, is compared by how far it is from there.
+    tests of a dataset. What is best at 0, such as a bias, is compared by how far it is from there; errors of found screws and
+    vertebrae in cases where both methods found all.
 
     Returns one row per dataset, method and metric: the mean difference (reference - method), n patients who have both scores,
     p and p_holm. As Wilcoxon did, pairs of equal scores are left out of the test, so that p is exact for up to 50 others
@@ -125,7 +126,10 @@ def holm(tests: list[Row]) -> list[Row]:
 def _paired_test(by_case: dict[tuple[str, str], Row], reference: str, method: str, metric: str) -> Row | None:
     cases = [case for name, case in by_case if name == method and (reference, case) in by_case]
     pairs = [(by_case[reference, case], by_case[method, case]) for case in cases]
-    worth = abs if column_of(metric).arrow == "zero" else float
+    column = column_of(metric)
+    if column.given:
+        pairs = [pair for pair in pairs if all(score_of(row, column.given) == 1.0 for row in pair)]
+    worth = abs if column.arrow == "zero" else float
     differences = _per_patient(
         (patient_of(ours), worth(score_of(ours, metric)) - worth(score_of(other, metric))) for ours, other in pairs
     )

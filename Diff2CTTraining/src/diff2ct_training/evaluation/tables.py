@@ -68,11 +68,13 @@ class Cell:
 @dataclass(frozen=True)
 class Column:
     """A metric as tables show it. label: short. arrow: "up" if higher is better, "down" if lower, "zero" if nearer 0, "" if it
-    is no matter of better."""
+    is no matter of better. given: of a metric of found things alone, the one that is 1 where all were found; methods are then
+    compared on the same things."""
 
     label: str
     unit: str = ""
     arrow: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True)

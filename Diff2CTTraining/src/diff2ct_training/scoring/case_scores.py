@@ -22,6 +22,7 @@ from diff2ct_training.evaluation.methods import Prediction
 from diff2ct_training.labels import TOTALSEGMENTATOR
 from diff2ct_training.scoring.compatibility import COMPATIBILITY, COMPATIBILITY_VERSION
 from diff2ct_training.scoring.coverage import score_samples
+from diff2ct_training.scoring.grid_ceiling import score_on_scan
 from diff2ct_training.scoring.lpips import Lpips
 from diff2ct_training.scoring.screw_scores import ScrewScorer
 from diff2ct_training.scoring.shapes import score_shapes
@@ -79,11 +80,15 @@ class CaseScorer:
     def score(self, predicted: Prediction, method: str) -> tuple[Scores, list[dict[str, Any]]]:
         """(scores, one dict per true screw). method: whose label maps to look for."""
         case, volume = self._case, CtVolume(predicted.hu, self._case.grid)
+        if predicted.on_scan:
+            return ({} if case.scan is None else score_on_scan(volume, case.scan, case.mask, self._body)), []
         prediction = torch.from_numpy(volume.hu)
         scores = evaluate_volume(prediction, self._truth, self._mask, self._regions)
         for name in self._options.compat:
             scores |= COMPATIBILITY[name](prediction, self._truth, self._mask)
         scores |= self._reprojection(volume)
+        for view, before in zip(("frontal", "lateral"), predicted.reprojection_before, strict=False):
+            scores |= _of_view(before, view, "before_")
         if self._lpips:
             scores |= self._perceptual(prediction)
         own_labels = self._own_labels(method)
@@ -134,11 +139,10 @@ class CaseScorer:
         return self._regions["body"].numpy()
 
     def _reprojection(self, volume: CtVolume) -> Scores:
-        scores = {}
+        scores: Scores = {}
         for radiograph in self._case.radiographs:
             view = "lateral" if radiograph.geometry.view.is_lateral else "frontal"
-            for name, value in reproject(volume, radiograph).items():
-                scores[f"reprojection_{name.removeprefix('relative_')}_{view}"] = value
+            scores |= _of_view(reproject(volume, radiograph), view)
         return scores
 
     @cached_property
@@ -167,3 +171,8 @@ class CaseScorer:
             scores |= score_labels(known, case.labels, case.grid.spacing_mm, case.mask)
             scores |= score_shapes(known, case.labels, case.grid.spacing_mm, case.mask)
         return scores
+
+
+def _of_view(agreement: Mapping[str, float], view: str, when: str = "") -> Scores:
+    """What `reproject` gives, under the names of columns."""
+    return {f"reprojection_{when}{name.removeprefix('relative_')}_{view}": value for name, value in agreement.items()}

@@ -4,6 +4,7 @@ share of what the machine can do."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,8 +29,7 @@ def measure(settings: Settings) -> Section:
     dtype = fastest_dtype(settings.device)
     contenders: dict[str, Contender] = {OURS: embedded_step(size, settings.device)}
     with section.optional(MONAI):
-        contenders[MONAI] = _monai_step(size, settings.device, torch.float32, channels_last=False)
-        contenders[MONAI_FAST] = _monai_step(size, settings.device, dtype, channels_last=True)
+        contenders |= _monai_steps(size, settings.device)
     timings = race(contenders, settings)
     peak = conv_gflops(settings, dtype)
     for name, step in contenders.items():
@@ -80,6 +80,14 @@ def straight_views(images: torch.Tensor, size: int) -> Any:
     return RectifiedViews(images, maps[None].to(images))
 
 
+def _monai_steps(size: int, device: str) -> dict[str, Contender]:
+    """By name; ImportError if MONAI is not installed."""
+    return {
+        MONAI: _monai_step(size, device, torch.float32, channels_last=False),
+        MONAI_FAST: _monai_step(size, device, fastest_dtype(device), channels_last=True),
+    }
+
+
 def _monai_step(size: int, device: str, dtype: torch.dtype, *, channels_last: bool) -> Contender:
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
@@ -107,15 +115,26 @@ def _monai_step(size: int, device: str, dtype: torch.dtype, *, channels_last: bo
     return step
 
 
+def monai_step_seconds(settings: Settings) -> dict[str, float]:
+    """Seconds of one step at 128^3 of each variant, with --quick scaled up from 32^3."""
+    size = 32 if settings.quick else 128
+    return _step_seconds(_monai_steps(size, settings.device), size, settings)
+
+
 def paper_step_seconds(settings: Settings) -> tuple[float, str]:
     """(seconds of one step at 128^3, how they were found). On a CPU a step at half the size is measured and scaled by the
     operations: at full size it takes minutes and 15 GB."""
     size = 128 if settings.device == "cuda" else 32 if settings.quick else 64
-    step = _paper_step(size, settings.device)
-    few = Settings(threads=settings.threads, rounds=2, turn_s=0.0, clock=settings.clock, device=settings.device)
-    seconds = race({"paper": step}, few).ms("paper") / 1e3
-    scale = (128 // size) ** 3  # all convolutions, so operations grow with the voxels
-    return scale * seconds, f"Paper: {seconds:.2f} s measured at {size}^3, times {scale} for the operations at 128^3."
+    seconds = _step_seconds({"paper": _paper_step(size, settings.device)}, size, settings)["paper"]
+    scale = (128 // size) ** 3
+    how = f"Paper: {seconds / scale:.2f} s measured at {size}^3, times {scale} for the operations at 128^3."
+    return seconds, how
+
+
+def _step_seconds(contenders: dict[str, Contender], size: int, settings: Settings) -> dict[str, float]:
+    """Of steps at size^3, few of which are timed, as if at 128^3: all convolutions, so operations grow with the voxels."""
+    timings = race(contenders, replace(settings, rounds=2, turn_s=0.0))
+    return {name: (128 // size) ** 3 * timings.ms(name) / 1e3 for name in contenders}
 
 
 def _paper_step(size: int, device: str) -> Contender:

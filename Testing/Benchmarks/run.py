@@ -13,7 +13,7 @@ from pathlib import Path
 
 from diff2ct_training.parallel import usable_threads
 
-SECTIONS = ("machine", "projection", "similarity", "denoising", "reconstruction", "scaling", "startup")
+SECTIONS = ("machine", "projection", "metrics", "denoising", "reconstruction", "scaling", "startup")
 HERE = Path(__file__).resolve().parent
 
 

@@ -173,8 +173,8 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 def dice(a: Tensor, b: Tensor) -> float:
     """2 |a and b| / (|a| + |b|) of two bool masks. NaN if both are empty; 0 if one is, e.g. for metal that was invented."""
-    total = int(a.sum()) + int(b.sum())
-    return 2.0 * int((a & b).sum()) / total if total else math.nan
+    total = int(a.count_nonzero()) + int(b.count_nonzero())
+    return 2.0 * int((a & b).count_nonzero()) / total if total else math.nan
 
 
 def reprojection_error(measured: Tensor, reprojected: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,6 +253,8 @@ def _check_pair(prediction: Tensor, truth: Tensor, mask: Tensor | None) -> None:
             f"shape {tuple(truth.shape)} with at least one"
         )
     for name, hu in (("prediction", prediction), ("truth", truth)):
+        if hu.sum().isfinite():  # a tenth of the time of asking each voxel
+            continue
         finite = hu.isfinite() if mask is None else hu.isfinite() | ~mask
         if not finite.all():
             raise ValueError(f"{name}: {int((~finite).sum())} voxels are NaN or infinite, accepted are finite HU")

@@ -22,9 +22,9 @@ FOUND_WITHIN_MM = 20.0
 
 def whole_vertebrae(labels: np.ndarray, mask: np.ndarray | None = None) -> list[int]:
     """Numbers of the vertebrae that neither the edge of the volume nor that of `mask` (D, H, W) cuts, ascending."""
-    known = np.ones(labels.shape, bool) if mask is None else mask
-    edge = ~ndimage.binary_erosion(known, border_value=0)
-    cut = set(np.unique(labels[edge]))
+    cut = {n for axis in range(3) for end in (0, -1) for n in np.unique(labels.take(end, axis))}
+    if mask is not None:
+        cut |= set(np.unique(labels[~ndimage.binary_erosion(mask)]))
     return [int(n) for n in np.unique(labels) if n > 0 and n not in cut]
 
 

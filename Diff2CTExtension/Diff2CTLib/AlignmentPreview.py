@@ -32,7 +32,7 @@ class AlignmentPreview:
         self._renderer, self._smallXrays, self._onChanged = renderer, smallXrays, onChanged
         self._views = {slot: _View() for slot in SLOTS}
         self._ct = None
-        self._cut = None, None  # what CT it was looked for in, and the faces at which that was cut
+        self._cut = None, None  # what CT it was looked for in, and (grid without padding, faces at which that was cut)
         self._mode = PreviewMode.BLEND
         self.message = ""
 
@@ -119,7 +119,8 @@ class AlignmentPreview:
         drr, beam, wanted = view.drr
         xray = self._smallXrays.get(view.node).radiograph
         _beam, _changed, pose, grid = wanted
-        uncut = ~overlay.crop_bands(grid, np.frombuffer(pose).reshape(4, 4), beam, self._cutFaces())
+        part, faces = self._cutFaces(grid)
+        uncut = ~overlay.crop_bands(part, np.frombuffer(pose).reshape(4, 4), beam, faces)
         found = overlay.match(drr, xray.line_integral, xray.valid & uncut)
         view.agreement, view.shown = found.agreement, (wanted, self._mode)
         matched = found.gain * drr + found.offset
@@ -142,14 +143,15 @@ class AlignmentPreview:
         hidden = float(shown.min()) - 2.0
         self._write(slot, np.where(reached, shown, hidden), hidden, beam, window, level, color)
 
-    def _cutFaces(self):
-        """Of the CT; looked for once, not at each step of a slider, as voxels of its sides lie far apart in memory."""
+    def _cutFaces(self, grid):
+        """(grid without padding, faces) of the CT; looked for once, not at each step of a slider: it takes a moment."""
         from diff2ct import overlay
         from diff2ct.units import TISSUE_HU
 
-        key = self._ct.GetID(), self._ct.GetImageData().GetMTime()
+        key = self._ct.GetID(), self._ct.GetImageData().GetMTime(), grid
         if self._cut[0] != key:
-            self._cut = key, overlay.cut_faces(SceneBridge.voxels(self._ct), TISSUE_HU)
+            hu, part = overlay.without_padding(SceneBridge.voxels(self._ct), grid)
+            self._cut = key, (part, overlay.cut_faces(hu, TISSUE_HU))
         return self._cut[1]
 
     def _write(self, slot, image, hidden, beam, window, level, color):

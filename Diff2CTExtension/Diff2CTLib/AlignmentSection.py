@@ -1,14 +1,16 @@
 """The section Alignment preview: do the two X-rays, and a CT if there is one, lie where the geometry says?"""
 
 import math
+import time
 
 from slicer.i18n import tr as _
 
-from Diff2CTLib import AlignmentPreview, Dependencies, Layout, Pose, Profiles, SceneBridge, XrayChecks, XrayViews
+from Diff2CTLib import AlignmentPreview, Dependencies, Layout, Pose, Profiles, SceneBridge, Timing, XrayChecks, XrayViews
 from Diff2CTLib.AlignmentScene import AlignmentScene
 from Diff2CTLib.ParameterNode import PreviewMode
 
 SLOTS = AlignmentPreview.SLOTS
+_LEAST_SHARE = 0.05  # of an alignment that tells how long the rest takes
 
 
 class AlignmentSection:
@@ -23,11 +25,13 @@ class AlignmentSection:
         self._last = None, None, None  # CT, the transform that it is under, and the chosen one, at the last update
         self._registered = "", None  # what became of the last alignment, and where CT and X-rays were then
         self._asked = None  # a token of the last alignment whose end is to be told
+        self._progress = None  # share that is done of the one that is going on, and seconds since the first word of it
         self._isTurned = True  # whether the 3D view looks at the whole scene since its layout was last asked for
         self.ui.alignmentLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.resetPoseButton.connect("clicked(bool)", self.onResetPose)
         self.ui.centerPoseButton.connect("clicked(bool)", self.onCenterPose)
         self.ui.registerButton.connect("clicked(bool)", self.onRegister)
+        self.ui.undoRegisterButton.connect("clicked(bool)", self.onUndoRegister)
         self._sliders = [getattr(self.ui, f"pose{name}Slider") for name in Pose.NAMES]
         self._reaches = [slider.maximum for slider in self._sliders]
         for index, slider in enumerate(self._sliders):
@@ -56,24 +60,40 @@ class AlignmentSection:
             return
         parameterNode = self._panel.parameterNode
         ct, nodes = parameterNode.previewNode, (parameterNode.apNode, parameterNode.lateralNode)
-        self._registered = "", None
+        self._registered, self._progress = ("", None), None
         self._asked = asked = object()
+        started = None
+
+        def onProgress(share):
+            nonlocal started
+            started = started or time.monotonic()
+            self._progress = share, time.monotonic() - started
+            self._showProgress()
 
         def done(registration, error):
             if self._asked is not asked:  # the scene was closed, or this one was stopped and another one started
                 return
+            self._progress = None
             if registration is None:
                 self._registered = XrayChecks.inWords(error), None
             else:
                 self._registered = _registrationInWords(registration), _placeOf(ct, nodes)
             self._panel.updateSoon()
 
-        self.logic.registerCt(ct, list(filter(SceneBridge.isXray, nodes)), wait=False, onDone=done)
+        self.logic.registerCt(ct, list(filter(SceneBridge.isXray, nodes)), wait=False, onDone=done, onProgress=onProgress)
+        self._panel.updateSoon()
+
+    def onUndoRegister(self):
+        """The CT back to where it was before it was aligned."""
+        parameterNode = self._panel.parameterNode
+        ct, nodes = parameterNode.previewNode, (parameterNode.apNode, parameterNode.lateralNode)
+        self.logic.undoRegistration(ct)
+        self._registered = _("The CT is back where it was before it was aligned."), _placeOf(ct, nodes)
         self._panel.updateSoon()
 
     def reset(self):
         """Forget the scene, after it was closed."""
-        self._registered, self._asked = ("", None), None
+        self._registered, self._asked, self._progress = ("", None), None, None
         self.scene.reset()
         self._profileKey, self._profileSentence = None, ""
         self._last = None, None, None
@@ -181,13 +201,33 @@ class AlignmentSection:
         isRunning = self.logic.isRegistering
         self.ui.registerButton.text = _("Stop aligning") if isRunning else _("Align CT with X-rays")
         self.ui.registerButton.enabled = isRunning or (canProject and any(nodes.values()) and self._isMovable(parameterNode))
+        ct = parameterNode.previewNode
+        self.ui.undoRegisterButton.enabled = not isRunning and ct is not None and self.logic.canUndoRegistration(ct)
         sentence, place = self._registered
         if sentence:
             now = _placeOf(parameterNode.previewNode, (parameterNode.apNode, parameterNode.lateralNode))
             isOld = place is not None and place != now  # why there is no alignment has no place before it is shown
             sentence, _place = self._registered = ("", None) if isOld else (sentence, now)
-        self.ui.registerLabel.text = _("Aligning the CT with the X-rays...") if isRunning else sentence
+        self.ui.registerLabel.text = sentence
+        self.ui.registerProgressBar.visible = isRunning
+        if isRunning:
+            self._showProgress()
         self.ui.registerLabel.visible = bool(self.ui.registerLabel.text)
+
+    def _showProgress(self):
+        """In bar and words: how far an alignment is."""
+        words = _("Aligning the CT with the X-rays...")
+        if self._progress is None:  # it begins, or a script has started it
+            self.ui.registerProgressBar.setRange(0, 0)  # moves without a value
+        else:
+            share, elapsed = self._progress
+            self.ui.registerProgressBar.setRange(0, 100)
+            self.ui.registerProgressBar.value = round(100 * share)
+            if share > _LEAST_SHARE:
+                words = _("Aligning the CT with the X-rays, {elapsed} elapsed, {remaining} remaining").format(
+                    elapsed=Timing.inWords(elapsed), remaining=Timing.inWords(elapsed * (1 - share) / share)
+                )
+        self.ui.registerLabel.text = words
 
     def _center(self, parameterNode):
         """(3,) RAS point about which the CT turns."""

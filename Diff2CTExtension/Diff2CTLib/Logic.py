@@ -66,6 +66,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self.drr = DrrRenderer(self.service)
         self._run = None
         self._registration = None  # a token of the one that is going on
+        self._undos = []  # of registrations, the last one at the end
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneClose)
         slicer.app.connect("aboutToQuit()", self.close)
 
@@ -335,12 +336,13 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         factor = min(1.0, maxPixels / max(beam.detector_size))
         return resized_beam(beam, tuple(max(2, round(n * factor)) for n in beam.detector_size))
 
-    def registerCt(self, ct, xrays, wait=True, onDone=None):
+    def registerCt(self, ct, xrays, wait=True, onDone=None, onProgress=None):
         """Move a CT node to where X-ray nodes of the same patient show it (2D/3D registration); returns the `Registration`.
 
         xrays: AP and lateral, or one of them, which hardly tells how far the CT is from its source. The CT gets a pose of its
         own, under the transform that it is under. It may lie anywhere, but must be turned right to some 15 degrees.
         wait: False returns None at once, and onDone(Registration or None, error) is called later.
+        onProgress(share of the work that is done, up to 1) is called meanwhile in both cases.
         """
         Dependencies.require()
         if self.isRegistering:
@@ -350,13 +352,15 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         def done(registration, error):
             if self._registration is token:
                 self._registration = None
+            if registration is not None and registration.undo is not None:
+                self._undos.append(registration.undo)
             answers.append((registration, error))
             if onDone:
                 onDone(registration, error)
 
         self._registration = token
         try:
-            registerAsync(self.registering, ct, list(xrays), lambda: self._registration is token, done)
+            registerAsync(self.registering, ct, list(xrays), lambda: self._registration is token, done, onProgress)
         except Exception:  # else no other one could be started
             self._registration = None
             raise
@@ -377,6 +381,20 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """The CT stays where it is."""
         self._registration = None
         self.registering.stop()
+
+    def canUndoRegistration(self, ct):
+        """Whether a CT node lies where the last registration of it has moved it, its X-rays where they were."""
+        undos = [undo for undo in self._undos if undo.isOf(ct)]
+        return bool(undos) and undos[-1].isPossible
+
+    def undoRegistration(self, ct):
+        """Bring a CT node back to where it was before its last registration, also by hand; a second call, before that of the
+        one before."""
+        if not self.canUndoRegistration(ct):
+            raise RuntimeError(_("No alignment of {name} can be taken back: it was moved since.").format(name=ct.GetName()))
+        undo = [undo for undo in self._undos if undo.isOf(ct)][-1]
+        self._undos.remove(undo)
+        undo.do()
 
     def compare(self, reconstruction, truth=None, xrays=(), wait=True, onDone=None, withDifference=True):
         """`Comparison` of a CT node with the true CT (on any grid, in the same place) and with the X-rays it was made from.
@@ -429,3 +447,4 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if self.run is not None:
             self.run.cancel(_("Cancelled, as the scene was closed."))
         self.cancelRegistration()
+        self._undos = []

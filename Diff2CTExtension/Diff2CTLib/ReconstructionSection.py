@@ -100,14 +100,14 @@ class ReconstructionSection:
     def onProgress(self, progress):
         phase = _PHASES[progress.phase]()
         if not progress.steps or progress.phase != "sampling":
-            self.ui.statusLabel.text = _("{phase}, {elapsed}").format(phase=phase, elapsed=_seconds(progress.elapsedS))
+            self.ui.statusLabel.text = _("{phase}, {elapsed}").format(phase=phase, elapsed=Timing.inWords(progress.elapsedS))
         else:
             self.ui.progressBar.setRange(0, progress.steps)
             self.ui.progressBar.value = progress.step
             self.ui.statusLabel.text = _("{step}, {elapsed} elapsed, {remaining} remaining").format(
                 step=_stepWords(progress, self._samples),
-                elapsed=_seconds(progress.elapsedS),
-                remaining=_seconds(progress.remainingS),
+                elapsed=Timing.inWords(progress.elapsedS),
+                remaining=Timing.inWords(progress.remainingS),
             )
 
     def onFinished(self, outcome):
@@ -314,7 +314,7 @@ class ReconstructionSection:
             described = _("the CPU (1 core)") if cores == 1 else _("the CPU ({cores} cores)").format(cores=cores)
         expected = Timing.expectedS(name, parameterNode.checkpoint, parameterNode.steps, parameterNode.samples)
         duration = (
-            _("About {seconds}, as measured here.").format(seconds=_seconds(expected))
+            _("About {seconds}, as measured here.").format(seconds=Timing.inWords(expected))
             if expected is not None
             else _("A time estimate appears after the first run.")
         )
@@ -384,10 +384,3 @@ def _translatorWords(facts):
         return ""
     words = _("Puts the X-rays into the style of computed ones first, at {size} pixels; edges may move.")
     return words.format(size=facts["size"])
-
-
-def _seconds(seconds):
-    seconds = max(0.0, seconds)
-    if seconds < 60:
-        return _("{seconds:.0f} s").format(seconds=seconds)
-    return _("{minutes} min {seconds:02.0f} s").format(minutes=int(seconds // 60), seconds=seconds % 60)

@@ -30,10 +30,11 @@ class Service:
         """Another object for each child: what one child holds, the next does not."""
         return self._process
 
-    def ask(self, task, callback, **values):
-        """callback(answer) with the answer's dict; it has "error", a sentence, if that went wrong."""
+    def ask(self, task, callback, onProgress=None, **values):
+        """callback(answer) with the answer's dict; it has "error", a sentence, if that went wrong. onProgress(share): of a long
+        task before that, from 0 to 1."""
         self._nextId += 1
-        self._callbacks[self._nextId] = callback
+        self._callbacks[self._nextId] = callback, onProgress
         self._idleTimer.stop()
         if not self.isRunning():
             self._process = JsonProcess("diff2ct.service", self._answered, self._ended, self._onLog, self._command)
@@ -66,7 +67,13 @@ class Service:
         self._fail(_("The computation was stopped."), isStopped=True)
 
     def _answered(self, answer):
-        callback = self._callbacks.pop(answer.pop("id", None), None)
+        number = answer.pop("id", None)
+        if "progress" in answer:
+            _callback, onProgress = self._callbacks.get(number, (None, None))
+            if onProgress:
+                onProgress(answer["progress"])
+            return
+        callback, _onProgress = self._callbacks.pop(number, (None, None))
         if not self._callbacks:
             self._idleTimer.start()
         if callback:
@@ -79,5 +86,5 @@ class Service:
     def _fail(self, sentence, isStopped=False):
         """isStopped: nothing went wrong, who asks again may get an answer."""
         callbacks, self._callbacks = self._callbacks, {}
-        for callback in callbacks.values():
+        for callback, _onProgress in callbacks.values():
             callback({"error": sentence, "isStopped": isStopped})

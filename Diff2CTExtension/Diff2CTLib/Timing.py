@@ -1,8 +1,10 @@
-"""How long a reconstruction takes on this computer: measured at each run, kept in the settings of the application."""
+"""How long work takes: in words, and a reconstruction on this computer, measured at each run, kept in the settings of the
+application."""
 
 from pathlib import Path
 
 import slicer
+from slicer.i18n import tr as _
 
 _GROUP = "Diff2CT/timing"
 
@@ -27,6 +29,13 @@ def expectedS(device, checkpoint, steps, samples=1):
         return float(settings.value(f"{key}/around")) + samples * steps * float(settings.value(f"{key}/perStep"))
     except (TypeError, ValueError):
         return None
+
+
+def inWords(seconds):
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return _("{seconds:.0f} s").format(seconds=seconds)
+    return _("{minutes} min {seconds:02.0f} s").format(minutes=int(seconds // 60), seconds=seconds % 60)
 
 
 def _key(device, checkpoint):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from diff2ct.geometry import Beam
+from diff2ct.units import HU_AIR
 from diff2ct.volume import VolumeGrid
 
 NUM_TILES = 8
@@ -73,9 +74,32 @@ def gradient_correlation(drr: np.ndarray, xray: np.ndarray, seen: np.ndarray) ->
 
 def cut_faces(volume: np.ndarray, tissue: float) -> np.ndarray:
     """(3, 2) bool: the faces at which a CT (D, H, W) was cut from a patient, first and last along i, j, k. In the others there
-    is air. tissue: above this value a voxel is no air."""
+    is air. volume: `without_padding`. tissue: above this value a voxel is no air."""
     faces = [[np.take(volume, end, axis=2 - axis) for end in (0, -1)] for axis in range(3)]
     return np.array([[np.mean(face > tissue) > CUT_SHARE for face in pair] for pair in faces])
+
+
+def without_padding(hu: np.ndarray, grid: VolumeGrid) -> tuple[np.ndarray, VolumeGrid]:
+    """A CT (D, H, W) without outer slices in which nothing attenuates, where much does beside them: programs add such, and they
+    hide where it was cut. Beside a body in air little does."""
+    if all((np.take(hu, end, axis=axis) > HU_AIR).any() for axis in range(3) for end in (0, -1)):
+        return hu, grid
+    counts = [np.zeros(size) for size in hu.shape]
+    for number, plane in enumerate(hu):
+        filled = (plane > HU_AIR).astype(np.float32)  # sums of these are fast and, below 2^24, exact
+        counts[0][number] = filled.sum()
+        counts[1] += filled.sum(axis=1)
+        counts[2] += filled.sum(axis=0)
+    firsts, ends = [], []
+    for count in counts:
+        much = np.flatnonzero(count >= max(1.0, count.max() / 2))
+        first, end = (int(much[0]), int(much[-1]) + 1) if len(much) else (0, len(count))
+        firsts.append(0 if count[:first].any() else first)
+        ends.append(len(count) if count[end:].any() else end)
+    kept = hu[tuple(map(slice, firsts, ends))]
+    depth, height, width = kept.shape
+    x, y, z, _ = (grid.ijk_to_lps @ [*firsts[::-1], 1.0]).tolist()
+    return kept, replace(grid, size=(depth, height, width), origin_lps=(x, y, z))
 
 
 def crop_bands(grid: VolumeGrid, pose_lps: np.ndarray, beam: Beam, cut: np.ndarray | None = None) -> np.ndarray:

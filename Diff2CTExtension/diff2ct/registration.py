@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diff2ct.diffusion import Cancelled
 from diff2ct.geometry import Beam
-from diff2ct.overlay import crop_bands, cut_faces, gradient_correlation
+from diff2ct.overlay import crop_bands, cut_faces, gradient_correlation, without_padding
 from diff2ct.pooling import pooled
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
@@ -46,6 +46,10 @@ _ARM_MM = 60.0
 """A turn counts as the way that a point makes so far from the isocentre."""
 _MOST_STEP_MM, _STILL_MM = 10.0, 0.03
 _ITERATIONS, _TRIES = 12, 6
+_USUAL_ITERATIONS = 6, 2, 2
+"""How many a level takes, as was seen with phantoms; so much of the work is expected to be left."""
+_COST_OF_DRR, _VOXELS_PER_COST, _COST_OF_AGREEMENT = 4000, 100, 1.5
+"""What takes as long as another pixel of a DRR: one of none, so many voxels of the CT to prepare; and an agreement, in DRRs."""
 _FAINT = 0.3
 _LEAST_POWER = 1e-4
 """Of the damping of a degree of freedom, in shares of the largest: parallel rays do not tell a shift along them at all."""
@@ -72,13 +76,15 @@ def register(
     *,
     start_lps: np.ndarray | None = None,
     search: bool = True,
+    on_progress: Callable[[float], None] | None = None,
     is_cancelled: Callable[[], bool] | None = None,
 ) -> Registration:
     """Rigid registration of a CT to one or several X-rays of the same patient, whose geometry stays.
 
     start_lps: (4, 4) pose to begin with, by default none: as the CT lies. search: look for the shift first, over as far as the
     DRRs still meet the X-rays, and from the isocentre if they do not; the turn must be right to some 15 degrees. Without it the
-    start must be right to about a centimetre. One X-ray alone hardly tells how far the CT is from its source.
+    start must be right to about a centimetre. One X-ray alone hardly tells how far the CT is from its source. on_progress: told
+    the share of the work that is done, which never falls and ends with 1.
 
     Raises ValueError for a pose that is not rigid and if an X-ray and its DRR have nothing to compare, `diffusion.Cancelled`
     between steps.
@@ -87,25 +93,69 @@ def register(
         raise ValueError("radiographs: got none, accepted is one or more")
     start = time.perf_counter()
     first = np.eye(4) if start_lps is None else _rigid(start_lps)
-    mu, grid = _without_padding(hu_to_mu(torch.from_numpy(ct.hu)), ct.grid)
-    mu, grid = pooled(mu, grid, [max(1, round(VOXEL_MM / mm)) for mm in grid.spacing_mm])
+    levels = [[_View(r, mm) for r in radiographs] for mm in LEVELS_MM]
+    hu, grid = without_padding(ct.hu, ct.grid)
+    mu, grid = pooled(hu_to_mu(torch.from_numpy(hu)), grid, [max(1, round(VOXEL_MM / mm)) for mm in grid.spacing_mm])
     center = np.mean([r.geometry.isocenter_lps for r in radiographs], axis=0)
     cut = cut_faces(mu.numpy(), hu_to_mu(np.float64(TISSUE_HU)))
-    scene = _Scene(mu, grid, cut, center, is_cancelled or (lambda: False))
-    poses = [first]
+    work = _Work(is_cancelled or (lambda: False), on_progress or (lambda share: None), done=hu.size / _VOXELS_PER_COST)
+    scene = _Scene(mu, grid, cut, center, work)
+    refining, *finer = (work.of_refining(views, usual) for views, usual in zip(levels, _USUAL_ITERATIONS, strict=False))
+    poses, views = [first], levels[0]
     if search:
-        views = [_View(r, _SEARCH_MM) for r in radiographs]
-        near = first if scene.meets(views, first) else scene.centered(first)
-        poses = [near, *scene.likeliest(views, scene.shifted(views, near))]
-    views = [_View(r, LEVELS_MM[0]) for r in radiographs]
-    pose, rival = scene.best(views, [scene.refined(views, pose) for pose in poses])
-    for level_mm in LEVELS_MM[1:]:
-        views = [_View(r, level_mm) for r in radiographs]
+        searching = [_View(r, _SEARCH_MM) for r in radiographs]
+        work.begin(work.of_agreements(searching, _HEIGHTS * _PLACES ** len(views)), (1 + _CANDIDATES) * refining + sum(finer))
+        near = first if scene.meets(searching, first) else scene.centered(first)
+        poses = [near, *scene.likeliest(searching, scene.shifted(searching, near))]
+    refined = []
+    for number, pose in enumerate(poses, 1):
+        work.begin(refining, (len(poses) - number) * refining + sum(finer))
+        refined.append(scene.refined(views, pose))
+    pose, rival = scene.best(views, refined)
+    for number, views in enumerate(levels[1:]):
+        work.begin(finer[number], sum(finer[number + 1 :]))
         pose = scene.refined(views, pose)
     before, after = (tuple(scene.gradient_agreement(view, at) for view in views) for at in (first, pose))
     if any(map(math.isnan, after)):
         raise ValueError("ct: its DRRs and the X-rays show nothing in common that could be compared")
+    work.end()
     return Registration(pose, before, after, rival, seconds=time.perf_counter() - start)
+
+
+@dataclass
+class _Work:
+    """Told of each DRR: stops if that is wanted, and tells the share of the work that is done. How much is left is expected, of
+    the part that goes on and of all later ones. Costs are in pixels of DRRs."""
+
+    is_cancelled: Callable[[], bool]
+    on_progress: Callable[[float], None]
+    done: float
+    part: float = 0.0
+    later: float = 0.0
+    told: float = 0.0
+
+    def begin(self, part: float, later: float) -> None:
+        self.part, self.later = part, later
+
+    def advance(self, view: _View, drrs: float = 1.0) -> None:
+        if self.is_cancelled():
+            raise Cancelled("cancelled while the CT was registered")
+        cost = drrs * view.cost
+        self.done, self.part = self.done + cost, max(0.0, self.part - cost)
+        self.told = max(self.told, self.done / (self.done + self.part + self.later))
+        self.on_progress(self.told)
+
+    def end(self) -> None:
+        self.on_progress(1.0)
+
+    @staticmethod
+    def of_agreements(views: Sequence[_View], count: int) -> float:
+        return count * _COST_OF_AGREEMENT * sum(view.cost for view in views)
+
+    @staticmethod
+    def of_refining(views: Sequence[_View], iterations: int) -> float:
+        """In each iteration: where it is, a step along each degree of freedom, and the way that is tried."""
+        return iterations * (1 + 6 + 1) * sum(view.cost for view in views)
 
 
 class _View:
@@ -120,6 +170,7 @@ class _View:
             [gaussian_matrix(n, factor * sigma, like) for n, sigma in zip(self.beam.detector_size, sigmas, strict=True)]
             for factor in (1, 4, 8)
         ]
+        self.cost = _COST_OF_DRR + math.prod(self.beam.detector_size)
         self.image = torch.from_numpy(small.line_integral)
         valid = torch.from_numpy(small.valid)
         inside = self._blur(valid.float(), 0) > 0.98
@@ -149,20 +200,20 @@ class _View:
 
 @dataclass(frozen=True)
 class _Scene:
-    """The CT, the faces at which it was cut, the point that it turns about, and whether somebody wants to stop."""
+    """The CT, the faces at which it was cut, the point that it turns about, and who is told of the work."""
 
     mu: Tensor
     grid: VolumeGrid
     cut: np.ndarray
     center: np.ndarray
-    is_cancelled: Callable[[], bool]
+    work: _Work
 
-    def drr(self, view: _View, pose: np.ndarray) -> Tensor:
-        """0 where no ray meets the CT, nor one that does not lie wholly before the source."""
-        if self.is_cancelled():
-            raise Cancelled("cancelled while the CT was registered")
-        try:
-            return project(self.mu, self.grid, view.beam, pose=torch.from_numpy(pose))
+    def drr(self, view: _View, pose: np.ndarray, drrs: float = 1.0) -> Tensor:
+        """0 where no ray meets the CT, nor one that does not lie wholly before the source. drrs: as how many it counts, with
+        what is made of it."""
+        self.work.advance(view, drrs)
+        try:  # what makes many projections from one pose faster takes longer than one
+            return project(self.mu, self.grid, view.beam, pose=torch.from_numpy(pose), separable=False)
         except ValueError:
             return torch.zeros(view.beam.detector_size)
 
@@ -187,7 +238,7 @@ class _Scene:
         """Mean correlation of what is compared, of all views; -1 where there is nothing."""
         found = []
         for view in views:
-            drr = self.drr(view, pose)
+            drr = self.drr(view, pose, _COST_OF_AGREEMENT)
             where = self.compared(view, drr, pose)
             enough = int(where.sum()) >= _LEAST_PIXELS
             pair = (_unit(view.detail(image, where), where) for image in (drr, view.image))
@@ -369,21 +420,6 @@ def _peaks(score: np.ndarray, places_mm: np.ndarray, count: int, least: float) -
         found.append(top)
         score[np.abs(places_mm - places_mm[top]) < _APART_MM] = -math.inf
     return found
-
-
-def _without_padding(mu: Tensor, grid: VolumeGrid) -> tuple[Tensor, VolumeGrid]:
-    """The CT without outer slices in which nothing attenuates, where much does beside them: programs add such, and they hide
-    where it was cut. Beside a body in air little does."""
-    ends = []
-    for axis, size in enumerate(grid.size):
-        filled = (mu > 0).sum([other for other in range(3) if other != axis])
-        much = torch.nonzero(filled >= (filled.max() / 2).clamp_min(1))
-        first, last = (int(much[0]), int(much[-1])) if len(much) else (0, size - 1)
-        ends.append((0 if filled[:first].any() else first, size if filled[last + 1 :].any() else last + 1))
-    kept = mu[tuple(slice(*pair) for pair in ends)]
-    depth, height, width = kept.shape
-    x, y, z, _ = (grid.ijk_to_lps @ [*(first for first, _last in reversed(ends)), 1.0]).tolist()
-    return kept, replace(grid, size=(depth, height, width), origin_lps=(x, y, z))
 
 
 def _rigid(pose: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """`python -m diff2ct.service`: small tasks that need torch, for a parent that must not import it. Answers until its input ends.
 
 One request per line, {"id": N, "task": NAME, ...}; one answer per request, in order: {"id": N, ...} or {"id": N, "error":
-SENTENCE}. Both are ASCII JSON. Volumes and radiographs travel as files: a VOLUME is {"path": FILE.npy, "size", "spacing_mm",
-"origin_lps", "direction"} with HU (D, H, W) in the file, see `volume.VolumeGrid`.
+SENTENCE}. Before its answer, a long task tells the share that is done, 0 to 1: {"id": N, "progress": SHARE}. All are ASCII
+JSON. Volumes and radiographs travel as files: a VOLUME is {"path": FILE.npy, "size", "spacing_mm", "origin_lps", "direction"}
+with HU (D, H, W) in the file, see `volume.VolumeGrid`.
 
 hello: {} -> {"devices": [{"name", "description"}, ...], "auto": NAME, "torch": VERSION, "threads": N}
 hold: {"name": WORD, "volume": VOLUME} -> {}; keeps one volume, averaged to about `HELD_VOXELS`, ready to be projected
@@ -44,20 +45,26 @@ def main(stdin: TextIO = sys.stdin, stdout: TextIO = sys.stdout) -> int:
     """Serve until standard input ends."""
     tune_allocator()
     limit_threads()
-    for line in iter(stdin.readline, ""):
-        stdout.write(json.dumps(answer(line)) + "\n")
+
+    def tell(values: dict[str, Any]) -> None:
+        stdout.write(json.dumps(values) + "\n")
         stdout.flush()
+
+    for line in iter(stdin.readline, ""):
+        tell(answer(line, tell))
     return 0
 
 
-def answer(line: str) -> dict[str, Any]:
-    """One request line -> its answer; an error becomes a sentence."""
+def answer(line: str, tell: Callable[[dict[str, Any]], None] = lambda values: None) -> dict[str, Any]:
+    """One request line -> its answer; an error becomes a sentence. tell: takes what a long task says before."""
     request: Any = None
     try:
         request = json.loads(line)
         if not isinstance(request, dict) or request.get("task") not in TASKS:
             raise ValueError(f"task: accepted is a JSON object with one of {', '.join(TASKS)}")
         values = {key: value for key, value in request.items() if key not in ("id", "task")}
+        if request["task"] in LONG_TASKS:
+            values["on_progress"] = _in_percent(lambda share: tell({"id": request.get("id"), "progress": share}))
         return {"id": request.get("id"), **TASKS[request["task"]](**values)}
     except Exception as error:
         if not isinstance(error, ValueError | OSError | MemoryError):
@@ -117,13 +124,19 @@ def project(name: str, beam: dict[str, Any], pose: list[list[float]] | None = No
     return {"shape": list(image.shape), "pixels": pixels, "seconds": round(time.perf_counter() - start, 4)}
 
 
-def register(volume: dict[str, Any], radiographs: list[str], pose: list[list[float]] | None = None) -> dict[str, Any]:
+def register(
+    volume: dict[str, Any],
+    radiographs: list[str],
+    pose: list[list[float]] | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> dict[str, Any]:
     """How the volume must be moved for its DRRs to show what the radiographs show, see `registration.register`."""
     from diff2ct import registration
     from diff2ct.radiograph import read_radiograph
 
     start = None if pose is None else np.array(pose, dtype=np.float64)
-    found = registration.register(load_volume(volume), [read_radiograph(path) for path in radiographs], start_lps=start)
+    films = [read_radiograph(path) for path in radiographs]
+    found = registration.register(load_volume(volume), films, start_lps=start, on_progress=on_progress)
     agreements = {name: [_or_none(value) for value in getattr(found, name)] for name in ("before", "after")}
     return {"pose": found.pose_lps.tolist(), **agreements, "rival": found.rival, "seconds": round(found.seconds, 2)}
 
@@ -183,6 +196,19 @@ def sample(folder: str) -> dict[str, Any]:
     return {"ap": str(paths[0]), "lateral": str(paths[1]), "truth": {"path": str(truth), **asdict(ct.grid)}}
 
 
+def _in_percent(tell: Callable[[float], None]) -> Callable[[float], None]:
+    """`tell`, only for each whole percent: whoever listens has more to do."""
+    told = -1
+
+    def on_progress(share: float) -> None:
+        nonlocal told
+        if int(100 * share) > told:
+            told = int(100 * share)
+            tell(told / 100)
+
+    return on_progress
+
+
 def _or_none(value: float) -> float | None:
     """NaN is not JSON."""
     return value if math.isfinite(value) else None
@@ -209,6 +235,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "inspect_translator": inspect_translator,
     "sample": sample,
 }
+LONG_TASKS = ("register",)
 
 if __name__ == "__main__":
     sys.exit(main(stdout=private_stdout()))

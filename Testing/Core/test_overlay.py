@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diff2ct.geometry import ConeBeam, View
-from diff2ct.overlay import checkerboard, crop_bands, cut_faces, edges, gradient_correlation, match
+from diff2ct.overlay import checkerboard, crop_bands, cut_faces, edges, gradient_correlation, match, without_padding
 from diff2ct.volume import VolumeGrid
 
 RNG = np.random.default_rng(5)
@@ -123,6 +123,35 @@ def test_cut_faces_are_those_with_tissue() -> None:
     hu[:, 2:8, 3:] = 40.0  # cut at both ends along k and at the last column along i
     hu[4, 0, 4] = 200.0  # a wire on the table
     assert cut_faces(hu, -500.0).tolist() == [[False, True], [False, False], [True, True]]
+
+
+@pytest.mark.parametrize("padding", [-3024.0, -1024.0, -1000.0])
+@pytest.mark.parametrize("axis", range(3))
+def test_slices_that_a_program_added_are_no_air(axis: int, padding: float) -> None:
+    """The patient goes on behind the first and the last slice of a scan, but no longer behind empty ones beside them."""
+    hu = np.full((10, 12, 14), -990.0)  # noise of air
+    hu[2:8, 3:9, 4:10] = 40.0
+    inner = [slice(None), slice(None), slice(None)]
+    inner[axis] = slice((2, 3, 4)[axis], (6, 7, 8)[axis])
+    padded = np.full_like(hu, padding)
+    padded[tuple(inner)] = hu[tuple(inner)]
+    turned = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+    grid = VolumeGrid(hu.shape, (1.0, 2.0, 3.0), (5.0, 6.0, 7.0), turned)
+    kept, part = without_padding(padded, grid)
+    assert np.array_equal(kept, hu[tuple(inner)]) and part.size == kept.shape
+    first = [0, 0, 0]
+    first[2 - axis] = inner[axis].start
+    assert np.allclose(part.origin_lps, (grid.ijk_to_lps @ [*first, 1.0])[:3])
+    assert cut_faces(kept, -500.0)[2 - axis].all() and not cut_faces(padded, -500.0).any()
+
+
+def test_what_is_no_padding_stays() -> None:
+    """Beside a body that lies in air little attenuates: the circle of a scanner ends in a point. And of nothing, nothing."""
+    grid = VolumeGrid.centered((6, 41, 41), 2.0)
+    rows, columns = np.indices((41, 41)) - 20
+    circle = np.where(rows**2 + columns**2 < 18**2, 0.0, -1024.0) * np.ones((6, 1, 1))
+    for hu in (circle, np.full(grid.size, -1024.0), np.full(grid.size, 40.0)):
+        assert without_padding(hu, grid)[1] == grid
 
 
 def test_a_face_in_air_has_no_band() -> None:

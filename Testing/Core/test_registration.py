@@ -177,6 +177,26 @@ def test_it_can_be_stopped(ct: CtVolume) -> None:
     assert len(asked) == 21
 
 
+@pytest.mark.parametrize(("views", "search"), [((View.AP, View.LL), True), ((View.AP, View.LL), False), ((View.AP,), True)])
+def test_progress_is_the_share_of_the_work(
+    ct: CtVolume, monkeypatch: pytest.MonkeyPatch, views: Sequence[View], search: bool
+) -> None:
+    """Nearly all the time goes into DRRs, and one costs about as much as it has pixels."""
+    pixels, told = [0], []
+    films = xrays(ct, along=beams(views))
+
+    def counted(*args, **options):  # type: ignore[no-untyped-def]
+        image = project(*args, **options)
+        pixels[0] += image.numel()
+        return image
+
+    monkeypatch.setattr(registration, "project", counted)
+    register(ct, films, start_lps=NEAR, search=search, on_progress=lambda share: told.append((share, pixels[0])))
+    shares, done = np.array(told).T
+    assert (np.diff(shares) >= 0).all() and 0 < shares[0] < 0.1 and shares[-1] == 1.0
+    assert np.diff(shares).max() < 0.15 and np.abs(shares - done / done[-1]).max() < 0.2
+
+
 def test_what_cannot_be_compared_is_refused(ct: CtVolume) -> None:
     pair = xrays(ct)
     with pytest.raises(ValueError, match="radiographs: got none"):

@@ -132,6 +132,12 @@ def test_registration_is_that_of_the_core(tmp_path: Path) -> None:
     assert np.allclose(answer["pose"], expected.pose_lps) and np.allclose(answer["after"], expected.after)
     assert answer["before"] == [None, None] and answer["seconds"] > 0
     assert ask("register", volume=volume, radiographs=[])["error"].startswith("radiographs: got none")
+    told: list[dict] = []
+    line = json.dumps({"id": 8, "task": "register", "volume": volume, "radiographs": files, "pose": start.tolist()})
+    assert service.answer(line, told.append)["pose"] == answer["pose"]
+    shares = [event.pop("progress") for event in told]
+    assert shares == sorted(set(shares)) and 20 < len(shares) <= 101 and shares[-1] == 1.0, "no percent is told twice"
+    assert told == [{"id": 8}] * len(shares)
 
 
 def test_comparison_is_that_of_the_core(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Stand-ins for the two child processes, without torch: they speak the same JSON lines and fail on demand.
 
 python children.py worker done|doubtful|guessed|slow|hang|crash|error|silent|garbage
-python children.py service [broken|silent]
+python children.py service [broken|silent|halfway]
 python children.py launcher worker|service MODE: in a child of its own, as PythonSlicer does.
 """
 
@@ -120,6 +120,12 @@ def service(mode):
             return 7
         if mode == "silent":
             continue
+        if request["task"] == "register":
+            for share in (0.0, 0.5, 1.0):
+                emit(id=request["id"], progress=share)
+                if mode == "halfway" and share == 0.5:
+                    sys.stdin.read()
+                    return 0
         emit(id=request["id"], **answer(request))
     return 0
 

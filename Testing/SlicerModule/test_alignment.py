@@ -298,10 +298,16 @@ def test_the_drr_comes_in_the_grey_values_of_the_xray_and_the_difference_is_xray
         return image, image >= node.GetDisplayNode().GetLowerThreshold()
 
     xray = SceneBridge.xrayFromNode(xrays[0]).radiograph.line_integral
+    padded, _reached = shown()
+    voxels = slicer.util.arrayFromVolume(ct)
+    voxels[voxels == -1000] = -990  # noise: empty slices beside a block are padding
+    slicer.util.arrayFromVolumeModified(ct)
+    settle(panel)
+    wait_until(lambda: not np.array_equal(shown()[0], padded))
     blend, reached = shown()
     assert reached.mean() > 0.9
     assert np.mean(blend[reached]) == pytest.approx(np.mean(xray[reached]), abs=1e-3), "there is air around this CT"
-    slicer.util.arrayFromVolume(ct)[-1, 3:-3, 3:-3] = 0  # now the patient goes on toward the head
+    voxels[-1, 3:-3, 3:-3] = 0  # now the patient goes on toward the head
     slicer.util.arrayFromVolumeModified(ct)
     settle(panel)
     wait_until(lambda: not np.array_equal(shown()[0], blend))
@@ -315,6 +321,32 @@ def test_the_drr_comes_in_the_grey_values_of_the_xray_and_the_difference_is_xray
     settle(panel)
     difference, reached = shown()
     assert np.allclose(difference[reached], (xray - blend)[reached], atol=1e-5)
+
+
+def test_padding_of_the_ct_is_no_air_either(panel, xrays, ct):
+    """The patient goes on toward the head of where the scan ends, though a program has added empty slices there."""
+    import slicer
+    from Diff2CTLib import SceneBridge
+
+    from diff2ct import overlay
+
+    voxels = slicer.util.arrayFromVolume(ct)
+    voxels[:] = -990
+    voxels[3:9, 3:-3, 3:-3] = 0
+    before = panel.preview.agreement("ap")
+    voxels[8:] = -2000
+    slicer.util.arrayFromVolumeModified(ct)
+    settle(panel)
+    wait_until(lambda: panel.preview.agreement("ap") != before)
+    beam, whole = SceneBridge.geometryOf(xrays[0]), SceneBridge.gridFromNode(ct)
+    _hu, part = overlay.without_padding(voxels, whole)
+    assert part.size == (8, *whole.size[1:])
+    xray = SceneBridge.xrayFromNode(xrays[0]).radiograph
+    drr = panel.logic.previewDrr(ct, xrays[0], maxPixels=max(beam.detector_size))
+    top = np.array([[False, False], [False, False], [False, True]])
+    uncut = ~overlay.crop_bands(part, np.eye(4), beam, top)
+    assert not uncut.all()
+    assert panel.preview.agreement("ap") == pytest.approx(overlay.match(drr, xray.line_integral, xray.valid & uncut).agreement)
 
 
 def test_the_xray_hangs_in_its_view_as_it_is_stored(panel, xrays, ct):

@@ -69,6 +69,7 @@ def test_a_ct_that_was_moved_is_fitted_to_its_xrays(real, case):
     settle(real)
     wait_until(lambda: real.preview.hasDrr("ap") and real.preview.hasDrr("lateral"))
     click(real.ui.registerButton)
+    wait_until(lambda: real.ui.registerProgressBar.maximum == 100)
     wait_until(lambda: not real.logic.isRegistering)
     settle(real)
     corners = np.array([[x, y, z, 1.0] for x in (-50, 50) for y in (-50, 50) for z in (-50, 50)])
@@ -77,6 +78,8 @@ def test_a_ct_that_was_moved_is_fitted_to_its_xrays(real, case):
     assert "was moved by 1" in real.ui.registerLabel.text and real.messages == []
     assert ct.GetParentTransformNode().GetParentTransformNode() is moved
     assert np.allclose(Pose.matrixOf(moved), matrix)
+    click(real.ui.undoRegisterButton)
+    assert np.allclose(SceneBridge.worldFromNode(ct), matrix)
 
 
 def test_cancel_stops_the_real_worker_within_a_step(real):

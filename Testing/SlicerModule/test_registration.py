@@ -36,14 +36,17 @@ def start(panel):
 
 
 def test_the_ct_is_moved_and_what_was_done_is_said(panel, xrays, ct):
+    panel.ui.alignmentSection.collapsed = False
     click(panel.ui.registerButton)
     settle(panel)
     assert panel.ui.registerButton.text == "Stop aligning" and "Aligning" in panel.ui.registerLabel.text
+    assert not panel.ui.registerProgressBar.isHidden() and panel.ui.undoRegisterButton.enabled is False
     wait_until(lambda: not panel.logic.isRegistering)
     settle(panel)
     assert np.allclose(shift(ct), (0, 0, 12)) and panel.ui.poseFeetHeadSlider.value == pytest.approx(12.0)
     assert panel.ui.registerLabel.text == "The CT was moved by 12.0 mm and turned by 0.0 degrees in 0 s."
     assert panel.ui.registerButton.text == "Align CT with X-rays" and panel.ui.resetPoseButton.enabled
+    assert panel.ui.registerProgressBar.isHidden() and panel.ui.undoRegisterButton.enabled
     wait_until(lambda: leftovers() == [])
 
 
@@ -94,12 +97,117 @@ def test_a_second_click_stops_it(panel, xrays, ct, silent):
     assert leftovers() == [] and panel.messages == []
 
 
+@pytest.fixture
+def halfway(panel):
+    """A service that gets no farther than that."""
+    panel.logic.registering.stop()
+    panel.logic.registering._command = child("service", "halfway")
+
+
+def test_how_far_it_is_stands_in_bar_and_words(panel, xrays, ct, halfway):
+    bar = panel.ui.registerProgressBar
+    panel.ui.alignmentSection.collapsed = False
+    settle(panel)
+    assert bar.isHidden()
+    click(panel.ui.registerButton)
+    settle(panel)
+    assert not bar.isHidden() and bar.maximum == 0  # nothing is known yet
+    wait_until(lambda: bar.value == 50)
+    panel.updateSoon()
+    settle(panel)
+    assert bar.maximum == 100 and bar.value == 50 and not bar.isHidden()
+    assert panel.ui.registerLabel.text == "Aligning the CT with the X-rays, 0 s elapsed, 0 s remaining"
+    click(panel.ui.registerButton)
+    settle(panel)
+    assert bar.isHidden() and panel.ui.registerLabel.text == "The computation was stopped."
+
+
+def test_the_console_is_told_how_far_it_is_and_may_end_it(panel, xrays, ct):
+    told = []
+    panel.logic.registerCt(ct, xrays, onProgress=told.append)
+    assert told == [0.0, 0.5, 1.0]
+    with pytest.raises(RuntimeError, match="The computation was stopped"):
+        panel.logic.registerCt(ct, xrays, onProgress=lambda _share: panel.logic.cancelRegistration())
+    assert np.allclose(shift(ct), (0, 0, 12)) and not panel.logic.isRegistering
+    wait_until(lambda: leftovers() == [])
+
+
+def test_one_click_takes_it_back(panel, xrays, ct):
+    """Also what was set by hand, which Reset pose would take back too."""
+    panel.ui.poseLeftRightSlider.value = 40.0
+    panel.ui.poseTiltXSlider.value = 5.0
+    settle(panel)
+    from Diff2CTLib import Pose
+
+    before = Pose.matrixOf(ct.GetParentTransformNode())
+    for _time in range(2):
+        click(panel.ui.registerButton)
+        wait_until(lambda: not panel.logic.isRegistering)
+        settle(panel)
+    for expected in (12.0, 0.0):
+        click(panel.ui.undoRegisterButton)
+        settle(panel)
+        assert np.allclose(Pose.matrixOf(ct.GetParentTransformNode())[:3, 3] - before[:3, 3], (0, 0, expected))
+    assert np.array_equal(Pose.matrixOf(ct.GetParentTransformNode()), before)
+    assert panel.ui.poseLeftRightSlider.value == pytest.approx(40.0)
+    assert panel.ui.registerLabel.text == "The CT is back where it was before it was aligned."
+    assert not panel.ui.undoRegisterButton.enabled and panel.ui.resetPoseButton.enabled
+
+
+def test_a_transform_of_another_module_is_there_again_as_it_was(panel, xrays, ct):
+    import slicer
+    from Diff2CTLib import Pose
+
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Other")
+    Pose.write(other, [0.0, 25.0, 0.0, 0.0, 0.0, 0.0], np.zeros(3))
+    ct.SetAndObserveTransformNodeID(other.GetID())
+    panel.logic.registerCt(ct, xrays)
+    assert np.allclose(shift(ct), (0, 25, 12)) and panel.logic.canUndoRegistration(ct)
+    panel.logic.undoRegistration(ct)
+    assert np.allclose(shift(ct), (0, 25, 0)) and np.allclose(shift(other), 0)
+    with pytest.raises(RuntimeError, match="No alignment of CT can be taken back"):
+        panel.logic.undoRegistration(ct)
+
+
+@pytest.mark.parametrize("what", ["slider", "transform", "xray", "ct", "xray removed", "ct removed", "pose removed", "scene"])
+def test_nothing_is_taken_back_once_something_else_has_changed(panel, xrays, ct, what):
+    import slicer
+
+    click(panel.ui.registerButton)
+    wait_until(lambda: not panel.logic.isRegistering)
+    settle(panel)
+    assert panel.ui.undoRegisterButton.enabled
+    if what == "slider":
+        panel.ui.poseFeetHeadSlider.value = 3.0
+    elif what == "transform":
+        ct.SetAndObserveTransformNodeID(None)
+    elif what == "xray":
+        panel.ui.apCentralRayRow.value += 5.0
+    elif what == "ct":
+        panel.ui.previewSelector.setCurrentNode(add_ct(name="Other"))
+    elif what == "scene":
+        slicer.mrmlScene.Clear(0)
+    else:
+        slicer.mrmlScene.RemoveNode({"xray": xrays[0], "ct": ct, "pose": ct.GetParentTransformNode()}[what.split()[0]])
+    settle(panel)
+    assert not panel.ui.undoRegisterButton.enabled
+    assert panel.logic.canUndoRegistration(ct) is (what == "ct")
+    panel.ui.previewSelector.setCurrentNode(ct if what == "ct" else None)
+    settle(panel)
+    assert panel.ui.undoRegisterButton.enabled is (what == "ct")
+
+
 @pytest.mark.parametrize("what", ["moved", "removed", "xray"])
 def test_what_changed_meanwhile_counts(panel, xrays, ct, what, monkeypatch):
     from Diff2CTLib import Service
 
     answered, answers = Service.Service._answered, []
-    monkeypatch.setattr(Service.Service, "_answered", lambda *arguments: answers.append(arguments))
+
+    def keep(service, answer):
+        if "progress" not in answer:
+            answers.append((service, answer))
+
+    monkeypatch.setattr(Service.Service, "_answered", keep)
     panel.logic.registering.stop()  # the next child is connected to the line above
     start(panel)
     wait_until(lambda: any(service is panel.logic.registering for service, _answer in answers))
@@ -182,7 +290,12 @@ def test_of_another_ct_that_was_chosen_meanwhile_nothing_is_said(panel, xrays, c
     from Diff2CTLib import Service
 
     answered, answers = Service.Service._answered, []
-    monkeypatch.setattr(Service.Service, "_answered", lambda *arguments: answers.append(arguments))
+
+    def keep(service, answer):
+        if "progress" not in answer:
+            answers.append((service, answer))
+
+    monkeypatch.setattr(Service.Service, "_answered", keep)
     panel.logic.registering.stop()
     start(panel)
     wait_until(lambda: any(service is panel.logic.registering for service, _answer in answers))

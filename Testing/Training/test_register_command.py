@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +253,31 @@ def test_x_rays_are_read_as_stated(files: Path, tmp_path: Path, asked: list) -> 
 def test_the_search_is_on_unless_it_is_not_wanted(files: Path, tmp_path: Path, asked: list) -> None:
     assert call(files, "--output", tmp_path / "moved.nrrd").exit_code == 0
     assert asked[0]["search"] is True
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_how_far_it_is_goes_to_the_bar(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+) -> None:
+    """In percent, and never between what is printed."""
+    shown = []
+
+    def in_parts(*args: object, on_progress: Callable[[float], None], **options: object) -> Registration:
+        for share in (0.014, 0.5, 1.0):
+            on_progress(share)
+        return FOUND
+
+    @contextmanager
+    def bar(_description: str) -> Iterator[Callable[..., None]]:
+        yield lambda *done: shown.append(done)
+
+    monkeypatch.setattr(register_command, "register", in_parts)
+    monkeypatch.setattr(cli, "progress_bar", bar)
+    result = call(files, "--output", tmp_path / "moved.nrrd", *as_json)
+    assert result.exit_code == 0, result.output
+    assert shown == [(1, 100), (50, 100), (100, 100)]
+    if as_json:
+        assert json.loads(result.stdout)["turn_deg"] == pytest.approx(TURN_DEG)
 
 
 def test_outputs_that_cannot_be_are_refused_before_the_work(files: Path, tmp_path: Path, asked: list) -> None:

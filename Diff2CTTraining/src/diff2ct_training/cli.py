@@ -144,13 +144,13 @@ def register(
     from diff2ct_training.register_command import RegistrationRequest, register_files, summary_lines
     from diff2ct_training.stated_film import remarks
 
-    with one_line_errors(), progress_bar("registering"):
+    with one_line_errors(), progress_bar("registering") as update:
         request = RegistrationRequest(
             ap=ap, lateral=lateral, ct=ct, output=output, transform_output=transform_output, geometry=geometry,
             ap_view=ap_view, lateral_view=lateral_view, ap_frame=ap_frame, lateral_frame=lateral_frame,
             search=not no_search, overwrite=overwrite,
         )  # fmt: skip
-        report = register_files(request)
+        report = register_files(request, on_progress=lambda share: update(round(100 * share), 100))
     for line in remarks(report):
         note(line)
     typer.echo(json.dumps(report) if as_json else "\n".join(summary_lines(report)))
@@ -375,7 +375,7 @@ def prepare(
         list[Path] | None, typer.Option(help="CT file, or folder of CTs: DICOM, NIfTI, NRRD, MetaImage; may be repeated.")
     ] = None,
     layout: Annotated[
-        str, typer.Option(help="auto, ctspine1k, verse, ctpelvic1k, totalsegmentator or plain; DICOM is found in all.")
+        str, typer.Option(help="auto, ctspine1k, verse, ctpelvic1k, totalsegmentator, lidc-idri or plain; DICOM in all.")
     ] = "auto",
     label_scheme: Annotated[
         str | None, typer.Option(help="Numbering of label maps of a plain layout: totalsegmentator, verse ...")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ class RegistrationRequest(PairRequest):
     overwrite: bool = False
 
 
-def register_files(request: RegistrationRequest) -> dict[str, Any]:
-    """Read, register, write; nothing is written before the registration is there.
+def register_files(request: RegistrationRequest, on_progress: Callable[[float], None] = lambda share: None) -> dict[str, Any]:
+    """Read, register, write; nothing is written before the registration is there. on_progress: as of
+    `diff2ct.registration.register`.
 
     Returns the report, JSON types only: output, transform_output, seconds, pose_lps (4 rows), shift_lps_mm (of the CT's
     middle), turn_deg, agreement (per view, by its name: before and after, None without overlap), warnings, notes and assumed
@@ -47,7 +49,7 @@ def register_files(request: RegistrationRequest) -> dict[str, Any]:
         warnings.simplefilter("always", UserWarning)
         pair = request.read_pair()
         ct = read_ct(request.ct)
-        found = register(ct, pair.radiographs, search=request.search)
+        found = register(ct, pair.radiographs, search=request.search, on_progress=on_progress)
     told = [warning for warning in python_warnings if issubclass(warning.category, UserWarning)]
     provenance = _provenance(found, pair)
     write_volume(moved(ct, found.pose_lps), request.output, attributes=provenance, overwrite=request.overwrite)

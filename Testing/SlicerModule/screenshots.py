@@ -63,9 +63,7 @@ class Photographer:
         host.screenshot(widget, path)
         picture = Image.open(path).convert("RGB")
         picture.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
-        picture.save(path, optimize=True)
-        if path.stat().st_size > 200_000:
-            picture.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def open_sections(self, *names):
         for name in ("xraySection", "alignmentSection", "reconstructionSection", "compareSection"):
@@ -144,8 +142,9 @@ def take_pictures(photographer, case):
         getattr(panel.ui, name).value = value
     photographer.wait_until(lambda: all(wrong < good - 0.003 for wrong, good in zip(agreements(panel), right, strict=True)))
     photographer.shoot("alignment-wrong")
-    panel.ui.resetPoseButton.click()
-    photographer.wait_until(lambda: all(abs(now - good) < 1e-4 for now, good in zip(agreements(panel), right, strict=True)))
+    panel.ui.registerButton.click()
+    photographer.wait_until(lambda: panel.ui.undoRegisterButton.enabled)
+    photographer.wait_until(lambda: all(abs(now - good) < 0.01 for now, good in zip(agreements(panel), right, strict=True)))
     photographer.shoot("alignment-right")
     photographer.shoot_view("scene-3d")
 

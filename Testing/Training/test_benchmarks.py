@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,10 @@ import pytest
 import torch
 
 from diff2ct.diffusion import SAMPLERS
+from diff2ct.projector import project
+from diff2ct.smooth import gaussian_blur
+from diff2ct.units import hu_to_mu
+from tiny import tiny_body, tiny_radiographs
 from tiny_recipes import tiny_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "Benchmarks"
@@ -147,3 +152,34 @@ def test_reconstructions_by_other_networks_are_extrapolated_from_their_steps(mon
     assert (monai["reconstruct s"], monai["x ours"]) == (2.0 * steps, 2.0 * steps / 4)
     assert (paper["reconstruct s"], paper["x ours"]) == (40000.0, 10000.0)
     assert any("MONAI: extrapolated" in note for note in section.notes)
+
+
+def test_a_displaced_volume_is_told_by_how_much_and_toward_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 48, 48, 48, generator=generator)
+    truth = 300 * gaussian_blur(gaussian_blur(noise, 3.0, 1.0).transpose(1, 3), 3.0, 1.0).transpose(1, 3)[0]
+    truth = (truth / truth.std() * 200 + 300).numpy()
+    half = truth.copy()
+    half[1:] = 0.6 * truth[1:] + 0.4 * truth[:-1]  # 0.4 voxels toward the head
+    everywhere = np.ones(truth.shape, bool)
+    with imported(FOLDER / "displacement.py", monkeypatch) as displacement:
+        apart = displacement.displacement_mm(half, truth, everywhere, (3.0, 4.0, 2.0))
+        np.testing.assert_allclose(apart, [0.8, 0, 0], atol=0.2)
+        left = np.roll(truth, 1, axis=2)
+        assert displacement.displacement_mm(left, truth, everywhere, (3.0, 4.0, 2.0))[2] == pytest.approx(3.0, abs=0.1)
+
+
+def test_mirrored_x_rays_are_those_of_the_mirrored_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = tiny_body()
+    half = np.array(body.grid.size[::-1]) / 2 - 0.5
+    assert np.allclose(body.grid.ijk_to_lps[:3] @ [*half, 1.0], 0), "it lies about the isocentre"
+    hu = body.hu.copy()
+    hu[2:5, 3:6, 2:4] = 900.0  # on one side
+    with imported(FOLDER / "displacement.py", monkeypatch) as displacement:
+        here = tiny_radiographs(replace(body, hu=hu))
+        there = tiny_radiographs(replace(body, hu=hu[:, :, ::-1].copy()))
+        for one, other in zip(here, there, strict=True):
+            beam = displacement.mirrored(one).geometry
+            again = project(hu_to_mu(torch.from_numpy(hu[:, :, ::-1].copy())), body.grid, beam).numpy()
+            np.testing.assert_allclose(again, one.line_integral, rtol=1e-3, atol=1e-3)
+            assert np.abs(again - other.line_integral).max() > 0.1

@@ -166,7 +166,7 @@ def test_a_displaced_volume_is_told_by_how_much_and_toward_where(monkeypatch: py
         apart = displacement.displacement_mm(half, truth, everywhere, (3.0, 4.0, 2.0))
         np.testing.assert_allclose(apart, [0.8, 0, 0], atol=0.2)
         left = np.roll(truth, 1, axis=2)
-        assert displacement.displacement_mm(left, truth, everywhere, (3.0, 4.0, 2.0))[2] == pytest.approx(3.0, abs=0.1)
+        assert displacement.displacement_mm(left, truth, everywhere, (3.0, 4.0, 2.0))[2] == pytest.approx(3.0, abs=0.3)
 
 
 def test_mirrored_x_rays_are_those_of_the_mirrored_body(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
 _log = logging.getLogger(__name__)
 
-Network = Callable[..., torch.Tensor]
-"""(x_t (B, 1, D, H, W), t (B,), tensors of what is known about the batch) -> the same shape as x_t."""
+
+class Network(Protocol):
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, *known: torch.Tensor) -> torch.Tensor:
+        """x: (B, 1, D, H, W). t: (B,). known: what else the network is told about this batch. Returns the shape of x."""
+        ...
+
 
 PAYS_FROM = 32
 """Calls from which recording is worth it: it takes some calls to warm up and empties torch's store of memory. An estimate;
@@ -28,6 +32,7 @@ class RecordedNetwork:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[torch.Tensor, ...] = ()
         self._given_up = False
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, *known: torch.Tensor) -> torch.Tensor:
@@ -36,7 +41,7 @@ class RecordedNetwork:
             try:
                 self._record(given)
             except RuntimeError as error:
-                self._given_up = True
+                self._given_up, self._inputs = True, ()
                 _log.warning("no CUDA graph, sampling goes on without: %s", str(error).strip().split("\n")[0])
         if self._graph is None or x.shape != self._inputs[0].shape:
             return self._network(*given)

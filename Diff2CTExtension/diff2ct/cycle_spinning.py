@@ -17,9 +17,10 @@ from diff2ct.volume import VolumeGrid
 Shift = tuple[int, int, int]
 """Voxels (k, j, i)."""
 
-SHIFTS: tuple[Shift, ...] = ((0, 0, 0), (1, 2, -1), (2, -1, 1), (-1, 1, 2))
-"""Along each axis all four places within a block of four, once. Blocks of sixteen would take shifts so far that the patient is
-no longer where the network is used to see one: shifts of 5 and 7 voxels cost more than they gain."""
+UNMOVED: Shift = (0, 0, 0)
+SHIFTS: tuple[Shift, ...] = (UNMOVED, (1, 2, -1), (2, -1, 1), (-1, 1, 2))
+"""Along each axis all four places within a block of four, once. Larger blocks would take longer shifts, and the patient would
+no longer lie where the network is used to see one."""
 
 
 def shift_of(sample: int) -> Shift:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from diff2ct.control_group import control_groups, memory_left
+from diff2ct.cycle_spinning import SHIFTS
 from diff2ct.networks import Cnn3d, Psr, X2ct, X2NoiseNet
 from diff2ct.precision import fastest_dtype
 
@@ -75,6 +76,8 @@ def needed_bytes(
     on_cpu = torch.device(device).type == "cpu"  # where finished samples are kept
     volumes = _VOLUMES_PER_SAMPLE * num_samples if on_cpu else _VOLUMES_IN_SAMPLER * at_once
     maps = _MAPS * at_once + (at_once if at_once > 1 else 0)  # samples drawn together have a condition each
+    if not config.view_widths and num_samples > 1:  # condition volumes: each of `SHIFTS`, a batch, and that taken apart
+        volumes += config.condition_channels * (min(num_samples, len(SHIFTS)) + 2 * at_once)
     return _FIXED_BYTES + maps * feature_map + volumes * voxels * 4
 
 

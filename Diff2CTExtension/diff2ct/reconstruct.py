@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from diff2ct.checkpoint import Checkpoint
 from diff2ct.condition import CONDITIONS, Condition, stack_conditions
 from diff2ct.consistency import Consistency, MeasuredView, StepCorrection, correct_volume, measured_views
 from diff2ct.cuda_graph import PAYS_FROM, Network, RecordedNetwork
-from diff2ct.cycle_spinning import moved_back, moved_grid, shift_of
+from diff2ct.cycle_spinning import UNMOVED, Shift, moved_back, moved_grid, shift_of
 from diff2ct.diffusion import SAMPLERS, Cancelled, OnStep, SampleNoise, Sampling, corrected, predict_x0, trailing_timesteps
 from diff2ct.geometry import ParallelBeam
 from diff2ct.maps import DEFAULT_LEVEL, check_maps
@@ -133,17 +133,21 @@ def reconstruct(
     pair = frontal_and_lateral(radiographs)
     options = default_consistency(pair, checkpoint) if consistency is None else checked_consistency(consistency, checkpoint)
     grid = grid_around_isocenter(checkpoint.grid, pair)
-    _check_in_front_of_sources(pair, grid)
+    is_spun = num_samples > 1 and (options is None or options.when == "end")  # a correction at each step is of one grid
+    shifts = [shift_of(n) if is_spun else UNMOVED for n in range(num_samples)]
+    grids = {shift: moved_grid(grid, shift) for shift in shifts}
+    for moved in grids.values():
+        _check_in_front_of_sources(pair, moved)
     at_once = samples_at_once(checkpoint.network, grid.size, num_samples, device)
     seen = pair if translator is None else _in_drr_style(pair, translator)
-    condition_on = partial(condition_of, seen, checkpoint.condition, device=device)
+    conditions = {shift: condition_of(seen, checkpoint.condition, moved, device)[0] for shift, moved in grids.items()}
     corrects_on = device if torch.device(device).type == "cuda" else "cpu"  # MPS has no float64
     views = [] if options is None else measured_views(pair, grid, corrects_on)
 
     samples, uncorrected = [], []
     with torch.inference_mode(), fastest_arithmetic(device):
         correction = _step_correction(checkpoint, grid, num_steps, views, options)
-        prepare = partial(_sampling, checkpoint, condition_on, grid, sampling, seed, device, correction)
+        prepare = partial(_sampling, checkpoint, conditions, shifts, sampling, seed, device, correction)
         counting = partial(_counting, on_step, num_samples=num_samples, device=device)
         for x_0 in _drawn(prepare, num_samples, at_once, counting, is_cancelled):
             samples.append(checkpoint.hu_map.to_hu(x_0[:, 0].float()).cpu().numpy())
@@ -176,7 +180,7 @@ def reconstruct(
         provenance={
             "Notice": NOTICE,
             "CheckpointSha256": checkpoint.sha256,
-            "Sampler": f"{way}, {num_steps} steps, {num_samples} samples",
+            "Sampler": f"{way}, {num_steps} steps, {num_samples} samples" + (", cycle spinning" if is_spun else ""),
             "Consistency": "none" if options is None else str(options),
             "CalibrationLimits": "not calibrated" if checkpoint.calibration is None else "; ".join(limits) or "none known",
             "Seed": str(seed),
@@ -229,18 +233,19 @@ def _step_correction(
 
 def _sampling(
     checkpoint: Checkpoint,
-    condition_on: Callable[[Sequence[VolumeGrid]], Condition],
-    grid: VolumeGrid,
+    conditions: Mapping[Shift, Condition],
+    shifts: Sequence[Shift],
     sampling: Sampling,
     seed: int,
     device: str,
     correction: StepCorrection | None,
     num_batches: int,
 ) -> Draw:
-    """What draws a batch of samples. What all batches share is computed here, once."""
+    """What draws a batch of samples. conditions: on the grid of each shift. shifts: of each sample. What all batches share is
+    computed here, once."""
     network, diffusion = checkpoint.network, checkpoint.diffusion
     if not isinstance(network, X2NoiseNet) or diffusion is None:
-        condition = condition_on([grid])
+        condition = stack_conditions([conditions[UNMOVED]], device)
 
         def predict(numbers: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
             if is_cancelled is not None and is_cancelled():
@@ -261,16 +266,17 @@ def _sampling(
     if torch.device(device).type == "cuda" and num_batches * sampling.num_steps >= PAYS_FROM:
         step = RecordedNetwork(step)
     timesteps, draw = trailing_timesteps(diffusion.num_timesteps, sampling.num_steps), SAMPLERS[sampling.sampler]
+    size = checkpoint.grid.size
 
     def sample(numbers: Sequence[int], on_step: OnStep | None, is_cancelled: Callable[[], bool] | None) -> torch.Tensor:
-        shifts = [shift_of(n if correction is None else 0) for n in numbers]  # a correction at each step is of one grid
-        embedded = denoising.embed_condition(condition_on([moved_grid(grid, shift) for shift in shifts]), grid.size)
+        condition = stack_conditions([conditions[shifts[n]] for n in numbers], device)
+        embedded = denoising.embed_condition(condition, size)
         denoiser = predict_x0(lambda x, t: step(x, t, *embedded), diffusion)
         if correction is not None:
             denoiser = corrected(denoiser, correction)
-        noise = SampleNoise([sample_seed(seed, n) for n in numbers], (1, *grid.size), device)
+        noise = SampleNoise([sample_seed(seed, n) for n in numbers], (1, *size), device)
         x_0 = draw(denoiser, diffusion.alpha_bar, timesteps, noise, on_step=on_step, is_cancelled=is_cancelled)
-        return torch.stack([moved_back(each, shift) for each, shift in zip(x_0, shifts, strict=True)])
+        return torch.stack([moved_back(each, shifts[n]) for each, n in zip(x_0, numbers, strict=True)])
 
     return sample
 
@@ -339,12 +345,12 @@ def _check_in_front_of_sources(pair: Sequence[Radiograph], grid: VolumeGrid) -> 
         )
 
 
-def condition_of(pair: Sequence[Radiograph], kind: str, grids: Sequence[VolumeGrid], device: str) -> Condition:
-    """The conditions on several grids as a batch. Radiographs much finer than the grids are averaged down first."""
-    small = [r.resized(patient_spacing_mm=0.75 * min(grids[0].spacing_mm)) for r in pair]
+def condition_of(pair: Sequence[Radiograph], kind: str, grid: VolumeGrid, device: str) -> Condition:
+    """The condition as a batch of one. Radiographs much finer than the grid are averaged down first."""
+    small = [r.resized(patient_spacing_mm=0.75 * min(grid.spacing_mm)) for r in pair]
     images = [torch.from_numpy(r.line_integral).to(device) for r in small]
     valid = [torch.from_numpy(r.valid).to(device) for r in small]
-    return stack_conditions([CONDITIONS[kind](images, valid, [r.geometry for r in small], grid) for grid in grids], device)
+    return stack_conditions([CONDITIONS[kind](images, valid, [r.geometry for r in small], grid)], device)
 
 
 def reproject(volume: CtVolume, radiograph: Radiograph, device: str = "cpu") -> dict[str, float]:

@@ -39,7 +39,7 @@ class RectifiedViews:
     def to(self, device: torch.device | str) -> RectifiedViews:
         return RectifiedViews(self.images.to(device), self.ijk_to_plane.to(device))
 
-    def __getitem__(self, samples: slice) -> RectifiedViews:
+    def __getitem__(self, samples: int | slice) -> RectifiedViews:
         return RectifiedViews(self.images[samples], self.ijk_to_plane[samples])
 
 

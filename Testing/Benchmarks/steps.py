@@ -167,7 +167,7 @@ def sample_together(run: Run, cases: Sequence[EvaluationCase], checkpoint: Check
     for case in cases:
         pair = frontal_and_lateral(case.radiographs)
         grid = grid_around_isocenter(checkpoint.grid, pair)
-        conditions.append(condition_of(pair, checkpoint.condition, [grid], device)[0])
+        conditions.append(condition_of(pair, checkpoint.condition, grid, device)[0])
     noise = SampleNoise([sample_seed(run.seed, 0)] * len(cases), (1, *checkpoint.grid.size), device)
     times = trailing_timesteps(diffusion.num_timesteps, run.num_steps)
     with torch.inference_mode(), fastest_arithmetic(device):

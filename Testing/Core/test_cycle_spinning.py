@@ -37,7 +37,7 @@ def test_each_axis_meets_all_four_places_of_a_block_and_the_first_sample_stays()
     assert moved_grid(GRID, shift_of(0)) == GRID
 
 
-def test_a_pattern_that_stands_with_the_blocks_is_gone_from_the_mean() -> None:
+def test_a_pattern_along_an_axis_is_gone_from_the_mean_and_any_other_weaker() -> None:
     pattern = torch.tensor([3.0, -1.0, 4.0, -6.0]).repeat(4)
     volume = pattern[:, None, None] + pattern[:, None] * pattern + torch.zeros(16, 16, 16)
     mean = torch.stack([moved_back(volume, shift) for shift in SHIFTS]).mean(0)[2:-2, 2:-2, 2:-2]

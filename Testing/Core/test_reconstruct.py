@@ -12,6 +12,7 @@ from diff2ct.consistency import Consistency
 from diff2ct.cycle_spinning import moved_back, moved_grid, shift_of
 from diff2ct.diffusion import SAMPLERS, Cancelled, Sampling
 from diff2ct.geometry import ConeBeam, FanBeam, View, as_kind, beam_from_dict
+from diff2ct.networks import X2NoiseNet
 from diff2ct.phantom import LumbarPhantom, make_phantom
 from diff2ct.projector import project
 from diff2ct.radiograph import Radiograph
@@ -68,10 +69,33 @@ def test_same_seed_same_volume_whatever_the_number_of_samples(checkpoint: Checkp
 def test_further_samples_are_drawn_on_moved_grids_and_moved_back(checkpoint: Checkpoint) -> None:
     """As if the patient lay elsewhere in the cube."""
     pair = tiny_radiographs(tiny_body())
-    second = reconstruct(pair, checkpoint, num_steps=2, seed=4, num_samples=2).samples_hu[1]
-    moved = replace(checkpoint, grid=moved_grid(checkpoint.grid, shift_of(1)))
-    by_hand = torch.from_numpy(reconstruct(pair, moved, num_steps=2, seed=sample_seed(4, 1)).volume.hu)
-    np.testing.assert_allclose(second, moved_back(by_hand, shift_of(1)).numpy(), atol=0.05)
+    several = reconstruct(pair, checkpoint, num_steps=2, seed=4, num_samples=3)
+    assert several.provenance["Sampler"].endswith("2 steps, 3 samples, cycle spinning")
+    for n in (1, 2):
+        moved = replace(checkpoint, grid=moved_grid(checkpoint.grid, shift_of(n)))
+        by_hand = torch.from_numpy(reconstruct(pair, moved, num_steps=2, seed=sample_seed(4, n)).volume.hu)
+        np.testing.assert_allclose(several.samples_hu[n], moved_back(by_hand, shift_of(n)).numpy(), atol=0.05)
+
+
+def test_a_correction_at_each_step_is_of_one_grid(checkpoint: Checkpoint) -> None:
+    calibrated, pair = replace(checkpoint, calibration=tiny_calibration()), tiny_radiographs(tiny_body())
+    several = reconstruct(pair, calibrated, num_steps=2, seed=4, num_samples=2, consistency=Consistency(when="steps"))
+    second = reconstruct(pair, calibrated, num_steps=2, seed=sample_seed(4, 1), consistency=Consistency(when="steps"))
+    np.testing.assert_allclose(several.samples_hu[1], second.samples_hu[0], atol=0.05)
+    assert "cycle spinning" not in several.provenance["Sampler"]
+
+
+def test_what_is_known_of_the_x_rays_is_not_rounded_where_the_network_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A band of detail is the small difference of two blurred images."""
+    known: list[torch.Tensor] = []
+    embed = X2NoiseNet.embed_condition
+    monkeypatch.setattr(X2NoiseNet, "embed_condition", lambda self, c, size: known.append(c.clone()) or embed(self, c, size))
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr("diff2ct.precision.fastest_dtype", lambda device, dtype=dtype: dtype)
+        reconstruct(tiny_radiographs(tiny_body()), tiny_checkpoint(), num_steps=1, num_samples=2)
+    assert len(known) == 4 and all(c.dtype == torch.float32 for c in known)
+    for one, other in zip(known[:2], known[2:], strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver", "ddpm"])

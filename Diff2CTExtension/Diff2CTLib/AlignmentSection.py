@@ -10,7 +10,7 @@ from Diff2CTLib.AlignmentScene import AlignmentScene
 from Diff2CTLib.ParameterNode import PreviewMode
 
 SLOTS = AlignmentPreview.SLOTS
-_LEAST_SHARE = 0.05  # of an alignment that tells how long the rest takes
+_LEAST_SHARE = 0.05  # of an alignment, done while it was watched, that tells how long the rest takes
 
 
 class AlignmentSection:
@@ -25,7 +25,7 @@ class AlignmentSection:
         self._last = None, None, None  # CT, the transform that it is under, and the chosen one, at the last update
         self._registered = "", None  # what became of the last alignment, and where CT and X-rays were then
         self._asked = None  # a token of the last alignment whose end is to be told
-        self._progress = None  # share that is done of the one that is going on, and seconds since the first word of it
+        self._progress = None  # of the one that is going on: share done at the first word of it, share now, seconds between
         self._isTurned = True  # whether the 3D view looks at the whole scene since its layout was last asked for
         self.ui.alignmentLayoutButton.connect("clicked(bool)", self.onShow)
         self.ui.resetPoseButton.connect("clicked(bool)", self.onResetPose)
@@ -62,12 +62,14 @@ class AlignmentSection:
         ct, nodes = parameterNode.previewNode, (parameterNode.apNode, parameterNode.lateralNode)
         self._registered, self._progress = ("", None), None
         self._asked = asked = object()
-        started = None
+        begun = None
 
         def onProgress(share):
-            nonlocal started
-            started = started or time.monotonic()
-            self._progress = share, time.monotonic() - started
+            nonlocal begun
+            now = time.monotonic()
+            begun = begun or (share, now)  # the preparation, which has no word of its own, is part of the first share
+            first, started = begun
+            self._progress = first, share, now - started
             self._showProgress()
 
         def done(registration, error):
@@ -87,8 +89,12 @@ class AlignmentSection:
         """The CT back to where it was before it was aligned."""
         parameterNode = self._panel.parameterNode
         ct, nodes = parameterNode.previewNode, (parameterNode.apNode, parameterNode.lateralNode)
-        self.logic.undoRegistration(ct)
-        self._registered = _("The CT is back where it was before it was aligned."), _placeOf(ct, nodes)
+        try:
+            self.logic.undoRegistration(ct)
+        except (ValueError, RuntimeError) as error:  # what the button does not show yet has changed
+            self._registered = str(error), None
+        else:
+            self._registered = _("The CT is back where it was before it was aligned."), _placeOf(ct, nodes)
         self._panel.updateSoon()
 
     def reset(self):
@@ -220,12 +226,13 @@ class AlignmentSection:
         if self._progress is None:  # it begins, or a script has started it
             self.ui.registerProgressBar.setRange(0, 0)  # moves without a value
         else:
-            share, elapsed = self._progress
+            first, share, elapsed = self._progress
             self.ui.registerProgressBar.setRange(0, 100)
             self.ui.registerProgressBar.value = round(100 * share)
-            if share > _LEAST_SHARE:
+            if share - first > _LEAST_SHARE:
+                remaining = elapsed * (1 - share) / (share - first)
                 words = _("Aligning the CT with the X-rays, {elapsed} elapsed, {remaining} remaining").format(
-                    elapsed=Timing.inWords(elapsed), remaining=Timing.inWords(elapsed * (1 - share) / share)
+                    elapsed=Timing.inWords(elapsed), remaining=Timing.inWords(remaining)
                 )
         self.ui.registerLabel.text = words
 

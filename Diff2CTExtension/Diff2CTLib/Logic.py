@@ -66,7 +66,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self.drr = DrrRenderer(self.service)
         self._run = None
         self._registration = None  # a token of the one that is going on
-        self._undos = []  # of registrations, the last one at the end
+        self._undos = {}  # of registrations, the last one at the end, each with the IDs of the nodes that it needs
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneClose)
         slicer.app.connect("aboutToQuit()", self.close)
 
@@ -347,20 +347,20 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         Dependencies.require()
         if self.isRegistering:
             raise RuntimeError(_("A CT is being registered already."))
-        token, answers = object(), []
+        token, answers, xrays = object(), [], list(xrays)
 
         def done(registration, error):
             if self._registration is token:
                 self._registration = None
             if registration is not None and registration.undo is not None:
-                self._undos.append(registration.undo)
+                self._keepUndo(registration.undo, ct, xrays)
             answers.append((registration, error))
             if onDone:
                 onDone(registration, error)
 
         self._registration = token
         try:
-            registerAsync(self.registering, ct, list(xrays), lambda: self._registration is token, done, onProgress)
+            registerAsync(self.registering, ct, xrays, lambda: self._registration is token, done, onProgress)
         except Exception:  # else no other one could be started
             self._registration = None
             raise
@@ -384,17 +384,31 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def canUndoRegistration(self, ct):
         """Whether a CT node lies where the last registration of it has moved it, its X-rays where they were."""
-        undos = [undo for undo in self._undos if undo.isOf(ct)]
-        return bool(undos) and undos[-1].isPossible
+        undo = self._lastUndo(ct)
+        return undo is not None and undo.isPossible
 
     def undoRegistration(self, ct):
         """Bring a CT node back to where it was before its last registration, also by hand; a second call, before that of the
         one before."""
-        if not self.canUndoRegistration(ct):
-            raise RuntimeError(_("No alignment of {name} can be taken back: it was moved since.").format(name=ct.GetName()))
-        undo = [undo for undo in self._undos if undo.isOf(ct)][-1]
-        self._undos.remove(undo)
+        if ct is None:
+            raise ValueError(_("Choose the CT whose alignment is to be taken back."))
+        undo = self._lastUndo(ct)
+        if undo is None:
+            raise RuntimeError(_("There is no alignment of {name} that could be taken back.").format(name=ct.GetName()))
+        if not undo.isPossible:
+            words = _("The alignment of {name} cannot be taken back: the CT or an X-ray was changed or removed since.")
+            raise RuntimeError(words.format(name=ct.GetName()))
+        del self._undos[undo]
         undo.do()
+
+    def _keepUndo(self, undo, ct, xrays):
+        """As the last one, without those that need a node which is no longer in the scene."""
+        isThere = slicer.mrmlScene.GetNodeByID
+        self._undos = {kept: ids for kept, ids in self._undos.items() if all(map(isThere, ids))}
+        self._undos[undo] = [ct.GetTransformNodeID(), *(node.GetID() for node in (ct, *xrays))]
+
+    def _lastUndo(self, ct):
+        return next((undo for undo in reversed(self._undos) if ct is not None and undo.isOf(ct)), None)
 
     def compare(self, reconstruction, truth=None, xrays=(), wait=True, onDone=None, withDifference=True):
         """`Comparison` of a CT node with the true CT (on any grid, in the same place) and with the X-rays it was made from.
@@ -447,4 +461,4 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if self.run is not None:
             self.run.cancel(_("Cancelled, as the scene was closed."))
         self.cancelRegistration()
-        self._undos = []
+        self._undos = {}

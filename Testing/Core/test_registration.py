@@ -193,8 +193,26 @@ def test_progress_is_the_share_of_the_work(
     monkeypatch.setattr(registration, "project", counted)
     register(ct, films, start_lps=NEAR, search=search, on_progress=lambda share: told.append((share, pixels[0])))
     shares, done = np.array(told).T
-    assert (np.diff(shares) >= 0).all() and 0 < shares[0] < 0.1 and shares[-1] == 1.0
+    assert (np.diff(shares) >= 0).all() and 0 < shares[0] < 0.1 and shares[-2] < shares[-1] == 1.0
     assert np.diff(shares).max() < 0.15 and np.abs(shares - done / done[-1]).max() < 0.2
+
+
+def test_nothing_is_done_before_the_end(ct: CtVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where more is computed than was expected, and where all of it has come to nothing."""
+    monkeypatch.setattr(registration, "_USUAL_ITERATIONS", (0, 0, 0))
+    told: list[float] = []
+    register(ct, xrays(ct), start_lps=NEAR, search=False, on_progress=told.append)
+    assert told[-1] == 1.0 and max(told[:-1]) < 1.0
+    told.clear()
+    with pytest.raises(ValueError, match="nothing in common"):
+        register(CtVolume(np.full_like(ct.hu, -1000.0), ct.grid), xrays(ct), search=False, on_progress=told.append)
+    assert told and max(told) < 1.0
+
+
+def test_each_level_has_its_usual_iterations(ct: CtVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registration, "_USUAL_ITERATIONS", (6, 2, 2, 2))
+    with pytest.raises(ValueError, match="zip"):
+        register(ct, xrays(ct), search=False)
 
 
 def test_what_cannot_be_compared_is_refused(ct: CtVolume) -> None:

@@ -1,7 +1,7 @@
 """Stand-ins for the two child processes, without torch: they speak the same JSON lines and fail on demand.
 
 python children.py worker done|doubtful|guessed|slow|hang|crash|error|silent|garbage
-python children.py service [broken|silent|halfway]
+python children.py service [broken|silent|early|halfway]
 python children.py launcher worker|service MODE: in a child of its own, as PythonSlicer does.
 """
 
@@ -21,6 +21,7 @@ SIZE = 16
 ORIGIN_LPS = (-100.125, -90.0625, -80.1)
 SPACING_MM = 12.5
 STEPS = 200
+SHARES = {"early": (0.3, 0.34), "halfway": (0.3, 0.5)}  # of a registration that gets no farther
 REACH_MM = 400.0  # a volume whose middle is farther from the isocentre is on no X-ray
 
 held = {}  # the volume that DRRs are asked of
@@ -121,11 +122,11 @@ def service(mode):
         if mode == "silent":
             continue
         if request["task"] == "register":
-            for share in (0.0, 0.5, 1.0):
+            for share in SHARES.get(mode, (0.0, 0.5, 1.0)):
                 emit(id=request["id"], progress=share)
-                if mode == "halfway" and share == 0.5:
-                    sys.stdin.read()
-                    return 0
+            if mode in SHARES:
+                sys.stdin.read()
+                return 0
         emit(id=request["id"], **answer(request))
     return 0
 

@@ -1,6 +1,8 @@
 """Align CT with X-rays: the panel, the console and what may happen meanwhile. How well it fits, test_real.py and the core's
 tests tell."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from SlicerModule.tools import add_ct, child, click, leftovers, settle, wait_until
@@ -97,26 +99,29 @@ def test_a_second_click_stops_it(panel, xrays, ct, silent):
     assert leftovers() == [] and panel.messages == []
 
 
-@pytest.fixture
-def halfway(panel):
-    """A service that gets no farther than that."""
-    panel.logic.registering.stop()
-    panel.logic.registering._command = child("service", "halfway")
+@pytest.mark.parametrize(
+    ("mode", "percent", "words"), [("early", 34, "..."), ("halfway", 50, ", 20 s elapsed, 50 s remaining")]
+)
+def test_how_far_it_is_stands_in_bar_and_words(panel, xrays, ct, monkeypatch, mode, percent, words):
+    """The first word of the service is 0.3, as the preparation of a large CT is done by then; the second comes 20 s later."""
+    from Diff2CTLib import AlignmentSection
 
-
-def test_how_far_it_is_stands_in_bar_and_words(panel, xrays, ct, halfway):
     bar = panel.ui.registerProgressBar
+    clock = SimpleNamespace(monotonic=lambda: 1000.0 + 20.0 * (bar.value >= 30))
+    monkeypatch.setattr(AlignmentSection, "time", clock)
+    panel.logic.registering.stop()
+    panel.logic.registering._command = child("service", mode)
     panel.ui.alignmentSection.collapsed = False
     settle(panel)
     assert bar.isHidden()
     click(panel.ui.registerButton)
     settle(panel)
     assert not bar.isHidden() and bar.maximum == 0  # nothing is known yet
-    wait_until(lambda: bar.value == 50)
+    wait_until(lambda: bar.value == percent)
     panel.updateSoon()
     settle(panel)
-    assert bar.maximum == 100 and bar.value == 50 and not bar.isHidden()
-    assert panel.ui.registerLabel.text == "Aligning the CT with the X-rays, 0 s elapsed, 0 s remaining"
+    assert bar.maximum == 100 and bar.value == percent and not bar.isHidden()
+    assert panel.ui.registerLabel.text == f"Aligning the CT with the X-rays{words}"
     click(panel.ui.registerButton)
     settle(panel)
     assert bar.isHidden() and panel.ui.registerLabel.text == "The computation was stopped."
@@ -165,8 +170,52 @@ def test_a_transform_of_another_module_is_there_again_as_it_was(panel, xrays, ct
     assert np.allclose(shift(ct), (0, 25, 12)) and panel.logic.canUndoRegistration(ct)
     panel.logic.undoRegistration(ct)
     assert np.allclose(shift(ct), (0, 25, 0)) and np.allclose(shift(other), 0)
-    with pytest.raises(RuntimeError, match="No alignment of CT can be taken back"):
+    with pytest.raises(RuntimeError, match="There is no alignment of CT that could be taken back"):
         panel.logic.undoRegistration(ct)
+
+
+@pytest.mark.parametrize("what", ["ct", "xray", "xray removed"])
+def test_why_nothing_can_be_taken_back_is_said(panel, xrays, ct, what):
+    import slicer
+    from Diff2CTLib import Pose
+
+    with pytest.raises(ValueError, match="Choose the CT"):
+        panel.logic.undoRegistration(None)
+    assert not panel.logic.canUndoRegistration(None)
+    with pytest.raises(RuntimeError, match="There is no alignment of CT that could be taken back"):
+        panel.logic.undoRegistration(ct)
+    panel.logic.registerCt(ct, xrays)
+    if what == "ct":
+        Pose.reset(ct.GetParentTransformNode())
+    elif what == "xray":
+        panel.logic.editXray(xrays[0], source_to_detector_mm=1010.0)
+    else:
+        slicer.mrmlScene.RemoveNode(xrays[0])
+    with pytest.raises(RuntimeError, match="of CT cannot be taken back: the CT or an X-ray was changed or removed since"):
+        panel.logic.undoRegistration(ct)
+
+
+def test_a_click_that_comes_too_late_is_answered_in_the_panel(panel, xrays, ct):
+    click(panel.ui.registerButton)
+    wait_until(lambda: not panel.logic.isRegistering)
+    settle(panel)
+    panel.ui.poseFeetHeadSlider.value = 3.0
+    click(panel.ui.undoRegisterButton)  # nobody has disabled it yet
+    settle(panel)
+    assert "CT cannot be taken back: the CT or an X-ray was changed" in panel.ui.registerLabel.text
+    assert np.allclose(shift(ct), (0, 0, 3)) and not panel.ui.undoRegisterButton.enabled
+
+
+@pytest.mark.parametrize("what", ["ct", "xray", "pose"])
+def test_what_can_never_be_taken_back_is_not_kept(panel, xrays, ct, what):
+    import slicer
+
+    panel.logic.registerCt(ct, xrays)
+    slicer.mrmlScene.RemoveNode({"ct": ct, "xray": xrays[0], "pose": ct.GetParentTransformNode()}[what])
+    other = add_ct(name="Other")
+    for expected in (1, 2):
+        panel.logic.registerCt(other, xrays[1:])
+        assert len(panel.logic._undos) == expected
 
 
 @pytest.mark.parametrize("what", ["slider", "transform", "xray", "ct", "xray removed", "ct removed", "pose removed", "scene"])

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diff2ct import volume_io
 from diff2ct.phantom import PedicleScrew, make_phantom
 from diff2ct.volume import CtVolume, VolumeGrid
 from diff2ct.volume_io import write_volume
 from diff2ct_training.cases import Case, write_case
 from diff2ct_training.drr import BiplanarSetup
-from diff2ct_training.evaluation import methods
+from diff2ct_training.evaluation import cases, methods
 from diff2ct_training.evaluation.cases import (
     ct_case,
     fingerprint,
@@ -35,12 +36,21 @@ def test_phantom_case_is_held_out_and_fits_its_radiographs(small_grid: VolumeGri
     assert case.grid == small_grid
     assert case.radiographs[0].line_integral.max() > 3.0  # a trunk, not a cube's worth of air
     assert case.labels is not None and case.labels.shape == small_grid.size and 28 in case.labels
-    assert case.screws is not None and case.spacing_mm is None and case.scan is None
+    assert case.screws is not None and case.spacing_mm is None and case.read_scan is None
     with pytest.raises(ValueError, match="10000"):
         phantom_case(10000, small_grid, SETUP)
 
 
-def test_a_short_scan_is_known_where_it_has_data(trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path) -> None:
+def test_a_short_scan_is_known_where_it_has_data(
+    trunk: CtVolume, small_grid: VolumeGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+
+    def read_ct(path: Path) -> CtVolume:
+        reads.append(1)
+        return volume_io.read_ct(path)
+
+    monkeypatch.setattr(cases, "read_ct", read_ct)
     short = CtVolume(trunk.hu[40:60], VolumeGrid.centered((20, 60, 70), 4.0))
     write_volume(short, tmp_path / "short_ct.nii.gz")
     case = ct_case(tmp_path / "short_ct.nii.gz", small_grid, SETUP)
@@ -48,7 +58,9 @@ def test_a_short_scan_is_known_where_it_has_data(trunk: CtVolume, small_grid: Vo
     assert 0.2 < case.mask.mean() < 0.4  # 80 of 256 mm
     assert case.radiographs[0].line_integral[0].max() == 0.0  # nothing was scanned there
     assert case.spacing_mm == pytest.approx((4.0, 4.0)) and case.labels is None and case.screws is None
-    assert case.scan is not None and case.scan.hu.shape == (20, 60, 62), "its own voxels between those of the grid"
+    assert reads == [1] and case.read_scan is not None, "its own voxels are read again when they are asked for"
+    part = case.read_scan()
+    assert part is not None and part.hu.shape == (20, 60, 62) and reads == [1, 1], "those between voxels of the grid"
     assert plan_ct(tmp_path / "short_ct.nii.gz", small_grid, SETUP).has_scan
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,18 @@ from diff2ct_training.evaluation.catalog import SECTIONS
 from diff2ct_training.evaluation.dataset_report import (
     LEGACY_FID,
     ORACLE,
+    DatasetReport,
     best_of,
     coarsest_case,
     report_dataset,
+    table_of,
     typical_case,
     worst_case,
 )
+from diff2ct_training.evaluation.report import markdown_summary
 from diff2ct_training.evaluation.results import Results
 from diff2ct_training.evaluation.run import evaluate
-from diff2ct_training.evaluation.statistics import holm
+from diff2ct_training.evaluation.statistics import compare, holm
 from diff2ct_training.scoring.case_scores import ScoringOptions
 from diff2ct_training.scoring.distribution import fid
 
@@ -188,6 +192,25 @@ def test_the_best_of_a_table() -> None:
     assert best_of({"a": -1.0, "b": 2.0}, "zero") == {"a"} and best_of({"a": 1.0, "b": 2.0}, "") == set()
     assert best_of({"a": 1.0, "b": 1.0}, "up") == set() == best_of({"a": 1.0}, "up")
     assert best_of({"a": 1.0, "b": 1.0, "c": 0.0}, "up") == {"a", "b"}
+
+
+def test_no_method_is_best_in_errors_of_what_it_found() -> None:
+    """Who finds only the easy ones has smaller errors, and is not better; the tests say in which cases they are."""
+    section = next(section for section in SECTIONS if "screw_tip_error_mm" in section.columns)
+    rows = [
+        {"dataset": "d", "case": f"c{n}", "method": method, "screw_recall": recall, "screw_tip_error_mm": error + n / 10}
+        for method, recall, error in (("ours", 1.0, 3.0), ("easy", 0.5, 1.0))
+        for n in range(7)
+    ]
+    tests = compare(rows, "ours", section.tests)
+    table = table_of(section, rows, tests, "ours")
+    assert [[cell and cell.best for cell in table.cells[method]] for method in table.methods] == [[True, False], [False, False]]
+    told = "; errors of screws and vertebrae in cases where both methods found all); tests.csv."
+    whole = DatasetReport("d", rows, "ours", [(section, table)], tests, [], [])
+    assert told in markdown_summary([whole], [])
+    recall_alone = [{name: value for name, value in row.items() if name != "screw_tip_error_mm"} for row in rows]
+    table = table_of(section, recall_alone, tests, "ours")
+    assert "both methods found" not in markdown_summary([replace(whole, tables=[(section, table)])], [])
 
 
 def test_a_report_of_the_truth_alone(planned, counted, tmp_path: Path) -> None:

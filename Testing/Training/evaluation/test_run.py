@@ -75,7 +75,9 @@ def test_only_the_scanned_part_is_scored(trunk: CtVolume, small_grid: VolumeGrid
 def test_the_ceiling_of_the_grid_is_of_cts_with_their_own_voxels(trunk: CtVolume, planned, plan, tmp_path: Path) -> None:
     case = planned()
     scan = part_in(trunk, case.make().grid)
-    of_ct = replace(case, dataset="CTs", name="ct", make=lambda: replace(case.make(), name="ct", scan=scan), has_scan=True)
+    of_ct = replace(
+        case, dataset="CTs", name="ct", make=lambda: replace(case.make(), name="ct", read_scan=lambda: scan), has_scan=True
+    )
     methods = {**plan(perfect=lambda case: case.truth.hu), "oracle-grid": plan_baseline("oracle-grid")}
     rows = evaluate([case, of_ct], methods, tmp_path, keep_volumes=True)
     assert [(row["dataset"], row["method"]) for row in rows] == [

@@ -52,6 +52,15 @@ def test_latex_is_a_booktabs_table_with_its_special_characters_escaped() -> None
     assert {line.count(" & ") for line in rows} == {2}
 
 
+def test_latex_tells_that_errors_of_found_things_are_compared_where_all_were_found() -> None:
+    told = "; errors of screws and vertebrae in cases where both methods found all)."
+    of_found = replace(TABLE, columns=(TABLE.columns[0], Column("Tip", "mm", "down", given="screw_recall")))
+    text = latex_table(of_found)
+    assert f"$p < 0.05${told}" in text and "Bold: best, but for errors of what each method found. *" in text
+    assert told not in latex_table(TABLE)
+    assert told not in latex_table(replace(of_found, methods=("ours",), cells={"ours": TABLE.cells["ours"]})), "not tested"
+
+
 def test_a_title_tells_patients_where_they_are_fewer_than_cases() -> None:
     for patients, text in ((7, "(7 cases)"), (5, "(7 cases of 5 patients)"), (1, "(7 cases of 1 patient)")):
         table = replace(TABLE, num_patients=patients)

@@ -40,8 +40,9 @@ class EvaluationCase:
     """One patient. truth: on the model grid. mask: (D, H, W) bool, where the truth is known.
 
     labels: (D, H, W) uint8 vertebra numbers, 0 elsewhere. screws: all that are in the truth. Both None where not known.
-    spacing_mm: (in-plane, between slices) of the original scan; None for phantoms, which have none. scan: the original voxels
-    in the cube, where the truth was made of them just now; None for phantoms, and for prepared cases, which are on other ones.
+    spacing_mm: (in-plane, between slices) of the original scan; None for phantoms, which have none. read_scan: reads the
+    original voxels in the cube, often some 200 MB, or None where they are too few; None for phantoms, and for prepared cases,
+    whose truth was made of other voxels.
     """
 
     dataset: str
@@ -52,7 +53,7 @@ class EvaluationCase:
     labels: np.ndarray | None = None
     screws: tuple[PedicleScrew, ...] | None = None
     spacing_mm: tuple[float, float] | None = None
-    scan: CtVolume | None = None
+    read_scan: Callable[[], CtVolume | None] | None = None
 
     @property
     def grid(self) -> VolumeGrid:
@@ -67,7 +68,7 @@ class PlannedCase:
     """A case that is rendered when it is needed. identity: everything that decides what it is, as text. patient: whose it is,
     empty for one of whom there is nothing else. origin: what tells it from others wherever it lies, SHA-256 or
     `phantom_origin`; empty for a CT of these `files`, or where nobody knows. has_labels: None for one that no label maps can
-    be given for. has_scan: its `EvaluationCase.scan` is known."""
+    be given for. has_scan: it has `EvaluationCase.read_scan`."""
 
     dataset: str
     name: str
@@ -205,10 +206,11 @@ def ct_case(
 ) -> EvaluationCase:
     """A real CT; isocentre as `body_center` chooses it, scores where the scan has data. labels: its label maps. Others: as in
     `plan_ct`."""
-    ct = read_ct(path) if scan is None else scan.read()
+    read = partial(read_ct, path) if scan is None else scan.read
+    ct = read()
     name = name or ct_name(path)
     radiographs = render_radiographs(ct, setup.beams(body_center(ct)), name)
-    return case_of_scan(REAL_CTS, name, ct, radiographs, model_grid, labels)
+    return case_of_scan(REAL_CTS, name, ct, radiographs, model_grid, labels, read)
 
 
 def prepared_case(json_file: Path, model_grid: VolumeGrid, setup: BiplanarSetup) -> EvaluationCase:
@@ -244,16 +246,21 @@ def case_of_scan(
     radiographs: tuple[Radiograph, Radiograph],
     model_grid: VolumeGrid,
     labels: tuple[LabelFile, ...],
+    read: Callable[[], CtVolume],
 ) -> EvaluationCase:
-    """A case whose truth is a scan as it was read, on `model_grid` moved to the radiographs' isocentre."""
+    """A case whose truth is a scan as `read` gave it, on `model_grid` moved to the radiographs' isocentre."""
     case = _truth_on_grid(dataset, name, scan, radiographs, grid_around_isocenter(model_grid, radiographs))
     spacing = acquired_spacing(scan.grid)
     return replace(
         case,
         labels=vertebrae_of(read_label_files(labels, case.grid)) if labels else None,
         spacing_mm=(spacing["pixel_spacing_mm"], spacing["slice_spacing_mm"]),
-        scan=part_in(scan, case.grid),
+        read_scan=partial(_read_part, read, case.grid),
     )
+
+
+def _read_part(read: Callable[[], CtVolume], grid: VolumeGrid) -> CtVolume | None:
+    return part_in(read(), grid)
 
 
 def _truth_on_grid(

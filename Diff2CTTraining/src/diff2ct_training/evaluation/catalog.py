@@ -85,7 +85,8 @@ SECTIONS = (
     Section(
         "Agreement with the X-rays",
         "The reconstruction's own X-rays against the given ones, gain and offset fitted. Tissue outside the cube cannot be "
-        "explained, so the truth itself does not reach 0. Before: as it was before data consistency, where there was any.",
+        "explained, so the truth itself does not reach 0. Before: as it was before data consistency (at each step: before that "
+        "of the last one), where there was any and the model's own voxels are those of the table.",
         {
             "reprojection_before_l2_frontal": Column("L2 frontal, before"),
             "reprojection_l2_frontal": Column("L2 frontal", "", "down"),

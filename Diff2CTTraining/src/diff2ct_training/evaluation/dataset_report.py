@@ -76,8 +76,9 @@ def table_of(section: Section, rows: Sequence[Row], tests: Sequence[Row], refere
     p_values = {(test["method"], test["metric"]): test["p_holm"] for test in tests}
     cells: dict[str, list[Cell | None]] = {method: [] for method in methods}
     for metric in metrics:
+        column = section.columns[metric]
         means = {m: float(v.mean()) for m in methods if len(v := values_of(by_method[m], metric))}
-        best = best_of({m: v for m, v in means.items() if not m.startswith(ORACLE)}, section.columns[metric].arrow)
+        best = best_of({m: v for m, v in means.items() if not m.startswith(ORACLE)}, "" if column.given else column.arrow)
         for method in methods:
             values = values_of(by_method[method], metric)
             p = p_values.get((method, metric))

@@ -221,7 +221,8 @@ _TESTED = ", ".join(f"<i>{section.title}</i>" for section in SECTIONS if section
 _READING = (
     "<b>Tables:</b> mean &#177; SD over cases, those of one patient averaged before, below it the 95 % bootstrap interval of "
     "the mean (too narrow with fewer than some 20 patients), and n where not all have a score. Bold: best mean, oracles left "
-    "out. <sup>*</sup> differs from the first method: paired Wilcoxon signed-rank test, p &lt; 0.05, Holm-corrected within "
+    "out, but for errors of screws and vertebrae, which are of what each method found. <sup>*</sup> differs from the first "
+    "method: paired Wilcoxon signed-rank test, p &lt; 0.05, Holm-corrected within "
     f"each of the tables that are tested ({_TESTED}); a bias by how far it is from 0, errors of screws and vertebrae in cases "
     "where both methods found all. Without a star there is no evidence of a difference, which is not evidence of none.",
     "<b>Whole-volume scores flatter everyone.</b> Most of the cube is air, and the window is 5096 HU wide: "

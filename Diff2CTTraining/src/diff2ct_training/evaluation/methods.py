@@ -32,8 +32,9 @@ Interval = tuple[np.ndarray, np.ndarray]
 class Prediction:
     """hu: (D, H, W) on the case's grid. samples: (K, D, H, W) it was made from, None without. intervals: by level in percent,
     (lower, upper), each (D, H, W), that a calibration gives; bounds: of single figures, `uncertainty.Calibration.bounds`; both
-    empty without. reprojection_before: frontal, lateral, of the same volume before data consistency, on the model's own grid,
-    as `Reconstruction` has it; empty without. on_scan: hu is interpolated to the voxels of the case's scan and scored there."""
+    empty without. reprojection_before: frontal, lateral, of the same volume before data consistency, as `Reconstruction` has
+    it; empty without, and for a model of other voxels than the case's, whose figures would be of them. on_scan: hu is
+    interpolated to the voxels of the case's scan and scored there."""
 
     hu: np.ndarray
     samples: np.ndarray | None
@@ -102,7 +103,7 @@ def plan_checkpoint(checkpoint: Checkpoint, use: CheckpointUse, translator: Tran
     sampling = describe_sampling(checkpoint, use)
     options = use.consistency if isinstance(use.consistency, Consistency) else Consistency()
     may_be_consistent = checkpoint.calibration is not None and use.consistency is not False
-    consistent = f", {options}, re-projection before it too" if may_be_consistent else ""  # rows that lack it are made again
+    consistent = f", {options}" if may_be_consistent else ""
     style = "" if translator is None else f", X-rays through translator {translator.sha256[:16]}"
     identity = f"checkpoint {checkpoint.sha256[:16]}{consistent}, {sampling}{style}, on {use.device}"
     build = partial(checkpoint_method, use, checkpoint.sha256, "" if translator is None else translator.sha256)
@@ -147,7 +148,8 @@ def _prediction(result: Reconstruction, grid: VolumeGrid) -> Prediction:
     intervals = {level: tuple(moved(hu) for hu in result.interval_hu(level / 100)) for level in levels}
     samples = np.stack([moved(hu) for hu in result.samples_hu]) if len(result.samples_hu) > 1 else None
     bounds = {} if result.calibration is None else result.calibration.bounds
-    before = result.reprojection_before or ()
+    same_voxels = (own.size, own.spacing_mm) == (grid.size, grid.spacing_mm)
+    before = (result.reprojection_before if same_voxels else None) or ()
     return Prediction(moved(result.volume.hu), samples, intervals, bounds, before)  # type: ignore[arg-type]  # two each
 
 

@@ -122,7 +122,8 @@ def real_case(
     shown = dict(zip(beams, render_radiographs(ct, (beams["ap"], beams["lateral"]), patient.name), strict=True))
     for name, film in real.items():
         shown[name] = replace(shown[name], valid=film.valid, scale_known=film.scale_known) if drrs else film
-    case = case_of_scan(*_dataset_and_name(patient, drrs), ct, (shown["ap"], shown["lateral"]), model_grid, labels)
+    pair = (shown["ap"], shown["lateral"])
+    case = case_of_scan(*_dataset_and_name(patient, drrs), ct, pair, model_grid, labels, patient.scan.read)
     if case.mask.mean() < MIN_KNOWN:
         center = ", ".join(f"{mm:.0f}" for mm in case.grid.center_lps)
         raise ValueError(

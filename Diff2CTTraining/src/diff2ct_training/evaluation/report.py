@@ -12,7 +12,7 @@ from diff2ct_training.evaluation.methods import ORACLE_GRID
 from diff2ct_training.evaluation.plots import write_figures
 from diff2ct_training.evaluation.results import Key, Results
 from diff2ct_training.evaluation.statistics import MIN_PAIRS_FOR_A_TEST, summarize
-from diff2ct_training.evaluation.tables import Row, latex_table, markdown_table, write_rows
+from diff2ct_training.evaluation.tables import TESTED_GIVEN, Row, latex_table, markdown_table, write_rows
 
 
 def write_report(results: Results, keys: Sequence[Key], settings: Sequence[tuple[str, str]]) -> None:
@@ -60,10 +60,12 @@ def _markdown_distances(dataset: DatasetReport) -> list[str]:
 
 
 def _markdown_tests(dataset: DatasetReport) -> str:
-    tested = ", ".join(f'"{section.title}"' for section, table in dataset.tables if table.is_tested)
+    tables = [(section, table) for section, table in dataset.tables if table.is_tested]
+    tested = ", ".join(f'"{section.title}"' for section, _ in tables)
     if not tested:
         return f"No tests: they need two methods and {MIN_PAIRS_FOR_A_TEST} patients whose scores differ."
     how = f"paired Wilcoxon, p < 0.05, Holm-corrected within a table, in {tested} only"
+    how += f"; {TESTED_GIVEN}" if any(table.has_given for _, table in tables) else ""
     return f"*: differs from {dataset.reference} ({how}); tests.csv."
 
 

@@ -69,7 +69,7 @@ class Cell:
 class Column:
     """A metric as tables show it. label: short. arrow: "up" if higher is better, "down" if lower, "zero" if nearer 0, "" if it
     is no matter of better. given: of a metric of found things alone, the one that is 1 where all were found; methods are then
-    compared on the same things."""
+    compared on the same things, and as their means are of whatever each found, none of these is the best."""
 
     label: str
     unit: str = ""
@@ -98,11 +98,18 @@ class Table:
     def is_tested(self) -> bool:
         return any(cell is not None and cell.differs is not None for cells in self.cells.values() for cell in cells)
 
+    @property
+    def has_given(self) -> bool:
+        """It shows errors of found things."""
+        return any(column.given for column in self.columns)
+
     def number_of(self, cell: Cell) -> str:
         """Of how many a score is the mean, where some have none."""
         return "" if cell.n == (self.num_patients or self.num_cases) else f"n = {cell.n}"
 
 
+TESTED_GIVEN = "errors of screws and vertebrae in cases where both methods found all"
+"""What is to be said beside tests of columns with `Column.given`."""
 _MARKDOWN_ARROWS = {"up": " (higher)", "down": " (lower)", "zero": " (near 0)", "": ""}
 _LATEX_ARROWS = {"up": r" $\uparrow$", "down": r" $\downarrow$", "zero": r" $\rightarrow 0$", "": ""}
 
@@ -123,9 +130,10 @@ def latex_table(table: Table) -> str:
     """The same for a paper; needs the package booktabs."""
     heads = [f"{_latex(c.label)}{f' [{_latex(c.unit)}]' if c.unit else ''}{_LATEX_ARROWS[c.arrow]}" for c in table.columns]
     caption = f"{table.title}, {_cases(table)}: mean $\\pm$ SD over {table.unit}, 95\\,\\% bootstrap interval of the mean "
-    caption += "below. Bold: best."
+    caption += f"below. Bold: best{', but for errors of what each method found' if table.has_given else ''}."
     if table.is_tested:
-        caption += f" *: differs from {_latex(table.reference)} (paired Wilcoxon, Holm, $p < 0.05$)."
+        given = f"; {TESTED_GIVEN}" if table.has_given else ""
+        caption += f" *: differs from {_latex(table.reference)} (paired Wilcoxon, Holm, $p < 0.05${given})."
     lines = [
         r"\begin{table}",
         r"\centering",

@@ -81,7 +81,8 @@ class CaseScorer:
         """(scores, one dict per true screw). method: whose label maps to look for."""
         case, volume = self._case, CtVolume(predicted.hu, self._case.grid)
         if predicted.on_scan:
-            return ({} if case.scan is None else score_on_scan(volume, case.scan, case.mask, self._body)), []
+            scan = None if case.read_scan is None else case.read_scan()
+            return ({} if scan is None else score_on_scan(volume, scan, case.mask, self._body)), []
         prediction = torch.from_numpy(volume.hu)
         scores = evaluate_volume(prediction, self._truth, self._mask, self._regions)
         for name in self._options.compat:

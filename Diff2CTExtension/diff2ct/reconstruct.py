@@ -113,7 +113,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Sample `num_samples` volumes that fit a frontal and a lateral radiograph, in any order, on a grid around their isocentre.
 
-    num_steps, sampler: of each sample; by default as the checkpoint says. seed: the same seed gives the same volume, up to the
+    num_steps, sampler: of each sample; by default as the checkpoint says. Samples but the first are drawn on grids of their own
+    and moved back (`cycle_spinning`), unless each step is corrected. seed: the same seed gives the same volume, up to the
     rounding of another device or arithmetic; on a GPU also, if samples are drawn in other batches or the X-rays are oblique.
     on_step(done, in all) counts the steps of all samples. A checkpoint that reconstructs in one pass has one step and one
     sample, whatever these say. translator: real to DRR, puts real X-rays into the style of those that the checkpoint was

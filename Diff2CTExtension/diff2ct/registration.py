@@ -102,7 +102,8 @@ def register(
     cut = cut_faces(mu.numpy(), hu_to_mu(np.float64(TISSUE_HU)))
     work = _Work(is_cancelled or (lambda: False), on_progress or (lambda share: None), done=hu.size / _VOXELS_PER_COST)
     scene = _Scene(mu, grid, cut, center, work)
-    refining, *rest = (work.of_refining(views, usual) for views, usual in zip(levels, _USUAL_ITERATIONS, strict=True))
+    usual = _USUAL_ITERATIONS[: len(levels)]
+    refining, *rest = (work.of_refining(views, count) for views, count in zip(levels, usual, strict=True))
     rest.append(2 * sum(view.cost for view in levels[-1]))  # the agreements before and after
     poses, views = [first], levels[0]
     if search:

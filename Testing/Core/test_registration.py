@@ -210,7 +210,7 @@ def test_nothing_is_done_before_the_end(ct: CtVolume, monkeypatch: pytest.Monkey
 
 
 def test_each_level_has_its_usual_iterations(ct: CtVolume, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registration, "_USUAL_ITERATIONS", (6, 2, 2, 2))
+    monkeypatch.setattr(registration, "_USUAL_ITERATIONS", (6, 2))
     with pytest.raises(ValueError, match="zip"):
         register(ct, xrays(ct), search=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -92,6 +93,17 @@ def test_patients_from_a_pattern(tmp_path: Path) -> None:
             find_scans(tmp_path, patient_pattern=pattern)
 
 
+def write_series(folder: Path, change: dict[str, Any]) -> None:
+    """A CT as DICOM slices, some of the header's values changed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(tiny_body(), folder)
+    for file in folder.iterdir():
+        header = pydicom.dcmread(file)
+        for keyword, value in change.items():
+            setattr(header, keyword, value)
+        header.save_as(file)
+
+
 @pytest.mark.filterwarnings("ignore:Expected implicit VR")  # of the broken file
 def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
     for name, change in {
@@ -100,12 +112,7 @@ def test_dicom_series_are_told_apart(tmp_path: Path) -> None:
         "film": {"Modality": "DX"},
         "enhanced": {"NumberOfFrames": 16},
     }.items():
-        write_volume(tiny_body(), tmp_path / name)
-        for file in (tmp_path / name).iterdir():
-            header = pydicom.dcmread(file)
-            for keyword, value in change.items():
-                setattr(header, keyword, value)
-            header.save_as(file)
+        write_series(tmp_path / name, change)
     (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x08\0\x05\0XX\xff\xff")
     scans, rejected = find_scans(tmp_path)
     (scan,) = scans
@@ -125,13 +132,7 @@ def test_lidc_idri(tmp_path: Path) -> None:
         "LIDC-IDRI-0002/study/scout": {"PatientID": "LIDC-IDRI-0002", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
         "strange": {"PatientID": "TEST"},
     }.items():
-        (tmp_path / folder).parent.mkdir(parents=True, exist_ok=True)
-        write_volume(tiny_body(), tmp_path / folder)
-        for file in (tmp_path / folder).iterdir():
-            header = pydicom.dcmread(file)
-            for keyword, value in change.items():
-                setattr(header, keyword, value)
-            header.save_as(file)
+        write_series(tmp_path / folder, change)
     tree(tmp_path, "LIDC-IDRI-0001/study/ct/069.xml", "LIDC-IDRI-0002/converted.nii.gz", "metadata.csv", "LICENSE")
     scans, rejected = find_scans(tmp_path, layout="lidc-idri")
     assert [(scan.patient, scan.dataset) for scan in scans] == [(f"LIDC-IDRI-000{n}", "lidc-idri") for n in (1, 2)]
